@@ -1,0 +1,1 @@
+"""Operators of other domains (com.microsoft), in the same notation."""
