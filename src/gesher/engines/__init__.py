@@ -1,0 +1,73 @@
+"""The engines, by name: found through the entry points `gesher.engines`, imported when first asked for."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from gesher.base.errors import UnsupportedError
+from gesher.ir import Model
+
+from .protocol import Engine, Options, Port, Session
+
+__all__ = ["Engine", "Options", "Port", "Session", "choose", "engine", "names", "prepare"]
+
+# `auto` takes the first of these that is there and does not refuse the model.
+AUTO_ORDER = ("compiled", "onnxruntime", "openvino", "reference")
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Every known engine, present or not: ours first, then those of plug-ins."""
+    from importlib.metadata import entry_points
+
+    found = {p.name for p in entry_points(group="gesher.engines")}
+    ours = [n for n in ("reference", "compiled", "onnxruntime", "openvino") if n in found]
+    return (*ours, *sorted(found - set(ours)))
+
+
+@cache
+def engine(name: str) -> Engine:
+    """The engine of that name, present or not.
+
+    Raises:
+        UnsupportedError: no such engine is known.
+    """
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="gesher.engines"):
+        if point.name == name:
+            made: Engine = point.load()()
+            return made
+    raise UnsupportedError(f"there is no engine '{name}'", who="gesher",
+                           advice="the engines are " + ", ".join(names()) + "; `gesher engines` tells more")
+
+
+def choose(model: Model) -> Engine:
+    """The engine that `auto` means for this model."""
+    tried = []
+    for name in (*AUTO_ORDER, *(n for n in names() if n not in AUTO_ORDER)):
+        if name not in names():
+            continue
+        candidate = engine(name)
+        why = candidate.missing() or "; ".join(candidate.refuses(model))
+        if not why:
+            return candidate
+        tried.append(f"{name}: {why}")
+    raise UnsupportedError(f"no engine here can run {model.place}", advice=" | ".join(tried))
+
+
+def prepare(model: Model, name: str = "auto", options: Options | None = None) -> Session:
+    """A session of `model` on the engine `name`.
+
+    Raises:
+        UnsupportedError: the engine is unknown, missing here, or refuses the model.
+    """
+    chosen = choose(model) if name == "auto" else engine(name)
+    why = chosen.missing()
+    if why:
+        raise UnsupportedError(f"the engine '{chosen.name}' cannot run here: {why}", who=chosen.name)
+    reasons = chosen.refuses(model)
+    if reasons:
+        raise UnsupportedError(f"the engine '{chosen.name}' does not take this model: " + "; ".join(reasons),
+                               who=chosen.name, place=(model.place,))
+    return chosen.prepare(model, options or Options())

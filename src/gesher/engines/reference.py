@@ -1,0 +1,41 @@
+"""The reference engine: the evaluator behind the protocol. Slow, plain, and the oracle of all others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gesher
+from gesher.evaluator import Evaluator
+from gesher.ir import Model
+
+from .protocol import Engine, Options, Session, check_feeds
+
+
+class ReferenceSession(Session):
+    """Runs the reference rules node by node."""
+
+    def __init__(self, model: Model, options: Options):
+        super().__init__(model, options)
+        self._evaluator = Evaluator(model, seed=options.seed)
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(self._evaluator.run(check_feeds(self.inputs, feeds)))
+
+
+class ReferenceEngine(Engine):
+    """Always there; runs whatever the book of operators has a reference rule for."""
+
+    name = "reference"
+
+    def missing(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return gesher.__version__
+
+    def refuses(self, model: Model) -> list[str]:
+        return []
+
+    def prepare(self, model: Model, options: Options) -> Session:
+        return ReferenceSession(model, options)

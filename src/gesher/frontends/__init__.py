@@ -1,0 +1,88 @@
+"""From a framework's object to a model: frontends are found by entry point, and every export is held against its source."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from gesher.base.errors import ModelError, RunError, UnsupportedError
+from gesher.evaluator import Evaluator
+from gesher.evaluator.difference import Difference, difference
+from gesher.ir import Model
+
+from .protocol import Exported, ExportOptions, Frontend, Trial
+
+__all__ = ["ExportOptions", "Exported", "Frontend", "Trial", "export", "frontend_for", "frontends", "verify"]
+
+
+@cache
+def frontends() -> tuple[Frontend, ...]:
+    """Every known frontend, its framework installed or not."""
+    from importlib.metadata import entry_points
+
+    points = sorted(entry_points(group="gesher.frontends"), key=lambda p: p.name)
+    return tuple(p.load()() for p in points)
+
+
+def frontend_for(obj: Any) -> Frontend:
+    """The frontend that takes `obj`.
+
+    Raises:
+        UnsupportedError: none does, or its framework is not installed.
+    """
+    for f in frontends():
+        if f.takes(obj):
+            why = f.missing()
+            if why:
+                raise UnsupportedError(f"the frontend '{f.name}' cannot work here: {why}", who=f.name)
+            return f
+    raise UnsupportedError(f"no frontend takes a {type(obj).__module__}.{type(obj).__qualname__}",
+                           advice="there are frontends for " + ", ".join(f.name for f in frontends()))
+
+
+def export(obj: Any, example: Any = None, options: ExportOptions | None = None) -> Model:
+    """The model of `obj`, verified against it unless the options say otherwise.
+
+    Raises:
+        UnsupportedError: parts of it cannot cross.
+        ModelError: the result does not answer as the framework does.
+    """
+    options = options or ExportOptions()
+    made = frontend_for(obj).export(obj, example, options)
+    if options.verify:
+        verify(made)
+    return made.model
+
+
+def verify(made: Exported) -> None:
+    """Run the model's trials on the reference engine, and write the outcome into its metadata.
+
+    Raises:
+        ModelError: an answer differs from the framework's.
+    """
+    if not made.trials:
+        raise ModelError("the export has nothing to be verified with", rule="export-unverified",
+                         advice="give an example input, or export with verify=False")
+    evaluator = Evaluator(made.model)
+    worst: list[tuple[str, Difference]] = []
+    for trial in made.trials:
+        try:
+            got = evaluator.run(trial.feeds)
+        except RunError as e:
+            raise ModelError(f"the exported model does not run on the trial '{trial.name}': {e.what}",
+                             rule="export-differs", place=e.place, advice=e.advice) from e
+        for name, answer in trial.answers.items():
+            d = difference(got[name], answer, rtol=trial.rtol.get(name), atol=trial.atol.get(name), output=name)
+            if not d.ok:
+                raise ModelError(
+                    f"the exported model answers differently from its source: output '{name}' of the trial "
+                    f"'{trial.name}' " + (d.why or f"differs in {d.mismatches} of {d.size} elements, by "
+                                                   f"{d.max_abs:.3g} at the most"),
+                    rule="export-differs", place=(made.model.place,),
+                    advice="this is a fault of the export; please report it with the object that you exported")
+            worst.append((trial.name, d))
+    made.model.metadata["gesher.verified"] = json.dumps({
+        "engine": "reference", "trials": [t.name for t in made.trials],
+        "max_abs": {o: max(d.max_abs for _, d in worst if d.output == o) for o in {d.output for _, d in worst}}},
+        sort_keys=True)
