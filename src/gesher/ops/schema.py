@@ -347,3 +347,17 @@ def sequences(types: Types) -> Types:
 def optionals(types: Types) -> Types:
     """`optional(...)` of each type."""
     return frozenset(f"optional({t})" for t in types)
+
+
+# What each opset added to the types that tensors may have.
+_ADDED: tuple[tuple[int, Types], ...] = (
+    (13, BF16), (19, FLOAT8), (21, INT4), (23, FLOAT4), (24, E8M0), (25, INT2), (28, FLOAT6))
+
+
+def every(version: int) -> Types:
+    """Every tensor type of an opset: what operators take that only move data.
+
+    >>> sorted(every(19) - every(13))[0]
+    'tensor(float8e4m3fn)'
+    """
+    return ALL.union(*(types for since, types in _ADDED if since <= version))
