@@ -1,0 +1,273 @@
+"""Compiled models on disk: one folder each, named by what it was made from, checked before it is loaded.
+
+    models/<key>/   model.c  model.so  weights.bin (where weights were packed)  meta.json
+    work/<...>/     entries being made; locks
+
+`key` hashes sources, flags, compiler, processor, packed weights and our version, so a change in any of these is
+another entry, and nothing ever needs to be invalidated. An entry is made in `work/` and appears under its name by one
+rename: half of one is never seen. Before an entry is given out, the sha256 of each of its files is compared with
+`meta.json`; a damaged one is moved away and made again.
+
+What a reader would guess wrong: `weights.bin` may be gigabytes, so it is hashed when it was made and whenever its
+inode, size or times have changed since, but not at every load. `model.so` is hashed always, before `dlopen` sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..base import knobs
+from ..base.errors import CompileError
+from . import private
+from .private import existing_folder, private_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock: two processes may then make the same entry, and the first to finish wins
+    fcntl = None  # type: ignore[assignment]
+
+# Counts changes of what the artefacts look like to their loader.
+ABI = 1
+SOURCE, LIBRARY, WEIGHTS, META = "model.c", "model.so", "weights.bin", "meta.json"
+_STALE_AFTER = 3600.0  # seconds after which unfinished work whose maker is gone is cleared away
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A compiled model on disk, verified. `meta["facts"]` is what its maker wished to remember."""
+
+    folder: Path
+    meta: dict[str, Any]
+
+    @property
+    def source(self) -> Path:
+        return self.folder / SOURCE
+
+    @property
+    def library(self) -> Path:
+        return self.folder / LIBRARY
+
+    @property
+    def weights(self) -> Path | None:
+        """The packed weights, to be mapped; None where the model has none."""
+        return self.folder / WEIGHTS if WEIGHTS in self.meta["files"] else None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self.meta["facts"]
+
+
+def key_of(parts: Mapping[str, str | bytes]) -> str:
+    """The name of an entry made from `parts` (sources, flags, compiler identity, CPU key, digest of weights...).
+
+    Each part counts with its name, so that moving text from one part to another changes the key.
+    """
+    digest = hashlib.sha256(f"gesher {_version()} abi {ABI}".encode())
+    for name in sorted(parts):
+        value = parts[name]
+        raw = value.encode() if isinstance(value, str) else value
+        digest.update(f"\0{name}\0{len(raw)}\0".encode() + raw)
+    return digest.hexdigest()
+
+
+def get_or_build(key: str, make: Callable[[Path], dict[str, Any]]) -> Entry:
+    """The entry `key`; where it is missing or damaged, `make(folder)` makes it.
+
+    `make` writes `model.c`, `model.so` and, if wanted, `weights.bin` into the empty folder it is given, and returns
+    facts to be kept with the entry (anything JSON). It runs in one process at a time for a key; what it raises is
+    passed on, and leaves nothing behind.
+
+    Raises:
+        PrivateFolderError: the cache folder is not this user's alone.
+        CompileError: there is no room for the entry, even in a temporary folder.
+    """
+    entry = find(key)
+    if entry is not None:
+        return entry
+    models, work = private_folder("models"), private_folder("work")
+    try:
+        return _build(key, make, models, work)
+    except OSError as error:
+        # Read-only, full or vanished under us: the temporary folder takes its place, once.
+        try:
+            return _build(key, make, private.temporary_folder("models", error), private.temporary_folder("work", error))
+        except OSError as second:
+            raise CompileError(f"there is no room for the compiled model: {second}",
+                               advice=f"set {knobs.CACHE.name} to a folder with room") from second
+
+
+def find(key: str) -> Entry | None:
+    """The verified entry `key`, or None. A damaged entry counts as none (`get_or_build` replaces it)."""
+    folder = existing_folder("models")
+    if folder is None:
+        return None
+    return _open(folder / key)
+
+
+def _build(key: str, make: Callable[[Path], dict[str, Any]], models: Path, work: Path) -> Entry:
+    _clear_stale(work)
+    with _locked(work / f"{key[:32]}.lock"):
+        # Another process may have made it while we waited.
+        entry = _open(models / key)
+        if entry is not None:
+            return entry
+        # mkdtemp makes it 0700. The process number in the name tells others whether its maker still lives.
+        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=work))
+        try:
+            facts = make(folder)
+            _write_meta(folder, key, facts)
+            _publish(folder, models / key, work)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    made = _open(models / key)
+    if made is None:
+        raise OSError(f"the entry {models / key} was damaged as soon as it was written")
+    _evict(models, keep=key)
+    return made
+
+
+def _publish(folder: Path, final: Path, work: Path) -> None:
+    """Rename `folder` to `final`, moving a damaged entry away that stands there."""
+    for _ in range(3):
+        try:
+            os.rename(folder, final)
+            return
+        except OSError:
+            if not final.exists():
+                raise
+        if _open(final) is not None:  # somebody without locks was faster, and theirs is good
+            return
+        grave = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=work))
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(final, grave / "damaged")
+        shutil.rmtree(grave, ignore_errors=True)
+    raise OSError(f"{final} cannot be replaced")
+
+
+def _write_meta(folder: Path, key: str, facts: dict[str, Any]) -> None:
+    files: dict[str, Any] = {}
+    for name in (SOURCE, LIBRARY, WEIGHTS):
+        path = folder / name
+        if path.exists():
+            files[name] = {"sha256": _sha256(path), "bytes": path.stat().st_size, "stamp": _stamp(path)}
+    if LIBRARY not in files:
+        raise CompileError(f"the maker of the entry {key[:12]} left no {LIBRARY}")
+    text = json.dumps({"key": key, "abi": ABI, "files": files, "facts": facts}, indent=1)
+    (folder / META).write_text(text)
+    # Renames reach the disk in order only if the contents do first; a power cut would else leave empty files.
+    for name in [*files, META]:
+        with open(folder / name, "rb+") as opened:
+            os.fsync(opened.fileno())
+
+
+def _open(folder: Path) -> Entry | None:
+    """The entry in `folder` where it is whole, None where it is missing or damaged in any way."""
+    try:
+        meta = json.loads((folder / META).read_text())
+        if meta["key"] != folder.name or meta["abi"] != ABI or LIBRARY not in meta["files"]:
+            return None
+        for name, told in meta["files"].items():
+            path = folder / name
+            if path.stat().st_size != told["bytes"]:
+                return None
+            unchanged = name == WEIGHTS and told["stamp"] == _stamp(path)
+            if not unchanged and _sha256(path) != told["sha256"]:
+                knobs.debug(1, f"cache: {path} is damaged; it will be made again")
+                return None
+        entry = Entry(folder, meta)
+        entry.facts  # noqa: B018 - a missing field is damage too
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    # Its time is when it was used last, which is what eviction goes by. A read-only cache evicts nothing.
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+    return entry
+
+
+def _evict(models: Path, keep: str) -> None:
+    """Remove the entries that were used least recently until all fit in `GESHER_CACHE_MB`; never `keep`."""
+    limit = knobs.CACHE_MB.number * 1_000_000
+    entries = []
+    for folder in models.iterdir():
+        with contextlib.suppress(OSError):  # another process may be evicting too
+            size = sum(f.stat().st_size for f in folder.iterdir())
+            entries.append((folder.stat().st_mtime, size, folder))
+    total = sum(size for _, size, _ in entries)
+    for _, size, folder in sorted(entries):
+        if total <= limit:
+            return
+        if folder.name != keep:
+            # Renamed first, so that nobody finds half of it. Who has it mapped keeps the mapping.
+            grave = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=private_folder("work")))
+            with contextlib.suppress(OSError):
+                os.rename(folder, grave / "evicted")
+                total -= size
+            shutil.rmtree(grave, ignore_errors=True)
+            knobs.debug(1, f"cache: {folder.name[:12]} evicted ({size / 1e6:.1f} MB)")
+
+
+def _clear_stale(work: Path) -> None:
+    """Remove what interrupted makers left: their process is gone, or the work is older than any build takes."""
+    for left in work.iterdir():
+        with contextlib.suppress(OSError):
+            age = time.time() - left.stat().st_mtime
+            if left.is_dir():
+                maker = left.name.split("-", 1)[0]
+                if not (maker.isdigit() and _alive(int(maker))) or age > 24 * _STALE_AFTER:
+                    shutil.rmtree(left, ignore_errors=True)
+            elif age > _STALE_AFTER:
+                left.unlink()
+
+
+def _alive(process: int) -> bool:
+    if not hasattr(os, "geteuid"):
+        return True  # os.kill ends processes on Windows; age alone decides there
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; it is let go when the process dies. Some network folders have no locks: then none."""
+    if fcntl is None:
+        yield
+        return
+    with open(path, "a") as opened:
+        with contextlib.suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        os.utime(path)  # a lock in use is not stale
+        yield
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _stamp(path: Path) -> list[int]:
+    told = path.stat()
+    return [told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns]
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gesher")
+    except PackageNotFoundError:  # run from a folder without installing
+        return "0"

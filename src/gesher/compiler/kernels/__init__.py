@@ -1,0 +1,1 @@
+"""The hand-tuned C kernels and the table of them."""

@@ -1,0 +1,117 @@
+// What every generated model stands on: types, the struct of a call, vectors by the compiler's vector extensions.
+//
+// GS_W is the number of float lanes of a vector: 16 with AVX-512, 8 with AVX2, else 4. All code is written for any GS_W.
+// Loads and stores are unaligned; an aligned address makes them as quick as aligned ones.
+
+#include <math.h>
+#include <stdint.h>
+#include <stddef.h>
+#include <string.h>
+
+#define GS_EXPORT __attribute__((visibility("default")))
+#define GS_INLINE static inline __attribute__((always_inline, unused))
+#define GS_LOCAL static __attribute__((unused))
+#define GS_NOINLINE static __attribute__((noinline, unused))
+#define GS_LIKELY(x) __builtin_expect(!!(x), 1)
+
+typedef struct GsPool GsPool;
+
+// One run of a model; the Python side of it is compiler/library.py. Filled once per session and reused.
+typedef struct GsCall {
+  void* const* inputs;     // one per model input, C-contiguous
+  void* const* outputs;    // one per model output, C-contiguous, large enough
+  const uint8_t* weights;  // packed weights, 64-byte aligned
+  uint8_t* arena;          // working memory, 64-byte aligned; its contents mean nothing between runs
+  int64_t* dims;           // values of the symbolic dims
+  GsPool* pool;            // threads; NULL: the caller's alone
+  int64_t* times;          // nanoseconds are added here per step; NULL: not measured
+  char* message;           // why the result is not 0
+  int64_t message_bytes;
+} GsCall;
+
+// Leave a text for the caller and return `code`, so that a step can say `return gs_fail(call, 3, "...")`.
+GS_LOCAL int gs_fail(const GsCall* call, int code, const char* text) {
+  int64_t n = (int64_t)strlen(text);
+  if (call->message && call->message_bytes > 0) {
+    if (n > call->message_bytes - 1) n = call->message_bytes - 1;
+    memcpy(call->message, text, (size_t)n);
+    call->message[n] = 0;
+  }
+  return code;
+}
+
+GS_INLINE int64_t gs_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+GS_INLINE int64_t gs_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+GS_INLINE int64_t gs_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+GS_INLINE int64_t gs_round_up(int64_t a, int64_t b) { return gs_ceil_div(a, b) * b; }
+
+// Floor division and its remainder, as Python has them; C's own round towards zero.
+GS_INLINE int64_t gs_floor_div(int64_t a, int64_t b) {
+  int64_t q = a / b;
+  return q - ((a % b != 0) & ((a < 0) != (b < 0)));
+}
+GS_INLINE int64_t gs_floor_mod(int64_t a, int64_t b) {
+  int64_t r = a % b;
+  return r + ((r != 0) & ((r < 0) != (b < 0))) * b;
+}
+
+#ifndef GS_W
+#if defined(__AVX512F__)
+#define GS_W 16
+#elif defined(__AVX2__)
+#define GS_W 8
+#else
+#define GS_W 4
+#endif
+#endif
+
+typedef float gs_vf __attribute__((vector_size(GS_W * 4)));
+typedef int32_t gs_vi __attribute__((vector_size(GS_W * 4)));
+typedef double gs_vd __attribute__((vector_size(GS_W * 4)));  // GS_W / 2 lanes
+typedef float gs_vf_u __attribute__((vector_size(GS_W * 4), aligned(4), may_alias));
+typedef int32_t gs_vi_u __attribute__((vector_size(GS_W * 4), aligned(4), may_alias));
+typedef double gs_vd_u __attribute__((vector_size(GS_W * 4), aligned(8), may_alias));
+
+GS_INLINE gs_vf gs_load(const float* p) { return *(const gs_vf_u*)p; }
+GS_INLINE void gs_store(float* p, gs_vf v) { *(gs_vf_u*)p = v; }
+GS_INLINE gs_vd gs_load_d(const double* p) { return *(const gs_vd_u*)p; }
+GS_INLINE void gs_store_d(double* p, gs_vd v) { *(gs_vd_u*)p = v; }
+// Subtracting +0 is what leaves every value as it is; adding it would turn -0 into +0.
+GS_INLINE gs_vf gs_splat(float x) { return x - (gs_vf){0}; }
+GS_INLINE gs_vd gs_splat_d(double x) { return x - (gs_vd){0}; }
+GS_INLINE gs_vi gs_splat_i(int32_t x) { return x - (gs_vi){0}; }
+
+// The first n lanes (0 < n < GS_W) from memory, the others 0 / to memory, the others untouched. Nothing beyond is read.
+GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) {
+  gs_vf v = {0};
+  for (int64_t i = 0; i < n; i++) v[i] = p[i];
+  return v;
+}
+GS_INLINE void gs_store_n(float* p, gs_vf v, int64_t n) {
+  for (int64_t i = 0; i < n; i++) p[i] = v[i];
+}
+
+// mask ? a : b, lane by lane; a lane of a mask is -1 or 0.
+GS_INLINE gs_vf gs_select(gs_vi mask, gs_vf a, gs_vf b) {
+  return (gs_vf)((mask & (gs_vi)a) | (~mask & (gs_vi)b));
+}
+GS_INLINE gs_vi gs_select_i(gs_vi mask, gs_vi a, gs_vi b) { return (mask & a) | (~mask & b); }
+// The larger / smaller, b where either is NaN: what one machine instruction does. For NaN that must be kept, see gs_maxf.
+GS_INLINE gs_vf gs_vmax(gs_vf a, gs_vf b) { return gs_select(a > b, a, b); }
+GS_INLINE gs_vf gs_vmin(gs_vf a, gs_vf b) { return gs_select(a < b, a, b); }
+
+GS_INLINE float gs_sum_lanes(gs_vf v) {
+  float s[GS_W];
+  memcpy(s, &v, sizeof s);
+  // Pairwise, as far as possible from one long chain: shorter and more exact.
+  for (int w = GS_W / 2; w > 0; w /= 2)
+    for (int i = 0; i < w; i++) s[i] += s[i + w];
+  return s[0];
+}
+GS_INLINE float gs_max_lanes(gs_vf v) {
+  float s[GS_W];
+  memcpy(s, &v, sizeof s);
+  for (int w = GS_W / 2; w > 0; w /= 2)
+    for (int i = 0; i < w; i++) s[i] = s[i] > s[i + w] ? s[i] : s[i + w];
+  return s[0];
+}
