@@ -1,0 +1,464 @@
+"""What is known to be equal: each operator of a graph adds what it demands, and every later question uses it.
+
+`unify` takes an equation as far as it can: solved for a symbol, the symbol is gone from everything that `resolve`
+returns; else a quotient, minimum or product in it is replaced by the rest (`n//2 == 5` makes `n//2` a 5); else the
+equation is kept and recognised wherever its difference turns up. Whatever mentions a symbol that is solved later is
+looked at again. What a reader would guess wrong:
+
+- A symbol that goes leaves its bounds behind: after `m == n` with m >= 1, n is known to be at least 1 here, though the
+  object `n` itself does not change. Ask `decide_ge` and `bounds` of this store, not those of the module.
+- After a `Contradiction` the store still holds everything else, so that a check can go on and find the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gesher.base.errors import ModelError
+
+from .decide import decide_eq
+from .dim import Dim, DimLike, Monomial, dimlike, fresh, walk
+from .division import known_nonzero
+from .evaluation import rebuild, replace
+from .intervals import INFINITY, interval
+from .polynomial import common_factor, content, from_terms, key_of, multiply, scaled, terms_of, without
+
+# How many more facts must hang on one of two equal named symbols for it to stay although it was named second.
+_CROWD = 16
+
+
+class Contradiction(ModelError):  # noqa: N818 - it is what happened, as in the calls that raise it
+    """Two sizes that must be equal surely differ.
+
+    Attributes:
+        left, right: the two, as they were given.
+        reasons: why they must be equal, then why each is what it is.
+    """
+
+    def __init__(self, left: DimLike, right: DimLike, reasons: tuple[str, ...] = (), *,
+                 found: tuple[DimLike, DimLike] | None = None):
+        what = f"dimensions {left} and {right} must be equal, but they differ"
+        if found is not None and found != (left, right):
+            what += f": they are {found[0]} and {found[1]}"
+        told = [r for r in reasons if r]
+        super().__init__(what, rule="dim-contradiction", advice="because of: " + "; ".join(told[:6]) if told else None)
+        self.left = left
+        self.right = right
+        self.reasons = tuple(told)
+
+
+@dataclass(slots=True)
+class _Range:
+    lo: float
+    hi: float
+    why: str
+
+
+class Equalities:
+    """A store of equations between sizes.
+
+    Example:
+        >>> n, m = sym("n"), sym("m")
+        >>> known = Equalities()
+        >>> known.unify(2 * n + 1, m, "Concat"), known.unify(m, 9, "input 'x'")
+        (Dim('2*n + 1'), 9)
+        >>> known.resolve(n * m)
+        36
+    """
+
+    def __init__(self) -> None:
+        # Symbols and compound atoms, and what stands for them. May name symbols that went later: `resolve` follows.
+        self._known: dict[Dim, DimLike] = {}
+        # Products of two and more atoms, found by their first.
+        self._products: dict[Dim, dict[Monomial, DimLike]] = {}
+        # Sums without constant and common divisor, and their values, where neither of the above could be had.
+        self._sums: dict[Dim, int] = {}
+        # Tighter bounds of symbols and of such sums than their own.
+        self._ranges: dict[Dim, _Range] = {}
+        # Symbol -> the keys above that mention it, on either side.
+        self._watched: dict[Dim, dict[Dim, None]] = {}
+        self._causes: dict[Dim, list[tuple[str, DimLike]]] = {}
+        self._stand_ins: dict[Dim, Dim] = {}
+
+    def copy(self) -> Equalities:
+        """An independent copy: what holds in one branch of an If need not in the other."""
+        other = Equalities()
+        other._known = dict(self._known)
+        other._products = {atom: dict(rules) for atom, rules in self._products.items()}
+        other._sums = dict(self._sums)
+        other._ranges = {d: _Range(r.lo, r.hi, r.why) for d, r in self._ranges.items()}
+        other._watched = {s: dict(keys) for s, keys in self._watched.items()}
+        other._causes = {d: list(causes) for d, causes in self._causes.items()}
+        other._stand_ins = dict(self._stand_ins)
+        return other
+
+    # ---- questions
+
+    def resolve(self, d: DimLike) -> DimLike:
+        """`d` with everything that is known put in, to the end."""
+        if not isinstance(d, Dim):
+            return d
+        if d.op == "sym":
+            value = self._known.get(d)
+            if value is None:
+                return d
+            if not isinstance(value, Dim) or (value.op == "sym" and value not in self._known):
+                return value
+        elif not self._known and not self._products and not self._sums:
+            return d
+        return self._resolve(d)
+
+    def bounds(self, d: DimLike) -> tuple[int | None, int | None]:
+        """The smallest and the largest value that `d` can have, as far as is known here; None where there is none."""
+        lo, hi = self._interval(self.resolve(d))
+        return (None if lo == -INFINITY else int(lo)), (None if hi == INFINITY else int(hi))
+
+    def decide_eq(self, a: DimLike, b: DimLike) -> bool | None:
+        """`decide_eq` with what is known here."""
+        difference = self.resolve(dimlike(a) - dimlike(b))
+        if not isinstance(difference, Dim):
+            return difference == 0
+        lo, hi = self._interval(difference)
+        if lo > 0 or hi < 0:
+            return False
+        if lo == hi == 0:
+            return True
+        return decide_eq(difference, 0)
+
+    def decide_ge(self, a: DimLike, b: DimLike) -> bool | None:
+        """Whether a >= b, with what is known here."""
+        lo, hi = self._interval(self.resolve(dimlike(a) - dimlike(b)))
+        if lo >= 0:
+            return True
+        return False if hi < 0 else None
+
+    def decide_gt(self, a: DimLike, b: DimLike) -> bool | None:
+        """Whether a > b, with what is known here."""
+        less = self.decide_ge(b, a)
+        return None if less is None else not less
+
+    def decide_le(self, a: DimLike, b: DimLike) -> bool | None:
+        """Whether a <= b, with what is known here."""
+        return self.decide_ge(b, a)
+
+    def decide_lt(self, a: DimLike, b: DimLike) -> bool | None:
+        """Whether a < b, with what is known here."""
+        return self.decide_gt(b, a)
+
+    # ---- what is learnt
+
+    def unify(self, a: DimLike, b: DimLike, why: str = "") -> DimLike:
+        """Record that a == b, for the reason `why`, and return what now stands for both.
+
+        Numbers are preferred to symbols, named symbols to anonymous ones, `a` to `b`.
+
+        Raises:
+            Contradiction: they surely differ.
+        """
+        a, b = dimlike(a), dimlike(b)
+        if a is b:
+            return self.resolve(a)
+        self._settle([_Equation(a, b, why)])
+        return self.resolve(a)
+
+    def narrow(self, d: DimLike, min: int | None = None, max: int | None = None, why: str = "") -> None:
+        """Record that `d` lies between `min` and `max`, for the reason `why`.
+
+        Raises:
+            Contradiction: it surely does not.
+        """
+        self._settle([_Within(dimlike(d), -INFINITY if min is None else min, INFINITY if max is None else max, why)])
+
+    def _settle(self, pending: list[_Equation | _Within]) -> None:
+        failed: Contradiction | None = None
+        while pending:
+            item = pending.pop()
+            try:
+                if isinstance(item, _Equation):
+                    pending.extend(self._learn(item))
+                else:
+                    pending.extend(self._limit(item))
+            except Contradiction as e:
+                failed = failed or e
+        if failed is not None:
+            raise failed
+
+    def _learn(self, item: _Equation) -> list[_Equation | _Within]:
+        a, b = self.resolve(item.a), self.resolve(item.b)
+        if a is b:
+            return []
+        difference = a - b
+        if isinstance(difference, Dim):
+            difference = self._reduced(difference)
+        if not isinstance(difference, Dim):
+            if difference == 0:
+                return []
+            raise self._contradiction(item, a, b)
+        if self.decide_eq(difference, 0) is False:
+            raise self._contradiction(item, a, b)
+        atom = self._to_solve_for(difference, a, b)
+        if atom is not None:
+            c = terms_of(difference)[(atom,)]
+            return self._bind(atom, atom - c * difference, item)
+        return self._keep(difference, item)
+
+    def _reduced(self, difference: Dim) -> DimLike:
+        """A simpler expression that is 0 exactly where `difference` is: without common divisor and non-zero factors."""
+        terms = terms_of(difference)
+        for atom in common_factor(terms):
+            if known_nonzero(atom) or not self._may_be(atom, 0):
+                terms = {without(m, (atom,)) or (): c for m, c in terms.items()}
+        g = content(terms)
+        return from_terms(scaled(terms, 1, g))
+
+    def _may_be(self, d: Dim, value: int) -> bool:
+        lo, hi = self._interval(d)
+        return lo <= value <= hi
+
+    def _to_solve_for(self, difference: Dim, a: DimLike, b: DimLike) -> Dim | None:
+        """The atom that goes: it stands alone with coefficient 1 or -1, and nowhere else."""
+        terms = terms_of(difference)
+        units = [m[0] for m, c in terms.items() if len(m) == 1 and abs(c) == 1]
+        inside: dict[Dim, int] = {}
+        for m in terms:
+            for atom in dict.fromkeys(m):
+                if atom.op == "sym":
+                    inside[atom] = inside.get(atom, 0) + 1
+                else:
+                    for part in walk(atom):
+                        inside[part] = inside.get(part, 0) + 1
+        free = [atom for atom in units if inside[atom] == 1]
+        symbols = [atom for atom in free if atom.op == "sym"]
+        if not symbols:
+            # Of quotients and the like the largest: the rest is then made of simpler things.
+            return max(free, key=key_of, default=None)
+        if len(symbols) == 1:
+            return symbols[0]
+        return min(symbols, key=lambda s: self._staying_power(s, s - terms[(s,)] * difference, a))
+
+    def _staying_power(self, s: Dim, value: DimLike, kept: DimLike) -> tuple[bool, bool, int, bool, int]:
+        lo, hi = self._interval(s)
+        vlo, vhi = self._interval(value)
+        loses_bounds = vlo < lo or vhi > hi
+        return (not s.is_fresh, loses_bounds, len(self._watched.get(s, ())) // _CROWD, s is kept,
+                -s._key[1] if s.is_fresh else 0)
+
+    def _bind(self, atom: Dim, value: DimLike, item: _Equation) -> list[_Equation | _Within]:
+        """`atom` goes, `value` stands for it; returns what has to be looked at again."""
+        self._causes.setdefault(atom, []).append((item.why, value))
+        again: list[_Equation | _Within] = []
+        lo, hi = self._interval(atom)
+        vlo, vhi = self._interval(value)
+        if vlo < lo or vhi > hi:
+            again.append(_Within(value, lo, hi, item.why))
+        self._ranges.pop(atom, None)
+        if atom.op == "sym":
+            again.extend(self._disturbed(atom))
+        self._known[atom] = value
+        if atom.op != "sym":
+            self._watch(atom, value)
+        return again
+
+    def _keep(self, difference: Dim, item: _Equation) -> list[_Equation | _Within]:
+        """An equation that no atom can be taken out of: a product is replaced, or the sum remembered."""
+        terms = terms_of(difference)
+        self._causes.setdefault(difference, []).append((item.why, 0))
+        lead = max(terms, key=lambda m: (len(m), [key_of(atom) for atom in m]))
+        rest = {m: c for m, c in terms.items() if m != lead}
+        symbols = {s for atom in lead for s in atom.symbols()}
+        if (abs(terms[lead]) == 1 and len(lead) > 1
+                and not any(atom.op != "sym" and symbols & atom.symbols() for m in rest for atom in m)):
+            value = from_terms(scaled(rest, -terms[lead]))
+            self._products.setdefault(lead[0], {})[lead] = value
+            key = from_terms({lead: 1})
+            assert isinstance(key, Dim)
+            self._causes.setdefault(key, []).append((item.why, value))
+            self._watch(key, value)
+            return []
+        sum_, _, plus = _primitive(difference)
+        self._sums[sum_] = -plus
+        self._watch(sum_, 0)
+        return []
+
+    def _limit(self, item: _Within) -> list[_Equation | _Within]:
+        d = self.resolve(item.d)
+        lo, hi = self._interval(d)
+        if item.lo <= lo and hi <= item.hi:
+            return []
+        if item.lo > hi or item.hi < lo:
+            bound = int(item.lo) if item.lo > hi else int(item.hi)
+            raise self._contradiction(_Equation(item.d, bound, item.why), d, bound)
+        assert isinstance(d, Dim)
+        # lo <= g*core + plus <= hi
+        core, g, plus = _primitive(d)
+        low, high = item.lo - plus, item.hi - plus
+        low = low if low == -INFINITY else -(-int(low) // g)
+        high = high if high == INFINITY else int(high) // g
+        lo, hi = self._interval(core)
+        low, high = max(low, lo), min(high, hi)
+        if low > high:
+            raise self._contradiction(_Equation(item.d, int(item.lo if item.lo > -INFINITY else item.hi), item.why),
+                                      d, core)
+        self._causes.setdefault(core, []).append((item.why, 0))
+        self._ranges[core] = _Range(low, high, item.why)
+        self._watch(core, 0)
+        for symbol in core.symbols():
+            self._stand_ins.pop(symbol, None)
+        if low == high:
+            return [_Equation(core, int(low), item.why)]
+        return []
+
+    def _watch(self, key: Dim, value: DimLike) -> None:
+        symbols = key.symbols() | value.symbols() if isinstance(value, Dim) else key.symbols()
+        for symbol in symbols:
+            self._watched.setdefault(symbol, {})[key] = None
+
+    def _disturbed(self, symbol: Dim) -> list[_Equation | _Within]:
+        """Take out what was kept about expressions that mention `symbol`, to be learnt anew without it."""
+        again: list[_Equation | _Within] = []
+        for key in self._watched.pop(symbol, ()):
+            why = self._causes[key][-1][0] if key in self._causes else ""
+            if key.op != "sym" and key in self._known:
+                again.append(_Equation(key, self._known.pop(key), why))
+            if key.op == "mul":
+                (m, _), = terms_of(key).items()
+                rules = self._products.get(m[0], {})
+                if m in rules:
+                    again.append(_Equation(key, rules.pop(m), why))
+                    if not rules:
+                        del self._products[m[0]]
+            if key in self._sums:
+                again.append(_Equation(key, self._sums.pop(key), why))
+            if key in self._ranges:
+                limits = self._ranges.pop(key)
+                again.append(_Within(key, limits.lo, limits.hi, limits.why))
+        return again
+
+    # ---- how
+
+    def _interval(self, d: DimLike) -> tuple[float, float]:
+        """The interval of a resolved expression, by the bounds learnt here too."""
+        lo, hi = interval(d)
+        if not isinstance(d, Dim) or not self._ranges:
+            return lo, hi
+        new: dict[Dim, DimLike] = {}
+        for symbol in d.symbols():
+            if symbol in self._ranges:
+                new[symbol] = self._stand_in(symbol)
+        if new:
+            a, b = interval(replace(d, new))
+            lo, hi = max(lo, a), min(hi, b)
+        core, g, plus = _primitive(d)
+        if core in self._ranges:
+            limits = self._ranges[core]
+            lo, hi = max(lo, g * limits.lo + plus), min(hi, g * limits.hi + plus)
+        return lo, hi
+
+    def _stand_in(self, symbol: Dim) -> Dim:
+        """A symbol that has as its own the bounds that were learnt here."""
+        if symbol not in self._stand_ins:
+            limits = self._ranges[symbol]
+            self._stand_ins[symbol] = fresh(symbol.name, min=None if limits.lo == -INFINITY else int(limits.lo),
+                                            max=None if limits.hi == INFINITY else int(limits.hi))
+        return self._stand_ins[symbol]
+
+    def _resolve(self, d: Dim) -> DimLike:
+        done: dict[Dim, DimLike] = {}
+        entered: set[Dim] = set()
+        stack = [d]
+        while stack:
+            part = stack[-1]
+            if part in done:
+                stack.pop()
+                continue
+            first_visit = part not in entered
+            entered.add(part)
+            if first_visit:
+                missing = [x for x in part.args if isinstance(x, Dim) and x not in done and x not in entered]
+                if missing:
+                    stack.extend(missing)
+                    continue
+            args = tuple(done.get(x, x) if isinstance(x, Dim) else x for x in part.args)
+            made = part if all(x is y for x, y in zip(args, part.args)) else rebuild(part.op, args)
+            if isinstance(made, Dim) and made is part:
+                made = self._one_step(part)
+            if isinstance(made, Dim) and made is not part and made not in done:
+                if made not in entered:
+                    stack.append(made)
+                    continue
+                done[part] = made
+            else:
+                done[part] = done.get(made, made) if isinstance(made, Dim) else made
+            if part in self._known:
+                self._known[part] = done[part]
+            stack.pop()
+        return done[d]
+
+    def _one_step(self, part: Dim) -> DimLike:
+        """`part`, whose arguments are resolved, by what is known of itself."""
+        value = self._known.get(part)
+        if value is not None:
+            return value
+        if part.op not in ("add", "mul"):
+            return part
+        if self._products:
+            for m, c in terms_of(part).items():
+                for lead, value in self._product_rules(m):
+                    rest = without(m, lead)
+                    if rest is not None:
+                        others = {m1: c1 for m1, c1 in terms_of(part).items() if m1 is not m}
+                        return from_terms(others) + multiply(from_terms({rest: c}), value)
+        if self._sums:
+            core, g, plus = _primitive(part)
+            if core in self._sums:
+                return g * self._sums[core] + plus
+        return part
+
+    def _product_rules(self, m: Monomial) -> Iterator[tuple[Monomial, DimLike]]:
+        if len(m) > 1:
+            for atom in dict.fromkeys(m):
+                yield from self._products.get(atom, {}).items()
+
+    def _contradiction(self, item: _Equation, a: DimLike, b: DimLike) -> Contradiction:
+        reasons: dict[str, None] = {item.why: None}
+        seen: set[Dim] = set()
+        pending = [x for x in (item.a, item.b) if isinstance(x, Dim)]
+        while pending:
+            for part in walk(pending.pop()):
+                if part in seen:
+                    continue
+                seen.add(part)
+                for why, value in self._causes.get(part, ()):
+                    reasons[why] = None
+                    if isinstance(value, Dim):
+                        pending.append(value)
+        return Contradiction(item.a, item.b, tuple(reasons), found=(a, b))
+
+
+@dataclass(slots=True, frozen=True)
+class _Equation:
+    a: DimLike
+    b: DimLike
+    why: str
+
+
+@dataclass(slots=True, frozen=True)
+class _Within:
+    d: DimLike
+    lo: float
+    hi: float
+    why: str
+
+
+def _primitive(d: Dim) -> tuple[Dim, int, int]:
+    """core, g, plus with d == g*core + plus: core has no constant, no common divisor, and a positive first term."""
+    terms = terms_of(d)
+    plus = terms.get((), 0)
+    rest = {m: c for m, c in terms.items() if m}
+    g = content(rest)
+    if next(iter(rest.values())) < 0:
+        g = -g
+    core = from_terms({m: c // g for m, c in rest.items()})
+    assert isinstance(core, Dim)
+    return core, g, plus
