@@ -1,4 +1,4 @@
-"""From a framework's object to a model: frontends are found by entry point, and every export is held against its source."""
+"""From a framework's object to a model; every export is held against its source before it is given out."""
 
 from __future__ import annotations
 

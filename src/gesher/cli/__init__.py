@@ -1,0 +1,1 @@
+"""The command line: `gesher VERB`, one file a verb."""

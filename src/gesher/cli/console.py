@@ -1,0 +1,103 @@
+"""How the command line speaks: answers to stdout, everything else to stderr, colours only on a terminal.
+
+Exit codes: 0 all is well, 1 something was found wrong, 2 the command was used wrongly.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FOUND_WRONG = 1
+
+
+def out() -> Console:
+    """The console of answers. Lines are not wrapped where nobody watches: a program may read them."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(),
+                   width=None if sys.stdout.isatty() else 200)
+
+
+def err() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str = "") -> None:
+    """One line of an answer, as it is."""
+    out().print(text, markup=False)
+
+
+def say_json(data: Any) -> None:
+    """An answer for programs. NaN and infinities, which JSON does not have, become strings."""
+    def plain(x: Any) -> Any:
+        if isinstance(x, float) and (x != x or x in (float("inf"), float("-inf"))):
+            return str(x)
+        if isinstance(x, dict):
+            return {str(k): plain(v) for k, v in x.items()}
+        if isinstance(x, (list, tuple)):
+            return [plain(v) for v in x]
+        if hasattr(x, "item") and not isinstance(x, (str, bytes)):
+            return plain(x.item())
+        return x
+
+    print(json.dumps(plain(data), indent=2, default=str))
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None,
+          right: Sequence[int] = ()) -> None:
+    """Print a table; `right` are the columns of numbers. Cells are plain text, never markup."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for i, h in enumerate(headers):
+        made.add_column(h, justify="right" if i in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(c if isinstance(c, Text) else Text(str(c)) for c in row))
+    out().print(made)
+
+
+def stop(text: str, code: int = FOUND_WRONG) -> NoReturn:
+    """Say what is wrong, and end."""
+    from rich.text import Text
+
+    err().print(Text(text, style="red" if sys.stderr.isatty() else ""))
+    raise SystemExit(code)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner on stderr while something takes its time; gives a function that changes its text."""
+    console = err()
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status(what) as status:
+        yield lambda text: status.update(text)
+
+
+def human_bytes(n: float) -> str:
+    """1536 -> '1.5 KB'."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(n) < 1024 or unit == "GB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1024
+    return f"{n:.1f} GB"
+
+
+def human_time(seconds: float) -> str:
+    """0.00012 -> '120 µs'."""
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns" if seconds == seconds else "-"

@@ -1,0 +1,109 @@
+"""Options that several verbs share: the model, its inputs, dims, engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from gesher.ir import Model
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+model_argument = click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
+threads_option = click.option("--threads", type=click.IntRange(min=0), default=0, show_default="all cores",
+                              help="Threads of each session at the most.")
+
+
+def feeds_options(f: F) -> F:
+    """The options that `make_feeds` reads."""
+    for option in (
+        click.option("--seed", type=int, default=0, show_default=True, help="Seed of random inputs."),
+        click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224",
+                     help="Shape of a random input; may be given again."),
+        click.option("--dim", "dims", multiple=True, metavar="NAME=N",
+                     help="Size of a symbolic dimension; may be given again."),
+        click.option("--input", "given", multiple=True, metavar="NAME=FILE",
+                     help="An input from a .npy file, or all of an .npz (FILE.npz without NAME=)."),
+    ):
+        f = option(f)
+    return f
+
+
+def pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    """`NAME=VALUE` texts as a dictionary; the last `=` parts them, since names may hold one."""
+    found = {}
+    for text in texts:
+        name, mark, value = text.rpartition("=")
+        if not mark or not name:
+            raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint=option)
+        found[name] = value
+    return found
+
+
+def _number(text: str, option: str) -> int:
+    try:
+        n = int(text)
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is not a whole number", param_hint=option) from None
+    if n < 0:
+        raise click.BadParameter(f"a size cannot be {n}", param_hint=option)
+    return n
+
+
+def read_given(given: tuple[str, ...]) -> dict[str, Any]:
+    """The arrays of `--input`."""
+    import numpy as np
+
+    found: dict[str, Any] = {}
+    for text in given:
+        name, mark, file = text.rpartition("=")
+        path = Path(file)
+        if not path.is_file():
+            raise click.BadParameter(f"there is no file '{file}'", param_hint="--input")
+        try:
+            read = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as e:
+            raise click.BadParameter(f"'{file}' is no .npy or .npz file of plain arrays: {e}",
+                                     param_hint="--input") from None
+        if isinstance(read, np.lib.npyio.NpzFile):
+            if mark:
+                raise click.BadParameter(f"'{file}' holds several arrays; give it without NAME=",
+                                         param_hint="--input")
+            found |= {k: read[k] for k in read.files}
+        elif not mark:
+            raise click.BadParameter(f"'{text}' is not NAME=FILE", param_hint="--input")
+        else:
+            found[name] = read
+    return found
+
+
+def make_feeds(model: Model, given: tuple[str, ...], dims: tuple[str, ...], shapes: tuple[str, ...], seed: int,
+               *, random: bool) -> Mapping[str, Any]:
+    """The inputs of a run: those given, and, where `random`, random ones for the rest."""
+    fixed = read_given(given)
+    if not random:
+        return fixed
+    from gesher.engines.feeds import random_feeds
+
+    return random_feeds(
+        model, seed=seed, fixed=fixed,
+        dims={k: _number(v, "--dim") for k, v in pairs(dims, "--dim").items()},
+        shapes={k: [_number(n, "--shape") for n in v.split("x") if n] for k, v in pairs(shapes, "--shape").items()})
+
+
+def engine_list(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    """`a,b,c` as a list of known engines."""
+    if value is None:
+        return None
+    from gesher.engines import names
+
+    chosen = [v.strip() for v in value.split(",") if v.strip()]
+    for name in chosen:
+        if name not in names():
+            raise click.BadParameter(f"there is no engine '{name}'; there are {', '.join(names())}")
+    return chosen
