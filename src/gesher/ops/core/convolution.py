@@ -1,0 +1,303 @@
+"""Convolution, plain, transposed and on integers.
+
+ONNX's convolution is what others call correlation: the kernel is not turned around. Channels are the second axis, and
+`group` cuts them into as many separate convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gesher.base import dtypes
+from gesher.base.errors import ModelError
+from gesher.ir import DimLike
+from gesher.ir.types import print_shape
+from gesher.primitives import Builder, Expr
+from gesher.symbolic import decide_eq
+
+from ..arithmetic import computed, lowered
+from ..rules import InferNode
+from ..schema import BF16, FLOATS, Attr, Input, Output, op, tensors
+from ..windows import Spread, Windows, lay, pairs, spread, whole
+
+INT8S = tensors("int8 uint8")
+
+_AT = (Attr("auto_pad", "string", "NOTSET"), Attr("kernel_shape", "ints"), Attr("dilations", "ints"),
+       Attr("strides", "ints"), Attr("pads", "ints"), Attr("group", "int", 1))
+
+Conv = (op("Conv", Input("X"), Input("W"), Input("B", optional=True), Output("Y"), *_AT, T=FLOATS)
+        .since(11)
+        .since(22, T=FLOATS | BF16))
+
+ConvTranspose = (op("ConvTranspose", Input("X"), Input("W"), Input("B", optional=True), Output("Y"), *_AT,
+                    Attr("output_shape", "ints"), Attr("output_padding", "ints"), T=FLOATS)
+                 .since(11)
+                 .since(22, T=FLOATS | BF16))
+
+ConvInteger = op("ConvInteger", Input("x", "T1"), Input("w", "T2"), Input("x_zero_point", "T1", optional=True),
+                 Input("w_zero_point", "T2", optional=True), Output("y", "T3"), *_AT, since=10,
+                 T1=INT8S, T2=INT8S, T3=tensors("int32"))
+
+QLinearConv = op("QLinearConv", Input("x", "T1"), Input("x_scale", "tensor(float)"), Input("x_zero_point", "T1"),
+                 Input("w", "T2"), Input("w_scale", "tensor(float)"), Input("w_zero_point", "T2"),
+                 Input("y_scale", "tensor(float)"), Input("y_zero_point", "T3"), Input("B", "T4", optional=True),
+                 Output("y", "T3"), *_AT, since=10, T1=INT8S, T2=INT8S, T3=INT8S, T4=tensors("int32"))
+
+
+# Inference
+
+def _shapes(node: InferNode, x_at: int, w_at: int) -> tuple[tuple[DimLike, ...], tuple[DimLike, ...]] | None:
+    """The shapes of the data and the weight, checked as far as ranks go; None where one is unknown."""
+    x, w = node.shape(x_at), node.shape(w_at)
+    known = x if x is not None else w
+    if known is not None and len(known) < 3:
+        node.fail(f"x and the weight have a batch, channels and at least one spatial axis, not {print_shape(known)}")
+    if x is None or w is None:
+        return None
+    if len(x) != len(w):
+        node.fail("x and the weight have different ranks", f"x is {print_shape(x)}, w is {print_shape(w)}")
+    kernel = node["kernel_shape"]
+    if kernel:
+        if len(kernel) != len(w) - 2:
+            node.fail(f"kernel_shape is {list(kernel)}", f"w is {print_shape(w)}")
+        for i, k in enumerate(kernel):
+            node.unify(w[2 + i], k, f"kernel_shape {list(kernel)} and the weight {print_shape(w)}")
+    if node["group"] < 1:
+        node.fail(f"group must be at least 1, not {node['group']}")
+    return x, w
+
+
+def _unknown(node: InferNode, x_at: int, w_at: int, dtype: dtypes.DType) -> None:
+    shape = node.shape(x_at) or node.shape(w_at)
+    why = "the shape of x or of the weight is unknown"
+    node.set(0, dtype, None if shape is None else (None,) * len(shape), why=why)
+
+
+def _infer_conv(node: InferNode, x_at: int, w_at: int, b_at: int, dtype: dtypes.DType) -> None:
+    both = _shapes(node, x_at, w_at)
+    if both is None:
+        return _unknown(node, x_at, w_at, dtype)
+    (x, w), group = both, node["group"]
+    takes = w[1] * group
+    if decide_eq(x[1], takes) is False:
+        node.fail(f"x has {x[1]} channels, the weight takes {takes}",
+                  f"x is {print_shape(x)}, w is {print_shape(w)}" + (f", group is {group}" if group != 1 else "")
+                  + ("; is the picture RGBA?" if (x[1], takes) == (4, 3) else ""))
+    node.unify(x[1], takes, "channels of x and of the weight")
+    if decide_eq(w[0] % group, 0) is False:
+        node.fail(f"{w[0]} output channels do not divide into {group} groups", f"w is {print_shape(w)}")
+    if (b := node.shape(b_at)) is not None:
+        _check_bias(node, b, w[0])
+    try:
+        at = lay(x[2:], w[2:], strides=node["strides"], dilations=node["dilations"], pads=node["pads"],
+                 auto_pad=node["auto_pad"])
+    except ModelError as e:
+        node.fail(e.what, e.advice)
+    node.set(0, dtype, (x[0], w[0], *at.counts))
+    return None
+
+
+def _check_bias(node: InferNode, b: tuple[DimLike, ...], channels: DimLike) -> None:
+    if len(b) != 1:
+        node.fail(f"the bias has one axis, not {print_shape(b)}")
+    node.unify(b[0], channels, "the bias and the output channels")
+
+
+Conv.infer(lambda node: _infer_conv(node, 0, 1, 2, node.dtype(0)))
+ConvInteger.infer(lambda node: _infer_conv(node, 0, 1, 4, dtypes.INT32))
+QLinearConv.infer(lambda node: _infer_conv(node, 0, 3, 8, node.dtype(7)))
+
+
+@ConvTranspose.infer
+def _(node: InferNode) -> None:
+    both = _shapes(node, 0, 1)
+    if both is None:
+        return _unknown(node, 0, 1, node.dtype(0))
+    (x, w), group = both, node["group"]
+    if decide_eq(x[1], w[0]) is False:
+        node.fail(f"x has {x[1]} channels, the weight takes {w[0]}", f"x is {print_shape(x)}, w is {print_shape(w)}")
+    node.unify(x[1], w[0], "channels of x and of the weight")
+    if decide_eq(w[0] % group, 0) is False:
+        node.fail(f"{w[0]} channels do not divide into {group} groups", f"w is {print_shape(w)}")
+    if (b := node.shape(2)) is not None:
+        _check_bias(node, b, w[1] * group)
+    try:
+        at = spread(x[2:], w[2:], strides=node["strides"], dilations=node["dilations"], pads=node["pads"],
+                    auto_pad=node["auto_pad"], output_padding=node["output_padding"],
+                    output_shape=node["output_shape"])
+    except ModelError as e:
+        node.fail(e.what, e.advice)
+    node.set(0, node.dtype(0), (x[0], w[1] * group, *at.counts))
+    return None
+
+
+# Reference
+
+def convolve(x: Any, w: Any, at: Windows, groups: int) -> Any:
+    """One product for each tap of the kernel: x (N,C,*), w (M,C/groups,*) give (N,M,*) in their own type."""
+    n, c, m = x.shape[0], x.shape[1], w.shape[0]
+    x = np.pad(x, [(0, 0), (0, 0), *pairs(at.pads)])
+    x = x.reshape(n, groups, c // groups, *x.shape[2:])
+    w = w.reshape(groups, m // groups, c // groups, *w.shape[2:])
+    y = np.zeros((n, groups, m // groups, math.prod(whole(at.counts))), x.dtype)
+    for tap in at.taps():
+        seen = x[(..., *at.slices(tap))].reshape(n, groups, c // groups, -1)
+        # Depthwise: BLAS is slow at a thousand products of 1 by 1.
+        y += w[(..., *tap)] * seen if c == groups else w[(..., *tap)] @ seen
+    return y.reshape(n, m, *whole(at.counts))
+
+
+def _per_channel(b: Any, rank: int) -> Any:
+    return b.reshape(-1, *(1,) * (rank - 2))
+
+
+@computed
+def conv(x: Any, w: Any, b: Any = None, *, group: int, kernel_shape: Any = None, **at: Any) -> Any:
+    _check_channels("Conv", x, w, w.shape[1] * group)
+    y = convolve(x, w, lay(x.shape[2:], w.shape[2:], **at), group)
+    return y if b is None else y + _per_channel(b, y.ndim)
+
+
+Conv.reference(conv)
+
+
+def _check_channels(name: str, x: Any, w: Any, takes: int) -> None:
+    if x.ndim != w.ndim or x.shape[1] != takes:
+        raise ModelError(f"{name}: x has {x.shape[1]} channels, the weight takes {takes}", rule="channels",
+                         advice=f"x is {print_shape(x.shape)}, w is {print_shape(w.shape)}")
+
+
+@computed
+def conv_transpose(x: Any, w: Any, b: Any = None, *, group: int, kernel_shape: Any = None, **at: Any) -> Any:
+    _check_channels("ConvTranspose", x, w, w.shape[0])
+    laid = spread(x.shape[2:], w.shape[2:], **at)
+    y = _spread(x, w, laid, group)
+    return y if b is None else y + _per_channel(b, y.ndim)
+
+
+def _spread(x: Any, w: Any, at: Spread, groups: int) -> Any:
+    """Every element prints the kernel, scaled, at its place; prints add up."""
+    (n, c), sizes, m, kernel = x.shape[:2], x.shape[2:], w.shape[1], w.shape[2:]
+    w = w.reshape(groups, c // groups, m, *kernel).swapaxes(1, 2)  # (groups, M/groups, C/groups, *)
+    x = x.reshape(n, groups, c // groups, -1)
+    full = [(d - 1) * s + dilation * (k - 1) + 1 + e
+            for d, s, k, dilation, e in zip(sizes, at.strides, kernel, at.dilations, whole(at.extra))]
+    y: Any = np.zeros((n, groups, m, *full), x.dtype)
+    for tap in np.ndindex(*kernel):
+        place = tuple(slice(t * d, t * d + s * (size - 1) + 1, s)
+                      for t, d, s, size in zip(tap, at.dilations, at.strides, sizes))
+        y[(..., *place)] += (w[(..., *tap)] @ x).reshape(n, groups, m, *sizes)
+    counts = whole(at.counts)
+    kept = tuple(slice(low, low + count) for (low, _), count in zip(pairs(at.pads), counts))
+    return y[(..., *kept)].reshape(n, groups * m, *counts)
+
+
+ConvTranspose.reference(conv_transpose)
+
+
+def _convolve_exactly(x: Any, w: Any, group: int, at: dict[str, Any]) -> Any:
+    """A convolution of small integers as int64: in float64, which holds every sum below 2**53 and has a BLAS."""
+    laid = lay(x.shape[2:], w.shape[2:], **at)
+    return np.rint(convolve(x.astype(np.float64), w.astype(np.float64), laid, group)).astype(np.int64)
+
+
+def _less_zero(x: Any, zero: Any | None) -> Any:
+    """x without its zero point, which is one number, or one for each row of the first axis."""
+    x = x.astype(np.int32)
+    if zero is None:
+        return x
+    zero = zero.astype(np.int32)
+    return x - (zero.reshape(-1, *(1,) * (x.ndim - 1)) if zero.size > 1 else zero.reshape(()))
+
+
+@ConvInteger.reference
+def conv_integer(x: Any, w: Any, x_zero_point: Any = None, w_zero_point: Any = None, *, group: int,
+                 kernel_shape: Any = None, **at: Any) -> Any:
+    _check_channels("ConvInteger", x, w, w.shape[1] * group)
+    if x_zero_point is not None and x_zero_point.size != 1:
+        raise ModelError("ConvInteger: the zero point of x is one number", rule="zero-point")
+    y = _convolve_exactly(_less_zero(x, x_zero_point), _less_zero(w, w_zero_point), group, at)
+    # Sums that leave 32 bits wrap around.
+    return y.astype(np.int32)
+
+
+@QLinearConv.reference
+def qlinear_conv(x: Any, x_scale: Any, x_zero_point: Any, w: Any, w_scale: Any, w_zero_point: Any, y_scale: Any,
+                 y_zero_point: Any, b: Any = None, *, group: int, kernel_shape: Any = None, **at: Any) -> Any:
+    _check_channels("QLinearConv", x, w, w.shape[1] * group)
+    y = _convolve_exactly(_less_zero(x, x_zero_point.reshape(())), _less_zero(w, w_zero_point), group, at)
+    if b is not None:
+        y = y + _per_channel(b.astype(np.int64), y.ndim)
+    scale = (x_scale.reshape(()) * w_scale / y_scale.reshape(())).astype(np.float32)
+    scale = _per_channel(scale, y.ndim) if scale.size > 1 else scale.reshape(())
+    real = np.rint(y.astype(np.float32) * scale) + y_zero_point.reshape(()).astype(np.float32)
+    limits = np.iinfo(y_zero_point.dtype)
+    return np.clip(real, limits.min, limits.max).astype(y_zero_point.dtype)
+
+
+# Lowering
+
+def _bias(p: Builder, y: Expr, b: Expr | None) -> Expr:
+    return y if b is None else y + p.reshape(b, (b.shape[0], *(1,) * (y.rank - 2)))
+
+
+@Conv.lower
+@lowered
+def _(p: Builder, x: Expr, w: Expr, b: Expr | None = None, *, group: int, kernel_shape: Any = None, **at: Any) -> Expr:
+    laid = lay(x.shape[2:], w.shape[2:], **at)
+    return _bias(p, p.convolve(x, w, laid.strides, laid.pads, laid.dilations, group), b)
+
+
+@ConvTranspose.lower
+@lowered
+def _(p: Builder, x: Expr, w: Expr, b: Expr | None = None, *, group: int, kernel_shape: Any = None, **at: Any) -> Expr:
+    laid = spread(x.shape[2:], w.shape[2:], **at)
+    known = all(isinstance(e, int) for e in laid.extra)
+    y = p.convolve_transposed(x, w, laid.strides, laid.pads, laid.dilations, group,
+                              laid.extra if known else None)  # type: ignore[arg-type]
+    if not known:
+        y = p.pad(y, (0,) * y.rank, (0, 0, *laid.extra))
+    # The sizes are the same, but these say it in fewer words.
+    return _bias(p, p.reshape(y, (*y.shape[:2], *laid.counts)), b)
+
+
+def _less_zero_expr(p: Builder, x: Expr, zero: Expr | None) -> Expr:
+    x = p.cast(x, dtypes.INT32)
+    if zero is None:
+        return x
+    zero = p.cast(zero, dtypes.INT32)
+    if zero.rank == 0:
+        return x - zero
+    return x - p.reshape(zero, (zero.shape[0], *(1,) * (x.rank - 1)))
+
+
+def _convolve_integers(p: Builder, x: Expr, w: Expr, group: int, at: dict[str, Sequence[int] | None]) -> Expr:
+    laid = lay(x.shape[2:], w.shape[2:], **at)  # type: ignore[arg-type]
+    return p.convolve(x, w, laid.strides, laid.pads, laid.dilations, group)
+
+
+@ConvInteger.lower
+def _(p: Builder, x: Expr, w: Expr, x_zero_point: Expr | None = None, w_zero_point: Expr | None = None, *,
+      group: int, kernel_shape: Any = None, **at: Any) -> Expr:
+    return _convolve_integers(p, _less_zero_expr(p, x, x_zero_point), _less_zero_expr(p, w, w_zero_point), group, at)
+
+
+@QLinearConv.lower
+def _(p: Builder, x: Expr, x_scale: Expr, x_zero_point: Expr, w: Expr, w_scale: Expr, w_zero_point: Expr,
+      y_scale: Expr, y_zero_point: Expr, b: Expr | None = None, *, group: int, kernel_shape: Any = None,
+      **at: Any) -> Expr:
+    x_scale, x_zero_point, y_scale, y_zero_point = (p.reshape(e, ()) for e in (x_scale, x_zero_point, y_scale,
+                                                                              y_zero_point))
+    y = _bias(p, _convolve_integers(p, _less_zero_expr(p, x, x_zero_point), _less_zero_expr(p, w, w_zero_point),
+                                    group, at), b)
+    scale = x_scale * w_scale / y_scale
+    if scale.rank:
+        scale = p.reshape(scale, (scale.shape[0], *(1,) * (y.rank - 2)))
+    zero = p.cast(y_zero_point, dtypes.FLOAT)
+    limits = np.iinfo(y_zero_point.dtype.numpy)
+    real = p.round(p.cast(y, dtypes.FLOAT) * scale) + zero
+    return p.cast(p.min(p.max(real, float(limits.min)), float(limits.max)), y_zero_point.dtype)
