@@ -43,10 +43,10 @@ class Evaluator:
     >>> from gesher.base.dtypes import FLOAT
     >>> from gesher.ir import Graph, Node, TensorType
     >>> graph = Graph("main")
-    >>> x = graph.add_input("x", TensorType(FLOAT, ("n",)[:0]))
+    >>> x = graph.add_input("x", TensorType(FLOAT, ()))
     >>> graph.add_output(x)
     >>> Evaluator(Model(graph, opsets={"": 21})).run({"x": 2.0})
-    [array(2., dtype=float32)]
+    {'x': array(2., dtype=float32)}
     """
 
     def __init__(self, model: Model, *, budget: int | None = None, seed: int = 0):
@@ -67,8 +67,8 @@ class Evaluator:
         return [v.name for v in self.model.graph.outputs]
 
     def run(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None,
-            on_value: OnValue | None = None) -> list[Any]:
-        """Run the model.
+            on_value: OnValue | None = None) -> dict[str, Any]:
+        """Run the model; gives its outputs by name, in their order.
 
         Args:
             feeds: an array for each input by name (a list for a sequence, a dict for a map, None for an empty
@@ -87,7 +87,7 @@ class Evaluator:
         except GesherError as e:
             e.within(self.model.place)
             raise
-        return [_given_out(r) for r in results]
+        return {v.name or f"output_{i}": _given_out(r) for i, (v, r) in enumerate(zip(wanted, results))}
 
     def run_node(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
         """Run one node of the model's opsets on `inputs` (arrays, None for those left out).

@@ -26,6 +26,7 @@ from gesher.ir import (
     Attribute,
     Function,
     Graph,
+    Kind,
     Model,
     Node,
     OptionalType,
@@ -84,14 +85,16 @@ def infer(model: Model, *, dims: Mapping[str, int] | None = None, values: Mappin
 class _Frame:
     """A graph being walked: where the walk stands, and what its values are."""
 
-    __slots__ = ("asked", "bindings", "call", "cursor", "env", "equalities", "function", "graph", "opsets", "place",
-                 "signature")
+    __slots__ = ("asked", "bindings", "call", "closures", "cursor", "env", "equalities", "function", "graph", "opsets",
+                 "place", "signature")
 
     def __init__(self, graph: Graph, env: dict[Value, Fact], opsets: dict[str, int],
                  bindings: Mapping[str, Attribute] | None, place: tuple[str, ...], equalities: Equalities):
         self.graph, self.env, self.opsets, self.bindings, self.place = graph, env, opsets, bindings, place
         self.equalities = equalities
         self.cursor: Node | None = graph.first
+        # Graphs that a call hands to a function as attributes: they capture from the caller.
+        self.closures: dict[Graph, _Frame] = {}
         # Of a function's frame: the node that calls it, and what was asked of it.
         self.call: Node | None = None
         self.function: Function | None = None
@@ -341,8 +344,10 @@ class _Walk:
         self.work -= len(graph)
         if self.work < 0:
             return [Fact(o.type, why="the model asks for too much inference") for o in graph.outputs]
+        outer = outer.closures.get(graph, outer)
         frame = _Frame(graph, outer.env, outer.opsets, outer.bindings, (*outer.place, graph.place),
                        outer.equalities.copy())
+        frame.closures = outer.closures
         for i, value in enumerate(graph.inputs):
             fact = facts[i] if i < len(facts) else None
             if fact is None:
@@ -379,7 +384,10 @@ class _Walk:
         bindings = bindings_of(bound, function)
         signature = (function, tuple(_signature(f) for f in inputs),
                      tuple((k, _attribute_signature(a)) for k, a in sorted(bindings.items())))
-        known = self.answers.get(signature)
+        closures = {g: frame.closures.get(g, frame) for a in bindings.values() if a.kind in (Kind.GRAPH, Kind.GRAPHS)
+                    for g in (a.value if a.kind == Kind.GRAPHS else (a.value,))}
+        # What a graph captures is no part of the signature, so calls that hand one over share no answers.
+        known = None if closures else self.answers.get(signature)
         if known is not None:
             self._store(node, _another_time(*known), "", frame)
             return None
@@ -389,6 +397,7 @@ class _Walk:
             return None
         callee = _Frame(function, {}, function.opsets, bindings, (self.model.place, function.place), frame.equalities)
         callee.call, callee.function, callee.signature, callee.asked = node, function, signature, inputs
+        callee.closures = closures
         for i, value in enumerate(function.inputs):
             fact = inputs[i] if i < len(inputs) else None
             callee.env[value] = fact if fact is not None else Fact(None, why="the call leaves this input out")
