@@ -5,15 +5,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from tests.ops.ml.nodes import ML, by_onnxruntime, by_reference, lowering_agrees
 
-from gesher.ir import Node, Tensor, Value
-from gesher.ops import find, run_node
-from gesher.ops.rules import Run
-
-ML = "ai.onnx.ml"
+from gesher.ir import Tensor
 
 
 def random_trees(rng: np.random.Generator, trees: int, depth: int, features: int, modes: list[str],
@@ -50,28 +46,6 @@ def random_trees(rng: np.random.Generator, trees: int, depth: int, features: int
     return {**{f"nodes_{k}": v for k, v in nodes.items()}, "weights": weights}
 
 
-def by_reference(op: str, x: np.ndarray, outputs: int, version: int, attributes: dict[str, Any]) -> list[Any]:
-    operator = find(ML, op)
-    assert operator is not None
-    schema = operator.schema(version)
-    assert schema is not None
-    node = Node(op, [Value("x")], outputs, attributes, domain=ML)
-    run = Run(node, schema, run_graph=lambda g, i: [], random=np.random.default_rng(0), budget=1 << 30, opsets={})
-    return run_node(node, operator, schema, [x], run)
-
-
-def by_onnxruntime(op: str, x: np.ndarray, outputs: list[tuple[str, int]], version: int,
-                   attributes: dict[str, Any]) -> list[Any]:
-    made = {k: numpy_helper.from_array(v.numpy()) if isinstance(v, Tensor) else v for k, v in attributes.items()}
-    node = helper.make_node(op, ["x"], [n for n, _ in outputs], domain=ML, **made)
-    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info(
-        "x", helper.np_dtype_to_tensor_dtype(x.dtype), [None, x.shape[1]])],
-        [helper.make_tensor_value_info(n, t, None) for n, t in outputs])
-    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17),
-                                                                   helper.make_opsetid(ML, version)])
-    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
-
-
 def features(rng: np.random.Generator, dtype: Any, n: int = 200, f: int = 5) -> np.ndarray:
     x = rng.integers(-3, 4, (n, f)).astype(dtype)
     if np.dtype(dtype).kind == "f":
@@ -105,6 +79,7 @@ def test_classifier_answers_as_onnxruntime(dtype: Any, transform: str, labels: s
     kind = TensorProto.STRING if labels == "strings" else TensorProto.INT64
     want = by_onnxruntime("TreeEnsembleClassifier", x, [("y", kind), ("z", TensorProto.FLOAT)], 3, a)
     got = by_reference("TreeEnsembleClassifier", x, 2, 3, a)
+    lowering_agrees("TreeEnsembleClassifier", x, got, 3, a)
     # float32 sums of seven weights in another order
     np.testing.assert_allclose(got[1], want[1], rtol=1e-5, atol=1e-6)
     assert got[1].dtype == np.float32
@@ -135,6 +110,7 @@ def test_regressor_answers_as_onnxruntime(aggregate: str, base: list[float], dty
     x = features(rng, dtype)
     want = by_onnxruntime("TreeEnsembleRegressor", x, [("y", TensorProto.FLOAT)], 3, a)
     got = by_reference("TreeEnsembleRegressor", x, 1, 3, a)
+    lowering_agrees("TreeEnsembleRegressor", x, got, 3, a)
     np.testing.assert_allclose(got[0], want[0], rtol=1e-5, atol=1e-6)
 
 
@@ -197,6 +173,7 @@ def test_tree_ensemble_5_answers_as_onnxruntime(members: bool, aggregate: int, d
     code = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     want = by_onnxruntime("TreeEnsemble", x, [("y", code)], 5, a)
     got = by_reference("TreeEnsemble", x, 1, 5, a)
+    lowering_agrees("TreeEnsemble", x, got, 5, a)
     np.testing.assert_allclose(got[0], want[0], rtol=1e-5, atol=1e-6)
     assert got[0].dtype == dtype
 

@@ -1,0 +1,80 @@
+"""How the benchmarks measure: each thing in a process of its own, repeated, interleaved with its rival.
+
+A measured snippet is Python source that defines `run()`; the child times it, and reports seconds and peak memory above
+what the imports took.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from statistics import median
+
+_CHILD = """
+import json, resource, sys, time
+{setup}
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+start = time.perf_counter()
+{run}
+took = time.perf_counter() - start
+print(json.dumps([took, peak() - before]))
+"""
+
+
+@dataclass
+class Figure:
+    """Seconds and megabytes of one thing, over several runs."""
+
+    seconds: list[float]
+    megabytes: list[float]
+
+    @property
+    def time(self) -> float:
+        return median(self.seconds)
+
+    @property
+    def memory(self) -> float:
+        return max(self.megabytes)
+
+
+def child(setup: str, run: str) -> tuple[float, float]:
+    """One run in a fresh process: seconds and peak megabytes of `run` after `setup`."""
+    code = _CHILD.format(setup=setup, run=run)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"a measured process failed:\n{run}\n{done.stderr}")
+    seconds, megabytes = json.loads(done.stdout.strip().splitlines()[-1])
+    return seconds, megabytes
+
+
+def interleaved(cases: dict[str, tuple[str, str]], repeat: int = 5) -> dict[str, Figure]:
+    """Each case (setup, run) `repeat` times, turn about."""
+    figures = {name: Figure([], []) for name in cases}
+    for _ in range(repeat):
+        for name, (setup, run) in cases.items():
+            seconds, megabytes = child(setup, run)
+            figures[name].seconds.append(seconds)
+            figures[name].megabytes.append(megabytes)
+    return figures
+
+
+def whole_process(command: list[str], repeat: int = 7) -> float:
+    """The median wall time of a command from start to end."""
+    import time
+
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def row(question: str, ours: str, rival: str, ratio: float | None, goal: str, ok: bool) -> None:
+    """Print one line of a result table."""
+    shown = "-" if ratio is None else f"{ratio:.3f}"
+    print(f"{question:52} {ours:>22} {rival:>28} {shown:>8}  {goal:24} {'reached' if ok else 'MISSED'}", flush=True)
