@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from single_node import Case, check, close, onnx_cases, session
+from tests.ops.single_node import Case, check, close, onnx_cases, session
 
 from gesher.base.errors import ModelError
 from gesher.ir.types import print_shape
