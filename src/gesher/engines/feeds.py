@@ -14,10 +14,11 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.dtypes import DType
 from gesher.base.errors import RunError
+from gesher.evaluator.feeds import Feeds
 from gesher.ir import DimLike, Model, SequenceType, TensorType
 from gesher.symbolic import Dim, evaluate
 
-from .protocol import ports
+from .protocol import Port
 
 
 def random_feeds(model: Model, *, dims: Mapping[str, int] | None = None,
@@ -40,7 +41,8 @@ def random_feeds(model: Model, *, dims: Mapping[str, int] | None = None,
     """
     rng = np.random.default_rng(seed)
     sizes = dict(dims or {})
-    inputs, _ = ports(model)
+    declared = Feeds(model.graph, model.ir_version)
+    inputs = [Port(n, t, n not in declared.required) for n, t in declared.types.items()]
     fixed = dict(fixed or {})
     names = {p.name for p in inputs}
     for name in (*(shapes or {}), *fixed):
@@ -71,7 +73,7 @@ def random_feeds(model: Model, *, dims: Mapping[str, int] | None = None,
             raise RunError(f"the input '{p.name}' is {p.type}: only tensors can be made at random",
                            advice="give it yourself")
         if shapes and p.name in shapes:
-            shape: list[int] | None = list(shapes[p.name])
+            shape = list(shapes[p.name])
         elif p.type.shape is None:
             lacking.append(f"the shape of '{p.name}' (its rank is unknown)")
             continue

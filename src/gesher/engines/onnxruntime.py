@@ -13,7 +13,7 @@ from gesher.base import dtypes
 from gesher.base.errors import RunError, UnsupportedError
 from gesher.ir import Model, TensorType
 
-from .protocol import Engine, Options, Session, check_feeds
+from .protocol import Engine, Options, Session
 from .serialized import as_file_or_bytes
 
 
@@ -52,7 +52,7 @@ class OnnxRuntimeSession(Session):
 
         if self._session is None:
             raise RunError("this session is closed")
-        fed = {name: self._to_ort(name, value) for name, value in check_feeds(self.inputs, feeds).items()}
+        fed = {name: self._to_ort(name, value) for name, value in self.fed(feeds).items()}
         try:
             if any(isinstance(v, ort.OrtValue) for v in fed.values()):
                 fed = {n: v if isinstance(v, ort.OrtValue) else ort.OrtValue.ortvalue_from_numpy(v)

@@ -12,7 +12,7 @@ from gesher.base import dtypes
 from gesher.base.errors import RunError, UnsupportedError
 from gesher.ir import Model, TensorType
 
-from .protocol import Engine, Options, Session, check_feeds, only_tensors
+from .protocol import Engine, Options, Session, only_tensors
 from .serialized import as_file_or_bytes
 
 
@@ -54,7 +54,7 @@ class OpenVinoSession(Session):
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         if self._compiled is None:
             raise RunError("this session is closed")
-        fed = check_feeds(self.inputs, feeds)
+        fed = self.fed(feeds)
         try:
             self._request.infer({name: np.ascontiguousarray(v) for name, v in fed.items() if name in self._takes})
         except Exception as e:
