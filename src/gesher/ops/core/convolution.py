@@ -20,6 +20,7 @@ from gesher.primitives import Builder, Expr
 from gesher.symbolic import decide_eq
 
 from ..arithmetic import computed, lowered
+from ..quantized import less_zero, less_zero_expr, quantize, quantize_expr
 from ..rules import InferNode
 from ..schema import BF16, FLOATS, Attr, Input, Output, op, tensors
 from ..windows import Spread, Windows, lay, pairs, spread, whole
@@ -205,13 +206,9 @@ def _convolve_exactly(x: Any, w: Any, group: int, at: dict[str, Any]) -> Any:
     return np.rint(convolve(x.astype(np.float64), w.astype(np.float64), laid, group)).astype(np.int64)
 
 
-def _less_zero(x: Any, zero: Any | None) -> Any:
-    """x without its zero point, which is one number, or one for each row of the first axis."""
-    x = x.astype(np.int32)
-    if zero is None:
-        return x
-    zero = zero.astype(np.int32)
-    return x - (zero.reshape(-1, *(1,) * (x.ndim - 1)) if zero.size > 1 else zero.reshape(()))
+def _by_row(v: Any, rank: int) -> Any:
+    """A zero point of a weight: one number, or one for each place on its first axis."""
+    return v if v is None else v.reshape(()) if v.size == 1 else v.reshape(-1, *(1,) * (rank - 1))
 
 
 @ConvInteger.reference
@@ -220,7 +217,8 @@ def conv_integer(x: Any, w: Any, x_zero_point: Any = None, w_zero_point: Any = N
     _check_channels("ConvInteger", x, w, w.shape[1] * group)
     if x_zero_point is not None and x_zero_point.size != 1:
         raise ModelError("ConvInteger: the zero point of x is one number", rule="zero-point")
-    y = _convolve_exactly(_less_zero(x, x_zero_point), _less_zero(w, w_zero_point), group, at)
+    y = _convolve_exactly(less_zero(x, _by_row(x_zero_point, x.ndim)), less_zero(w, _by_row(w_zero_point, w.ndim)),
+                          group, at)
     # Sums that leave 32 bits wrap around.
     return y.astype(np.int32)
 
@@ -229,14 +227,12 @@ def conv_integer(x: Any, w: Any, x_zero_point: Any = None, w_zero_point: Any = N
 def qlinear_conv(x: Any, x_scale: Any, x_zero_point: Any, w: Any, w_scale: Any, w_zero_point: Any, y_scale: Any,
                  y_zero_point: Any, b: Any = None, *, group: int, kernel_shape: Any = None, **at: Any) -> Any:
     _check_channels("QLinearConv", x, w, w.shape[1] * group)
-    y = _convolve_exactly(_less_zero(x, x_zero_point.reshape(())), _less_zero(w, w_zero_point), group, at)
+    y = _convolve_exactly(less_zero(x, x_zero_point.reshape(())), less_zero(w, _by_row(w_zero_point, w.ndim)), group,
+                          at)
     if b is not None:
         y = y + _per_channel(b.astype(np.int64), y.ndim)
-    scale = (x_scale.reshape(()) * w_scale / y_scale.reshape(())).astype(np.float32)
-    scale = _per_channel(scale, y.ndim) if scale.size > 1 else scale.reshape(())
-    real = np.rint(y.astype(np.float32) * scale) + y_zero_point.reshape(()).astype(np.float32)
-    limits = np.iinfo(y_zero_point.dtype)
-    return np.clip(real, limits.min, limits.max).astype(y_zero_point.dtype)
+    scale = _by_row(x_scale.reshape(()) * w_scale / y_scale.reshape(()), y.ndim - 1)
+    return quantize(y.astype(np.float32) * scale, y_zero_point.reshape(()), dtypes.from_numpy(y_zero_point.dtype))
 
 
 # Lowering
@@ -265,14 +261,8 @@ def _(p: Builder, x: Expr, w: Expr, b: Expr | None = None, *, group: int, kernel
     return _bias(p, p.reshape(y, (*y.shape[:2], *laid.counts)), b)
 
 
-def _less_zero_expr(p: Builder, x: Expr, zero: Expr | None) -> Expr:
-    x = p.cast(x, dtypes.INT32)
-    if zero is None:
-        return x
-    zero = p.cast(zero, dtypes.INT32)
-    if zero.rank == 0:
-        return x - zero
-    return x - p.reshape(zero, (zero.shape[0], *(1,) * (x.rank - 1)))
+def _by_row_expr(p: Builder, v: Expr, rank: int) -> Expr:
+    return p.reshape(v, () if all(d == 1 for d in v.shape) else (v.shape[0], *(1,) * (rank - 1)))
 
 
 def _convolve_integers(p: Builder, x: Expr, w: Expr, group: int, at: dict[str, Sequence[int] | None]) -> Expr:
@@ -283,7 +273,9 @@ def _convolve_integers(p: Builder, x: Expr, w: Expr, group: int, at: dict[str, S
 @ConvInteger.lower
 def _(p: Builder, x: Expr, w: Expr, x_zero_point: Expr | None = None, w_zero_point: Expr | None = None, *,
       group: int, kernel_shape: Any = None, **at: Any) -> Expr:
-    return _convolve_integers(p, _less_zero_expr(p, x, x_zero_point), _less_zero_expr(p, w, w_zero_point), group, at)
+    x = less_zero_expr(p, x, None if x_zero_point is None else p.reshape(x_zero_point, ()))
+    w = less_zero_expr(p, w, None if w_zero_point is None else _by_row_expr(p, w_zero_point, w.rank))
+    return _convolve_integers(p, x, w, group, at)
 
 
 @QLinearConv.lower
@@ -292,12 +284,8 @@ def _(p: Builder, x: Expr, x_scale: Expr, x_zero_point: Expr, w: Expr, w_scale: 
       **at: Any) -> Expr:
     x_scale, x_zero_point, y_scale, y_zero_point = (p.reshape(e, ()) for e in (x_scale, x_zero_point, y_scale,
                                                                               y_zero_point))
-    y = _bias(p, _convolve_integers(p, _less_zero_expr(p, x, x_zero_point), _less_zero_expr(p, w, w_zero_point),
-                                    group, at), b)
-    scale = x_scale * w_scale / y_scale
-    if scale.rank:
-        scale = p.reshape(scale, (scale.shape[0], *(1,) * (y.rank - 2)))
-    zero = p.cast(y_zero_point, dtypes.FLOAT)
-    limits = np.iinfo(y_zero_point.dtype.numpy)
-    real = p.round(p.cast(y, dtypes.FLOAT) * scale) + zero
-    return p.cast(p.min(p.max(real, float(limits.min)), float(limits.max)), y_zero_point.dtype)
+    # The bias is counted in the scale of the products, so the sum is scaled at once.
+    y = _bias(p, _convolve_integers(p, less_zero_expr(p, x, x_zero_point),
+                                    less_zero_expr(p, w, _by_row_expr(p, w_zero_point, w.rank)), group, at), b)
+    scale = _by_row_expr(p, x_scale * w_scale / y_scale, y.rank - 1)
+    return quantize_expr(p, p.cast(y, dtypes.FLOAT) * scale, y_zero_point, y_zero_point.dtype)

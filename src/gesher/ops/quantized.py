@@ -1,0 +1,67 @@
+"""Quantised numbers: an integer (or 8-bit float) q stands for (q - zero) * scale.
+
+What a reader would guess wrong: a real number is rounded to the nearest even *before* the zero point is added, so that
+0.5 with the zero point 1 becomes 1, not 2; and what does not fit is clipped, never wrapped around.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gesher.base import dtypes
+from gesher.base.dtypes import DType
+from gesher.primitives import Builder, Expr
+
+
+def limits(dtype: DType) -> tuple[int, int]:
+    """The lowest and the highest number of an integer type.
+
+    >>> limits(dtypes.INT4)
+    (-8, 7)
+    """
+    if dtype.kind == "uint":
+        return 0, (1 << dtype.bits) - 1
+    return -(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1
+
+
+def quantize(real: Any, zero: Any, dtype: DType, saturate: bool = True) -> Any:
+    """Numbers already divided by their scale as `dtype`: rounded, shifted by `zero` (or None) and clipped.
+
+    Floats of 8 bits that do not fit become infinity or NaN without `saturate`; narrower ones have neither.
+    """
+    real = np.asarray(real)
+    real = real if real.dtype == np.float64 else real.astype(np.float32)
+    with np.errstate(all="ignore"):
+        if dtype.is_integer:
+            shifted = np.rint(real) if zero is None else np.rint(real) + zero.astype(real.dtype)
+            return np.clip(shifted, *limits(dtype)).astype(dtype.numpy)
+        shifted = real if zero is None else real + zero.astype(real.dtype)
+        if saturate or dtype.bits < 8:
+            import ml_dtypes
+
+            most = float(ml_dtypes.finfo(dtype.numpy).max)
+            shifted = np.clip(shifted, -most, most)
+        return shifted.astype(dtype.numpy)
+
+
+def quantize_expr(p: Builder, real: Expr, zero: Expr | None, dtype: DType, saturate: bool = True) -> Expr:
+    """As `quantize`, of expressions."""
+    if dtype.is_integer:
+        shifted = p.round(real) if zero is None else p.round(real) + p.cast(zero, real.dtype)
+        low, high = limits(dtype)
+        return p.cast(p.min(p.max(shifted, float(low)), float(high)), dtype)
+    return p.cast(real if zero is None else real + p.cast(zero, real.dtype), dtype, saturate or dtype.bits < 8)
+
+
+def less_zero(x: Any, zero: Any) -> Any:
+    """x without its zero point (None: it has none), where the difference fits: int32, or float32 for 8-bit floats."""
+    wide = np.int32 if dtypes.from_numpy(x.dtype).is_integer else np.float32
+    return x.astype(wide) if zero is None else x.astype(wide) - zero.astype(wide)
+
+
+def less_zero_expr(p: Builder, x: Expr, zero: Expr | None) -> Expr:
+    """As `less_zero`, of expressions."""
+    wide = dtypes.INT32 if x.dtype.is_integer else dtypes.FLOAT
+    return p.cast(x, wide) if zero is None else p.cast(x, wide) - p.cast(zero, wide)
