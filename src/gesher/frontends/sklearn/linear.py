@@ -1,0 +1,84 @@
+"""Linear models: a matrix product, and what each makes of its scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gesher.base.errors import UnsupportedError
+from gesher.ir import Value
+
+from .translation import Outputs, Translation, translates
+
+
+def _scores(t: Translation, model: Any, x: Value) -> Value:
+    coefficients = np.atleast_2d(model.coef_)
+    bias = np.broadcast_to(np.asarray(model.intercept_, float).reshape(-1), (len(coefficients),))
+    return t.affine(x, coefficients.T, bias, type(model).__name__)
+
+
+@translates("linear_model.LogisticRegression", "linear_model.LogisticRegressionCV")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    scores = _scores(t, model, x)
+    classes = model.classes_
+    # Several classes are told apart together, unless the solver knows only one against the rest.
+    one_against_rest = model.solver == "liblinear" or getattr(model, "multi_class", None) == "ovr"
+    if len(classes) == 2:
+        if getattr(model, "multi_class", None) == "multinomial":
+            both = t.b.Concat(t.b.Neg(scores), scores, axis=1)
+            return Outputs(label=t.sign(classes, scores), probabilities=t.b.Softmax(both, axis=1), scores=scores)
+        return Outputs(label=t.sign(classes, scores), probabilities=t.two(t.b.Sigmoid(scores)), scores=scores)
+    if one_against_rest:
+        each = t.b.Sigmoid(scores)
+        total = t.b.ReduceSum(each, t.b.constant(np.array([1], np.int64)))
+        probabilities = t.b.Div(each, total)
+    else:
+        probabilities = t.b.Softmax(scores, axis=1)
+    return Outputs(label=t.choose(classes, scores), probabilities=probabilities, scores=scores)
+
+
+@translates("linear_model.RidgeClassifier", "linear_model.RidgeClassifierCV", "linear_model.Perceptron",
+            "linear_model.PassiveAggressiveClassifier", "svm.LinearSVC")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    scores = _scores(t, model, x)
+    classes = model.classes_
+    label = t.sign(classes, scores) if len(classes) == 2 else t.choose(classes, scores)
+    return Outputs(label=label, scores=scores)
+
+
+@translates("linear_model.SGDClassifier")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    scores = _scores(t, model, x)
+    classes = model.classes_
+    two = len(classes) == 2
+    label = t.sign(classes, scores) if two else t.choose(classes, scores)
+    if model.loss != "log_loss":
+        if model.loss == "modified_huber":
+            raise UnsupportedError("SGDClassifier(loss='modified_huber') has no way to ONNX yet", who="sklearn")
+        return Outputs(label=label, scores=scores)
+    each = t.b.Sigmoid(scores)
+    if two:
+        return Outputs(label=label, probabilities=t.two(each), scores=scores)
+    total = t.b.ReduceSum(each, t.b.constant(np.array([1], np.int64)))
+    return Outputs(label=label, probabilities=t.b.Div(each, total), scores=scores)
+
+
+@translates(*(f"linear_model.{n}" for n in (
+    "LinearRegression", "Ridge", "RidgeCV", "Lasso", "LassoCV", "ElasticNet", "ElasticNetCV", "Lars", "LarsCV",
+    "LassoLars", "LassoLarsCV", "LassoLarsIC", "BayesianRidge", "ARDRegression", "HuberRegressor", "TheilSenRegressor",
+    "SGDRegressor", "OrthogonalMatchingPursuit", "OrthogonalMatchingPursuitCV", "QuantileRegressor",
+    "PassiveAggressiveRegressor", "MultiTaskLasso", "MultiTaskElasticNet", "MultiTaskLassoCV",
+    "MultiTaskElasticNetCV")), "svm.LinearSVR")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    prediction = _scores(t, model, x)
+    # One target fitted from a vector is predicted as a vector.
+    if np.ndim(model.coef_) == 1:
+        prediction = t.b.Squeeze(prediction, t.b.constant(np.array([1], np.int64)))
+    return Outputs(prediction=prediction)
+
+
+@translates("linear_model.PoissonRegressor", "linear_model.GammaRegressor")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    scores = t.b.Exp(_scores(t, model, x))
+    return Outputs(prediction=t.b.Squeeze(scores, t.b.constant(np.array([1], np.int64))))

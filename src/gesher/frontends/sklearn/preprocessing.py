@@ -1,0 +1,96 @@
+"""What stands in front of a predictor: scaling, filling in, projecting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gesher.base.errors import UnsupportedError
+from gesher.ir import Value
+
+from .translation import Outputs, Translation, translates
+
+
+@translates("preprocessing.StandardScaler")
+def _(t: Translation, scaler: Any, x: Value) -> Outputs:
+    if scaler.with_mean:
+        x = t.b.Sub(x, t.constant(scaler.mean_, "scaler.mean"))
+    if scaler.with_std:
+        x = t.b.Div(x, t.constant(scaler.scale_, "scaler.scale"))
+    return Outputs(transformed=x)
+
+
+@translates("preprocessing.RobustScaler")
+def _(t: Translation, scaler: Any, x: Value) -> Outputs:
+    if scaler.with_centering:
+        x = t.b.Sub(x, t.constant(scaler.center_, "scaler.center"))
+    if scaler.with_scaling:
+        x = t.b.Div(x, t.constant(scaler.scale_, "scaler.scale"))
+    return Outputs(transformed=x)
+
+
+@translates("preprocessing.MinMaxScaler")
+def _(t: Translation, scaler: Any, x: Value) -> Outputs:
+    x = t.b.Add(t.b.Mul(x, t.constant(scaler.scale_, "scaler.scale")), t.constant(scaler.min_, "scaler.min"))
+    if scaler.clip:
+        low, high = scaler.feature_range
+        x = t.b.Clip(x, t.constant(low), t.constant(high))
+    return Outputs(transformed=x)
+
+
+@translates("preprocessing.MaxAbsScaler")
+def _(t: Translation, scaler: Any, x: Value) -> Outputs:
+    x = t.b.Div(x, t.constant(scaler.scale_, "scaler.scale"))
+    if getattr(scaler, "clip", False):
+        x = t.b.Clip(x, t.constant(-1), t.constant(1))
+    return Outputs(transformed=x)
+
+
+@translates("preprocessing.Normalizer")
+def _(t: Translation, normalizer: Any, x: Value) -> Outputs:
+    axes = t.b.constant(np.array([1], np.int64))
+    if normalizer.norm == "l2":
+        size = t.b.Sqrt(t.b.ReduceSum(t.b.Mul(x, x), axes))
+    elif normalizer.norm == "l1":
+        size = t.b.ReduceSum(t.b.Abs(x), axes)
+    else:
+        # -max(-|x|) in place of a maximum over the axes input, which ReduceMax has from opset 18 on only.
+        size = t.b.ReduceMax(t.b.Abs(x), axes) if t.b.opsets[""] >= 18 else t.b.ReduceMax(t.b.Abs(x), axes=[1])
+    one = t.constant(1)
+    return Outputs(transformed=t.b.Div(x, t.b.Where(t.b.Equal(size, t.constant(0)), one, size)))
+
+
+@translates("preprocessing.Binarizer")
+def _(t: Translation, binarizer: Any, x: Value) -> Outputs:
+    above = t.b.Greater(x, t.constant(binarizer.threshold))
+    return Outputs(transformed=t.b.Cast(above, to=t.dtype.code))
+
+
+@translates("impute.SimpleImputer")
+def _(t: Translation, imputer: Any, x: Value) -> Outputs:
+    if imputer.add_indicator:
+        raise UnsupportedError("SimpleImputer(add_indicator=True) has no way to ONNX yet", who="sklearn")
+    values = np.asarray(imputer.statistics_, float)
+    missing = imputer.missing_values
+    gone = t.b.IsNaN(x) if missing != missing else t.b.Equal(x, t.constant(missing))
+    filled = t.b.Where(gone, t.constant(values, "imputer.values"), x)
+    keep = np.flatnonzero(~np.isnan(values)).astype(np.int64)
+    # Columns that were empty in training have nothing to be filled with, and are left out.
+    if len(keep) != len(values):
+        filled = t.b.Gather(filled, t.b.constant(keep, "imputer.columns"), axis=1)
+    return Outputs(transformed=filled)
+
+
+@translates("decomposition.PCA")
+def _(t: Translation, pca: Any, x: Value) -> Outputs:
+    x = t.b.Sub(x, t.constant(pca.mean_, "pca.mean"))
+    x = t.b.MatMul(x, t.constant(pca.components_.T, "pca.components"))
+    if pca.whiten:
+        x = t.b.Div(x, t.constant(np.sqrt(pca.explained_variance_), "pca.scale"))
+    return Outputs(transformed=x)
+
+
+@translates("decomposition.TruncatedSVD")
+def _(t: Translation, svd: Any, x: Value) -> Outputs:
+    return Outputs(transformed=t.b.MatMul(x, t.constant(svd.components_.T, "svd.components")))

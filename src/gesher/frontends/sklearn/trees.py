@@ -1,0 +1,174 @@
+"""Trees, forests and gradient boosting, as one tree ensemble each.
+
+scikit-learn compares features, rounded to float32, with thresholds in float64. A threshold that float32 cannot hold is
+rounded towards minus infinity: for float32 features `x <= t` and `x <= round_down(t)` are then the same, so every row
+takes the branch that it took in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gesher.base import dtypes
+from gesher.base.errors import UnsupportedError
+from gesher.ir import Tensor, Value
+
+from .translation import Array, Outputs, Translation, translates
+
+ML = "ai.onnx.ml"
+
+
+def round_down(threshold: Array) -> Array:
+    """The largest float32 that is not above each float64."""
+    near = threshold.astype(np.float32)
+    return np.where(near.astype(np.float64) > threshold, np.nextafter(near, np.float32(-np.inf)), near)
+
+
+@dataclass(slots=True)
+class Ensemble:
+    """The lists that TreeEnsembleRegressor and -Classifier take, filled tree by tree."""
+
+    nodes: dict[str, list[Array]] = field(default_factory=dict)
+    leaves: dict[str, list[Array]] = field(default_factory=dict)
+    trees: int = 0
+
+    def add(self, tree: Any, weights: Array, targets: Sequence[int]) -> None:
+        """A `sklearn.tree._tree.Tree` whose leaf `i` gives `weights[i, j]` to `targets[j]`."""
+        leaf = tree.children_left < 0
+        n = tree.node_count
+        ids = np.arange(n)
+        missing = getattr(tree, "missing_go_to_left", np.zeros(n))
+        for name, values in (
+                ("treeids", np.full(n, self.trees)), ("nodeids", ids), ("featureids", np.where(leaf, 0, tree.feature)),
+                ("values", np.where(leaf, 0, tree.threshold)), ("modes", np.where(leaf, "LEAF", "BRANCH_LEQ")),
+                ("truenodeids", np.where(leaf, 0, tree.children_left)),
+                ("falsenodeids", np.where(leaf, 0, tree.children_right)),
+                ("missing_value_tracks_true", np.where(leaf, 0, missing))):
+            self.nodes.setdefault(name, []).append(values)
+        at = ids[leaf]
+        for j, target in enumerate(targets):
+            # A leaf that gives nothing to a target needs no weight; but each leaf keeps one, so that all are named.
+            given = weights[at, j] != 0 if j else np.ones(len(at), bool)
+            for name, values in (
+                    ("treeids", np.full(int(given.sum()), self.trees)), ("nodeids", at[given]),
+                    ("ids", np.full(int(given.sum()), target)), ("weights", weights[at, j][given])):
+                self.leaves.setdefault(name, []).append(values)
+        self.trees += 1
+
+    def votes(self, t: Translation, x: Value, targets: int, base: Array | None = None) -> Value:
+        """The summed weights (rows, targets)."""
+        nodes = {k: np.concatenate(v) for k, v in self.nodes.items()}
+        leaves = {k: np.concatenate(v) for k, v in self.leaves.items()}
+        wide = t.dtype is dtypes.DOUBLE
+        thresholds = round_down(nodes["values"])
+        a: dict[str, Any] = {f"nodes_{k}": v.tolist() for k, v in nodes.items() if k != "values"}
+        if not any(a["nodes_missing_value_tracks_true"]):
+            del a["nodes_missing_value_tracks_true"]
+        a |= {f"target_{k}": v.tolist() for k, v in leaves.items() if k != "weights"}
+        if wide:
+            # Trees see float32 features also where the model's type is float64.
+            a["nodes_values_as_tensor"] = Tensor.of(thresholds.astype(np.float64))
+            a["target_weights_as_tensor"] = Tensor.of(leaves["weights"].astype(np.float64))
+            x = t.b.Cast(t.b.Cast(x, to=dtypes.FLOAT.code), to=dtypes.DOUBLE.code)
+        else:
+            a["nodes_values"] = thresholds.tolist()
+            a["target_weights"] = leaves["weights"].astype(np.float32).tolist()
+        a |= {"n_targets": targets, "aggregate_function": "SUM", "post_transform": "NONE"}
+        votes = t.b.op("TreeEnsembleRegressor", x, domain=ML, **a)
+        if wide:
+            votes = t.b.Cast(votes, to=dtypes.DOUBLE.code)
+        return votes if base is None else t.b.Add(votes, t.constant(base, "baseline"))
+
+
+def _proportions(tree: Any) -> Array:
+    """(nodes, classes): what part of each node's samples is of each class."""
+    values = tree.value[:, 0, :]
+    total = values.sum(1, keepdims=True)
+    return values / np.where(total == 0, 1, total)
+
+
+def _one_output(model: Any) -> None:
+    if getattr(model, "n_outputs_", 1) != 1:
+        raise UnsupportedError(f"{type(model).__name__} with several outputs has no way to ONNX yet", who="sklearn")
+
+
+def _classifier(t: Translation, model: Any, trees: list[Any], x: Value) -> Outputs:
+    _one_output(model)
+    classes = np.asarray(model.classes_)
+    ensemble = Ensemble()
+    for tree in trees:
+        ensemble.add(tree, _proportions(tree) / len(trees), range(len(classes)))
+    probabilities = ensemble.votes(t, x, len(classes))
+    return Outputs(label=t.choose(classes, probabilities), probabilities=probabilities)
+
+
+def _regressor(t: Translation, model: Any, trees: list[Any], x: Value) -> Outputs:
+    ensemble = Ensemble()
+    targets = model.n_outputs_
+    for tree in trees:
+        ensemble.add(tree, tree.value[:, :, 0] / len(trees), range(targets))
+    prediction = ensemble.votes(t, x, targets)
+    if targets == 1:
+        prediction = t.b.Squeeze(prediction, t.b.constant(np.array([1], np.int64)))
+    return Outputs(prediction=prediction)
+
+
+@translates("tree.DecisionTreeClassifier", "tree.ExtraTreeClassifier")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    return _classifier(t, model, [model.tree_], x)
+
+
+@translates("ensemble.RandomForestClassifier", "ensemble.ExtraTreesClassifier")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    return _classifier(t, model, [e.tree_ for e in model.estimators_], x)
+
+
+@translates("tree.DecisionTreeRegressor", "tree.ExtraTreeRegressor")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    return _regressor(t, model, [model.tree_], x)
+
+
+@translates("ensemble.RandomForestRegressor", "ensemble.ExtraTreesRegressor")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    return _regressor(t, model, [e.tree_ for e in model.estimators_], x)
+
+
+def _boosted(t: Translation, model: Any, x: Value) -> Value:
+    """The raw scores (rows, classes or 1) of gradient boosting: a constant, and a tree a stage and column."""
+    stages = model.estimators_
+    init = model.init_
+    if isinstance(init, str) or type(init).__name__ in ("DummyClassifier", "DummyRegressor"):
+        # The first guess is the same for every row.
+        base = np.asarray(model._raw_predict_init(np.zeros((1, model.n_features_in_), np.float32)), float)[0]
+    else:
+        raise UnsupportedError(f"{type(model).__name__}(init={type(init).__name__}) has no way to ONNX yet",
+                               who="sklearn", advice="the default first guess has")
+    ensemble = Ensemble()
+    for stage in stages:
+        for k, tree in enumerate(stage):
+            ensemble.add(tree.tree_, model.learning_rate * tree.tree_.value[:, :, 0], [k])
+    return ensemble.votes(t, x, stages.shape[1], base)
+
+
+@translates("ensemble.GradientBoostingClassifier")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    scores = _boosted(t, model, x)
+    classes = np.asarray(model.classes_)
+    if len(classes) > 2:
+        return Outputs(label=t.choose(classes, scores), probabilities=t.b.Softmax(scores, axis=1), scores=scores)
+    # The exponential loss models half the log odds.
+    margin = t.b.Mul(scores, t.constant(2)) if model.loss == "exponential" else scores
+    # At a score of exactly zero both classes are equally likely, and scikit-learn's own rule is `>= 0`.
+    at_least = t.b.GreaterOrEqual(scores, t.constant(0))
+    index = t.b.Squeeze(t.b.Cast(at_least, to=7), t.b.constant(np.array([1], np.int64)))
+    return Outputs(label=t.labels(classes, index), probabilities=t.two(t.b.Sigmoid(margin)), scores=scores)
+
+
+@translates("ensemble.GradientBoostingRegressor")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    scores = _boosted(t, model, x)
+    return Outputs(prediction=t.b.Squeeze(scores, t.b.constant(np.array([1], np.int64))))
