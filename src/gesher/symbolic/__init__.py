@@ -3,17 +3,19 @@
 # First, since the others build on it and it ends by importing those that give Dim its operators.
 from . import dim  # noqa: F401  # isort: skip
 
-from .broadcasting import bcast, broadcast, same_shape
+from .broadcasting import bcast
+from .contradiction import Contradiction
 from .decide import decide_eq, decide_ge, decide_gt, decide_le, decide_lt
 from .dim import OPS, Dim, DimLike, dimlike, fresh, is_symbol, sym, walk
 from .division import ceil_div, exact_div, floordiv, mod, trunc_div
-from .equalities import Contradiction, Equalities
+from .equalities import Equalities
 from .evaluation import evaluate, substitute
 from .extremes import maximum, minimum
 from .intervals import bounds
 from .parsing import parse
 from .polynomial import product, total
 from .printing import printable
+from .shapes import broadcast, same_shape
 
 __all__ = ["OPS", "Contradiction", "Dim", "DimLike", "Equalities", "bcast", "bounds", "broadcast", "ceil_div",
            "decide_eq", "decide_ge", "decide_gt", "decide_le", "decide_lt", "dimlike", "evaluate", "exact_div",

@@ -8,24 +8,18 @@ for every pair that may legally meet, its order does not matter there, and it go
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from .decide import decide_eq
+from .contradiction import Contradiction
 from .dim import Dim, DimLike, _node, dimlike
-from .extremes import _order
-
-if TYPE_CHECKING:
-    from .equalities import Equalities
-
-
-def never_one(x: DimLike) -> bool:
-    """Whether `x` is surely not 1."""
-    return decide_eq(x, 1) is False
+from .extremes import order
+from .intervals import zero_at_sight
 
 
 def bcast(*xs: DimLike) -> DimLike:
-    """The size that `xs` broadcast to, taking for granted that they do. `broadcast` also checks that."""
+    """The size that `xs` broadcast to, taking for granted that they do unless they surely do not.
+
+    Raises:
+        Contradiction: two of them surely differ and neither can be 1.
+    """
     candidates: dict[DimLike, None] = {}
     pending = [dimlike(x) for x in reversed(xs)]
     while pending:
@@ -37,49 +31,16 @@ def bcast(*xs: DimLike) -> DimLike:
     if not candidates:
         return 1
     # What is not 1 settles it; of several the simplest, since they are equal.
-    settled = [x for x in candidates if never_one(x)]
+    settled = [x for x in candidates if zero_at_sight(x - 1) is False]
     if settled:
-        return min(settled, key=lambda x: (isinstance(x, Dim), _order(x)))
+        for x in settled[1:]:
+            if zero_at_sight(x - settled[0]) is False:
+                raise Contradiction(settled[0], x, what=f"sizes {settled[0]} and {x} do not broadcast")
+        return min(settled, key=lambda x: (isinstance(x, Dim), order(x)))
     kept: list[DimLike] = []
-    for x in sorted(candidates, key=_order):
-        if not any(decide_eq(x, y) for y in kept):
+    for x in sorted(candidates, key=order):
+        if not any(zero_at_sight(x - y) for y in kept):
             kept.append(x)
     if len(kept) == 1:
         return kept[0]
     return _node("bcast", tuple(kept))
-
-
-def broadcast(a: DimLike, b: DimLike, equalities: Equalities | None = None, why: str = "broadcast") -> DimLike:
-    """The size that `a` and `b` broadcast to.
-
-    1 with x gives x; equal ones give that; a number other than 1 with a symbol gives the number (the symbol is it, or
-    1); two symbols give `bcast(a, b)`. With `equalities`, what is known there counts, and two sizes that both cannot
-    be 1 are recorded as equal, for the reason `why`.
-
-    Raises:
-        Contradiction: they surely differ and neither can be 1.
-
-    Example:
-        >>> broadcast(sym("n"), 5), broadcast(sym("n"), sym("m"))
-        (5, Dim('bcast(m, n)'))
-    """
-    a, b = dimlike(a), dimlike(b)
-    if equalities is not None:
-        a, b = equalities.resolve(a), equalities.resolve(b)
-    if never_one(a) and never_one(b):
-        if equalities is not None:
-            return equalities.unify(a, b, why)
-        if decide_eq(a, b) is False:
-            from .equalities import Contradiction
-            raise Contradiction(a, b, (why,))
-    return bcast(a, b)
-
-
-def same_shape(a: Sequence[DimLike], b: Sequence[DimLike]) -> bool | None:
-    """Whether two shapes are the same: True, False, or None where that depends on the symbols."""
-    if len(a) != len(b):
-        return False
-    answers = [decide_eq(x, y) for x, y in zip(a, b)]
-    if False in answers:
-        return False
-    return None if None in answers else True

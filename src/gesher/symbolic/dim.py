@@ -43,6 +43,7 @@ from __future__ import annotations
 import itertools
 import operator
 import os
+import threading
 import zlib
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -68,7 +69,7 @@ class Dim:
         size: how many nodes it has when written out as a tree (shared parts counted each time; stops at 2**40).
     """
 
-    __slots__ = ("__weakref__", "_bounds", "_hash", "_key", "_symbols", "_terms", "args", "is_fresh", "name", "op",
+    __slots__ = ("__weakref__", "_bounds", "_key", "_symbols", "_terms", "args", "is_fresh", "name", "op",
                  "reason", "size")
 
     op: str
@@ -77,7 +78,6 @@ class Dim:
     is_fresh: bool
     reason: str
     size: int
-    _hash: int
     _key: tuple[int, int, str, int, int]
     _terms: Terms | None
     _bounds: tuple[float, float] | None
@@ -86,19 +86,7 @@ class Dim:
     def __init__(self) -> None:
         raise TypeError("a Dim is made by sym(), fresh(), parse() or arithmetic on one")
 
-    # Interning makes equal expressions identical, so the first line nearly always decides. The rest is for two
-    # threads that built the same expression in the same moment.
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if not isinstance(other, Dim) or self._hash != other._hash or self.op != other.op:
-            return False
-        if self.op == "sym":
-            return self.name == other.name and self._key == other._key
-        return self.args == other.args
-
-    def __hash__(self) -> int:
-        return self._hash
+    # Neither __eq__ nor __hash__: equal expressions are the same object (`_node`), so identity decides, at full speed.
 
     def __bool__(self) -> bool:
         raise TypeError(f"the symbolic dimension {self} is neither true nor false; ask decide_eq, decide_lt, ... "
@@ -112,7 +100,7 @@ class Dim:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.is_fresh:
-            return _restored_fresh, (self._hash, self.reason, *_finite(self._bounds))
+            return _restored_fresh, (self._key[4], self.reason, *_finite(self._bounds))
         if self.op == "sym":
             lo, hi = _finite(self._bounds)
             return _symbol, (self.name, lo, hi)
@@ -123,7 +111,9 @@ class Dim:
         if self._symbols is None:
             if self.op == "sym":
                 return frozenset((self,))
-            self._symbols = frozenset(part for part in walk(self) if part.op == "sym")
+            atoms = {atom for m in self._terms or () for atom in m}
+            self._symbols = frozenset(atoms if self._terms and all(atom.op == "sym" for atom in atoms) else
+                                      (part for part in walk(self) if part.op == "sym"))
         return self._symbols
 
     def __str__(self) -> str:
@@ -236,21 +226,34 @@ def walk(d: DimLike) -> Iterator[Dim]:
 _INFINITY = float("inf")
 # Weak, so that a server that reads models for months does not keep every expression it ever met.
 _pool: WeakValueDictionary[Any, Dim] = WeakValueDictionary()
+_pool_lock = threading.Lock()
 _serial = itertools.count(1)
+_stand_in_serial = itertools.count(1)
 # Part of a fresh symbol's identity, so that one unpickled in another process meets no namesake there.
-_process = os.urandom(8)
+_process = int.from_bytes(os.urandom(8), "big")
 
 
 def _renew_process() -> None:
-    global _process
-    _process = os.urandom(8)
+    global _process, _pool_lock
+    _process = int.from_bytes(os.urandom(8), "big")
+    _pool_lock = threading.Lock()  # another thread may have held the old one at the fork
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_process)
 
 
-def _blank(op: str, args: tuple[DimLike, ...], name: str, key: tuple[int, int, str, int, int], h: int) -> Dim:
+def _entered(pool_key: Any, d: Dim) -> Dim:
+    """`d`, unless another thread entered its equal in the meantime: then that one."""
+    with _pool_lock:
+        found = _pool.get(pool_key)
+        if found is not None:
+            return found
+        _pool[pool_key] = d
+        return d
+
+
+def _blank(op: str, args: tuple[DimLike, ...], name: str, key: tuple[int, int, str, int, int]) -> Dim:
     d = object.__new__(Dim)
     d.op = op
     d.args = args
@@ -258,7 +261,6 @@ def _blank(op: str, args: tuple[DimLike, ...], name: str, key: tuple[int, int, s
     d.is_fresh = False
     d.reason = ""
     d.size = 1
-    d._hash = h
     d._key = key
     d._terms = None
     d._bounds = None
@@ -284,14 +286,14 @@ def _node(op: str, args: tuple[DimLike, ...]) -> Dim:
                 first = key[2]
         else:
             size += 1
-            digests.append(x)
+            # Python's hash of -1 is that of -2, so the sign goes into the lowest bit.
+            digests.append(2 * x if x >= 0 else 1 - 2 * x)
     size = min(size, _LARGEST_SIZE)
     # Orders terms and arguments the same way in every process: hashes of tuples of integers are not salted.
     key = (2, size, first, _OP_RANK[op], hash(tuple(digests)))
-    d = _blank(op, args, "", key, hash(pool_key))
+    d = _blank(op, args, "", key)
     d.size = size
-    _pool[pool_key] = d
-    return d
+    return _entered(pool_key, d)
 
 
 def _finite(bounds: tuple[float, float] | None) -> tuple[int | None, int | None]:
@@ -332,10 +334,10 @@ def _symbol(name: str, lo: int | None, hi: int | None) -> Dim:
     d = _pool.get(pool_key)
     if d is None:
         bounds = _interval(lo, hi, name)
-        h = zlib.crc32(f"{name}\0{lo}\0{hi}".encode("utf-8", "surrogatepass"))
-        d = _blank("sym", (), name, (0, 0, name, 0, h), hash(pool_key))
+        told = f"{name}\0{lo}\0{hi}".encode("utf-8", "surrogatepass")
+        d = _blank("sym", (), name, (0, 0, name, 0, zlib.crc32(told) << 32 | zlib.crc32(told[::-1])))
         d._bounds = bounds
-        _pool[pool_key] = d
+        d = _entered(pool_key, d)
     return d
 
 
@@ -348,21 +350,27 @@ def fresh(reason: str = "", *, min: int | None = 0, max: int | None = None) -> D
         max: the largest value, None where there is none.
     """
     number = next(_serial)
-    return _fresh(number, hash((_process, number)), reason, _interval(min, max, "a size"))
+    return _fresh(number, _process << 64 | number, reason, _interval(min, max, "a size"))
 
 
-def _fresh(number: int, h: int, reason: str, bounds: tuple[float, float]) -> Dim:
-    d = _blank("sym", (), f"?{number}", (1, number, "", 0, number), h)
+def stand_in(min: int | None, max: int | None) -> Dim:
+    """An anonymous symbol for use inside a computation. It does not count, so that what people see as `?3` does not
+    depend on how many questions were asked before."""
+    number = next(_stand_in_serial)
+    return _fresh(-number, _process << 64 | 1 << 63 | number, "", _interval(min, max, "a size"))
+
+
+def _fresh(number: int, identity: int, reason: str, bounds: tuple[float, float]) -> Dim:
+    d = _blank("sym", (), f"?{number}", (1, number, "", 0, identity))
     d.is_fresh = True
     d.reason = reason
     d._bounds = bounds
-    _pool["fresh", h] = d
-    return d
+    return _entered(("fresh", identity), d)
 
 
-def _restored_fresh(h: int, reason: str, lo: int | None, hi: int | None) -> Dim:
-    d = _pool.get(("fresh", h))
-    return d if d is not None else _fresh(next(_serial), h, reason, _interval(lo, hi, "a size"))
+def _restored_fresh(identity: int, reason: str, lo: int | None, hi: int | None) -> Dim:
+    d = _pool.get(("fresh", identity))
+    return d if d is not None else _fresh(next(_serial), identity, reason, _interval(lo, hi, "a size"))
 
 
 # At the end, because these build on Dim.

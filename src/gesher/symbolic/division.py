@@ -6,6 +6,7 @@ may divide by zero: `n*m // m` is `n` only where m is known not to be 0, since 0
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import gcd
 
 from .dim import Dim, DimLike, Monomial, Terms, _node, dimlike
@@ -65,6 +66,11 @@ def floordiv(x: DimLike, y: DimLike) -> DimLike:
     Raises:
         ZeroDivisionError: y is 0.
     """
+    return _floordiv(dimlike(x), dimlike(y))
+
+
+@lru_cache(maxsize=4096)
+def _floordiv(x: DimLike, y: DimLike) -> DimLike:
     if isinstance(y, Dim):
         return _floordiv_by_expression(x, y)
     if y == 0:
@@ -82,6 +88,11 @@ def mod(x: DimLike, y: DimLike) -> DimLike:
     Raises:
         ZeroDivisionError: y is 0.
     """
+    return _mod(dimlike(x), dimlike(y))
+
+
+@lru_cache(maxsize=4096)
+def _mod(x: DimLike, y: DimLike) -> DimLike:
     if isinstance(y, Dim):
         return _mod_by_expression(x, y)
     if y == 0:

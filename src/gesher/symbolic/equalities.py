@@ -15,37 +15,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gesher.base.errors import ModelError
-
-from .decide import decide_eq
-from .dim import Dim, DimLike, Monomial, dimlike, fresh, walk
+from .contradiction import Contradiction
+from .decide import is_not_negative, is_zero, negated
+from .dim import Dim, DimLike, Monomial, dimlike, stand_in, walk
 from .division import known_nonzero
 from .evaluation import rebuild, replace
 from .intervals import INFINITY, interval
-from .polynomial import common_factor, content, from_terms, key_of, multiply, scaled, terms_of, without
+from .polynomial import common_factor, content, from_terms, key_of, multiply, primitive, scaled, terms_of, without
 
 # How many more facts must hang on one of two equal named symbols for it to stay although it was named second.
 _CROWD = 16
-
-
-class Contradiction(ModelError):  # noqa: N818 - it is what happened, as in the calls that raise it
-    """Two sizes that must be equal surely differ.
-
-    Attributes:
-        left, right: the two, as they were given.
-        reasons: why they must be equal, then why each is what it is.
-    """
-
-    def __init__(self, left: DimLike, right: DimLike, reasons: tuple[str, ...] = (), *,
-                 found: tuple[DimLike, DimLike] | None = None):
-        what = f"dimensions {left} and {right} must be equal, but they differ"
-        if found is not None and found != (left, right):
-            what += f": they are {found[0]} and {found[1]}"
-        told = [r for r in reasons if r]
-        super().__init__(what, rule="dim-contradiction", advice="because of: " + "; ".join(told[:6]) if told else None)
-        self.left = left
-        self.right = right
-        self.reasons = tuple(told)
 
 
 @dataclass(slots=True)
@@ -53,6 +32,8 @@ class _Range:
     lo: float
     hi: float
     why: str
+    # A symbol that has these bounds as its own; made when it is needed.
+    stand_in: Dim | None = None
 
 
 class Equalities:
@@ -79,7 +60,6 @@ class Equalities:
         # Symbol -> the keys above that mention it, on either side.
         self._watched: dict[Dim, dict[Dim, None]] = {}
         self._causes: dict[Dim, list[tuple[str, DimLike]]] = {}
-        self._stand_ins: dict[Dim, Dim] = {}
 
     def copy(self) -> Equalities:
         """An independent copy: what holds in one branch of an If need not in the other."""
@@ -90,24 +70,43 @@ class Equalities:
         other._ranges = {d: _Range(r.lo, r.hi, r.why) for d, r in self._ranges.items()}
         other._watched = {s: dict(keys) for s, keys in self._watched.items()}
         other._causes = {d: list(causes) for d, causes in self._causes.items()}
-        other._stand_ins = dict(self._stand_ins)
         return other
 
     # ---- questions
 
     def resolve(self, d: DimLike) -> DimLike:
-        """`d` with everything that is known put in, to the end."""
+        """`d` with everything that is known put in, to the end.
+
+        A part that would divide by zero or broadcast what does not broadcast stays as it is.
+        """
         if not isinstance(d, Dim):
             return d
         if d.op == "sym":
             value = self._known.get(d)
             if value is None:
                 return d
-            if not isinstance(value, Dim) or (value.op == "sym" and value not in self._known):
-                return value
-        elif not self._known and not self._products and not self._sums:
+            return value if self._final(value) else self._resolve(d)
+        if self._final(d):
             return d
+        symbols = d.symbols()
+        if self._watched.keys().isdisjoint(symbols):
+            values = {s: self._known[s] for s in symbols if s in self._known}
+            if all(self._final(v) and not (v in self._watched if isinstance(v, Dim) else False)
+                   for v in values.values()):
+                try:
+                    return replace(d, values)
+                except (ZeroDivisionError, Contradiction):
+                    return self._resolve(d)
         return self._resolve(d)
+
+    def _final(self, d: DimLike) -> bool:
+        """Whether nothing is known of the symbols of `d`. Every equation is watched by the symbols that it mentions."""
+        if not isinstance(d, Dim):
+            return True
+        if d.op == "sym":
+            return d not in self._known
+        symbols = d.symbols()
+        return self._known.keys().isdisjoint(symbols) and self._watched.keys().isdisjoint(symbols)
 
     def bounds(self, d: DimLike) -> tuple[int | None, int | None]:
         """The smallest and the largest value that `d` can have, as far as is known here; None where there is none."""
@@ -117,26 +116,24 @@ class Equalities:
     def decide_eq(self, a: DimLike, b: DimLike) -> bool | None:
         """`decide_eq` with what is known here."""
         difference = self.resolve(dimlike(a) - dimlike(b))
-        if not isinstance(difference, Dim):
-            return difference == 0
         lo, hi = self._interval(difference)
         if lo > 0 or hi < 0:
             return False
         if lo == hi == 0:
             return True
-        return decide_eq(difference, 0)
+        return is_zero(self._with_learnt_bounds(difference))
 
     def decide_ge(self, a: DimLike, b: DimLike) -> bool | None:
         """Whether a >= b, with what is known here."""
-        lo, hi = self._interval(self.resolve(dimlike(a) - dimlike(b)))
+        difference = self.resolve(dimlike(a) - dimlike(b))
+        lo, hi = self._interval(difference)
         if lo >= 0:
             return True
-        return False if hi < 0 else None
+        return False if hi < 0 else is_not_negative(self._with_learnt_bounds(difference))
 
     def decide_gt(self, a: DimLike, b: DimLike) -> bool | None:
         """Whether a > b, with what is known here."""
-        less = self.decide_ge(b, a)
-        return None if less is None else not less
+        return negated(self.decide_ge(b, a))
 
     def decide_le(self, a: DimLike, b: DimLike) -> bool | None:
         """Whether a <= b, with what is known here."""
@@ -144,7 +141,7 @@ class Equalities:
 
     def decide_lt(self, a: DimLike, b: DimLike) -> bool | None:
         """Whether a < b, with what is known here."""
-        return self.decide_gt(b, a)
+        return negated(self.decide_ge(a, b))
 
     # ---- what is learnt
 
@@ -188,6 +185,14 @@ class Equalities:
         a, b = self.resolve(item.a), self.resolve(item.b)
         if a is b:
             return []
+        # The rule in graphs is a symbol that meets a symbol or a number, so these do without algebra.
+        if isinstance(a, Dim) and a.op == "sym" and (not isinstance(b, Dim) or b.op == "sym"):
+            return self._learn_symbol(a, b, item)
+        if isinstance(b, Dim) and b.op == "sym" and not isinstance(a, Dim):
+            return self._learn_symbol(b, a, item)
+        for s, other in (a, b), (b, a):
+            if isinstance(s, Dim) and s.op == "sym" and isinstance(other, Dim) and self._gives_way(s, other):
+                return self._bind(s, other, item)
         difference = a - b
         if isinstance(difference, Dim):
             difference = self._reduced(difference)
@@ -202,6 +207,26 @@ class Equalities:
             c = terms_of(difference)[(atom,)]
             return self._bind(atom, atom - c * difference, item)
         return self._keep(difference, item)
+
+    def _gives_way(self, s: Dim, other: Dim) -> bool:
+        """Whether `s` may be replaced by the expression `other` without looking for something better to solve for."""
+        symbols = other.symbols()
+        if s in symbols or not (s.is_fresh or not any(x.is_fresh for x in symbols)):
+            return False
+        lo, hi = self._interval(s)
+        olo, ohi = self._interval(other)
+        return lo <= olo and ohi <= hi
+
+    def _learn_symbol(self, s: Dim, other: DimLike, item: _Equation) -> list[_Equation | _Within]:
+        lo, hi = self._interval(s)
+        olo, ohi = self._interval(other)
+        if olo > hi or ohi < lo:
+            raise self._contradiction(item, s, other)
+        if isinstance(other, Dim):
+            goes, stays = ((s, other) if self._staying_power(s, olo < lo or ohi > hi, True)
+                           < self._staying_power(other, lo < olo or hi > ohi, False) else (other, s))
+            return self._bind(goes, stays, item)
+        return self._bind(s, other, item)
 
     def _reduced(self, difference: Dim) -> DimLike:
         """A simpler expression that is 0 exactly where `difference` is: without common divisor and non-zero factors."""
@@ -235,14 +260,16 @@ class Equalities:
             return max(free, key=key_of, default=None)
         if len(symbols) == 1:
             return symbols[0]
-        return min(symbols, key=lambda s: self._staying_power(s, s - terms[(s,)] * difference, a))
+        powers = {}
+        for s in symbols:
+            lo, hi = self._interval(s)
+            vlo, vhi = self._interval(s - terms[(s,)] * difference)
+            powers[s] = self._staying_power(s, vlo < lo or vhi > hi, s is a)
+        return min(symbols, key=powers.__getitem__)
 
-    def _staying_power(self, s: Dim, value: DimLike, kept: DimLike) -> tuple[bool, bool, int, bool, int]:
-        lo, hi = self._interval(s)
-        vlo, vhi = self._interval(value)
-        loses_bounds = vlo < lo or vhi > hi
-        return (not s.is_fresh, loses_bounds, len(self._watched.get(s, ())) // _CROWD, s is kept,
-                -s._key[1] if s.is_fresh else 0)
+    def _staying_power(self, s: Dim, loses_bounds: bool, first: bool) -> tuple[bool, bool, int, bool]:
+        """The symbol of which this is least goes: it is anonymous, its bounds are those of the rest, ..."""
+        return not s.is_fresh, loses_bounds, len(self._watched.get(s, ())) // _CROWD, first
 
     def _bind(self, atom: Dim, value: DimLike, item: _Equation) -> list[_Equation | _Within]:
         """`atom` goes, `value` stands for it; returns what has to be looked at again."""
@@ -276,8 +303,8 @@ class Equalities:
             self._causes.setdefault(key, []).append((item.why, value))
             self._watch(key, value)
             return []
-        sum_, _, plus = _primitive(difference)
-        self._sums[sum_] = -plus
+        sum_, g, plus = primitive(difference)
+        self._sums[sum_] = -plus // g
         self._watch(sum_, 0)
         return []
 
@@ -291,8 +318,10 @@ class Equalities:
             raise self._contradiction(_Equation(item.d, bound, item.why), d, bound)
         assert isinstance(d, Dim)
         # lo <= g*core + plus <= hi
-        core, g, plus = _primitive(d)
+        core, g, plus = primitive(d)
         low, high = item.lo - plus, item.hi - plus
+        if g < 0:
+            low, high, g = -high, -low, -g
         low = low if low == -INFINITY else -(-int(low) // g)
         high = high if high == INFINITY else int(high) // g
         lo, hi = self._interval(core)
@@ -303,8 +332,6 @@ class Equalities:
         self._causes.setdefault(core, []).append((item.why, 0))
         self._ranges[core] = _Range(low, high, item.why)
         self._watch(core, 0)
-        for symbol in core.symbols():
-            self._stand_ins.pop(symbol, None)
         if low == high:
             return [_Equation(core, int(low), item.why)]
         return []
@@ -342,26 +369,33 @@ class Equalities:
         lo, hi = interval(d)
         if not isinstance(d, Dim) or not self._ranges:
             return lo, hi
-        new: dict[Dim, DimLike] = {}
-        for symbol in d.symbols():
-            if symbol in self._ranges:
-                new[symbol] = self._stand_in(symbol)
-        if new:
-            a, b = interval(replace(d, new))
-            lo, hi = max(lo, a), min(hi, b)
-        core, g, plus = _primitive(d)
+        if d.op == "sym":
+            limits = self._ranges.get(d)
+            return (lo, hi) if limits is None else (limits.lo, limits.hi)
+        a, b = interval(self._with_learnt_bounds(d))
+        lo, hi = max(lo, a), min(hi, b)
+        core, g, plus = primitive(d)
         if core in self._ranges:
             limits = self._ranges[core]
-            lo, hi = max(lo, g * limits.lo + plus), min(hi, g * limits.hi + plus)
+            ends = g * limits.lo + plus, g * limits.hi + plus
+            lo, hi = max(lo, min(ends)), min(hi, max(ends))
         return lo, hi
 
+    def _with_learnt_bounds(self, d: DimLike) -> DimLike:
+        """`d` over symbols that have as their own the bounds that were learnt here."""
+        if not isinstance(d, Dim) or self._ranges.keys().isdisjoint(d.symbols()):
+            return d
+        try:
+            return replace(d, {s: self._stand_in(s) for s in d.symbols() if s in self._ranges})
+        except (ZeroDivisionError, Contradiction):
+            return d
+
     def _stand_in(self, symbol: Dim) -> Dim:
-        """A symbol that has as its own the bounds that were learnt here."""
-        if symbol not in self._stand_ins:
-            limits = self._ranges[symbol]
-            self._stand_ins[symbol] = fresh(symbol.name, min=None if limits.lo == -INFINITY else int(limits.lo),
-                                            max=None if limits.hi == INFINITY else int(limits.hi))
-        return self._stand_ins[symbol]
+        limits = self._ranges[symbol]
+        if limits.stand_in is None:
+            limits.stand_in = stand_in(None if limits.lo == -INFINITY else int(limits.lo),
+                                       None if limits.hi == INFINITY else int(limits.hi))
+        return limits.stand_in
 
     def _resolve(self, d: Dim) -> DimLike:
         done: dict[Dim, DimLike] = {}
@@ -380,7 +414,10 @@ class Equalities:
                     stack.extend(missing)
                     continue
             args = tuple(done.get(x, x) if isinstance(x, Dim) else x for x in part.args)
-            made = part if all(x is y for x, y in zip(args, part.args)) else rebuild(part.op, args)
+            try:
+                made = part if all(x is y for x, y in zip(args, part.args)) else rebuild(part.op, args)
+            except (ZeroDivisionError, Contradiction):
+                made = part
             if isinstance(made, Dim) and made is part:
                 made = self._one_step(part)
             if isinstance(made, Dim) and made is not part and made not in done:
@@ -410,7 +447,7 @@ class Equalities:
                         others = {m1: c1 for m1, c1 in terms_of(part).items() if m1 is not m}
                         return from_terms(others) + multiply(from_terms({rest: c}), value)
         if self._sums:
-            core, g, plus = _primitive(part)
+            core, g, plus = primitive(part)
             if core in self._sums:
                 return g * self._sums[core] + plus
         return part
@@ -449,16 +486,3 @@ class _Within:
     lo: float
     hi: float
     why: str
-
-
-def _primitive(d: Dim) -> tuple[Dim, int, int]:
-    """core, g, plus with d == g*core + plus: core has no constant, no common divisor, and a positive first term."""
-    terms = terms_of(d)
-    plus = terms.get((), 0)
-    rest = {m: c for m, c in terms.items() if m}
-    g = content(rest)
-    if next(iter(rest.values())) < 0:
-        g = -g
-    core = from_terms({m: c // g for m, c in rest.items()})
-    assert isinstance(core, Dim)
-    return core, g, plus

@@ -13,7 +13,7 @@ from .dim import Dim, DimLike, dimlike, is_symbol, walk
 from .division import floordiv, mod
 from .extremes import maximum, minimum
 from .intervals import INFINITY, interval
-from .polynomial import product, total
+from .polynomial import from_terms, product, terms_of, total
 
 # No size, and no number on the way to one, has that many bits; a power of a power of ... would take all memory.
 _MOST_BITS = 4096
@@ -68,6 +68,10 @@ def replace(d: DimLike, new: Mapping[Dim, DimLike]) -> DimLike:
     """`d` with the parts that are keys of `new` replaced, from the leaves up, and simplified."""
     if not isinstance(d, Dim):
         return d
+    terms = terms_of(d)
+    if not any(atom.op != "sym" for m in terms for atom in m):
+        return total(product([c, *(new.get(atom, atom) for atom in m)]) if not new.keys().isdisjoint(m)
+                     else from_terms({m: c}) for m, c in terms.items())
     done: dict[Dim, DimLike] = {}
     for part in walk(d):
         if part.op == "sym":

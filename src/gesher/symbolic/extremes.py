@@ -7,7 +7,7 @@ What is surely not the smallest (largest) is dropped, and what all have in commo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import lru_cache
 from math import gcd
 
 from .dim import Dim, DimLike, Terms, _node, dimlike
@@ -21,7 +21,7 @@ _DUAL = {"min": "max", "max": "min"}
 
 def minimum(*xs: DimLike) -> DimLike:
     """The smallest of one or more."""
-    return _extreme("min", xs)
+    return _extreme("min", tuple(map(dimlike, xs)))
 
 
 def maximum(*xs: DimLike) -> DimLike:
@@ -31,14 +31,15 @@ def maximum(*xs: DimLike) -> DimLike:
         >>> maximum(sym("n") + 1, sym("n") + 3, 0)
         Dim('n + 3')
     """
-    return _extreme("max", xs)
+    return _extreme("max", tuple(map(dimlike, xs)))
 
 
-def _extreme(op: str, xs: Iterable[DimLike]) -> DimLike:
+@lru_cache(maxsize=4096)
+def _extreme(op: str, xs: tuple[DimLike, ...]) -> DimLike:
     best = max if op == "max" else min
     candidates: dict[Dim, None] = {}
     number: int | None = None
-    pending = [dimlike(x) for x in reversed(list(xs))]
+    pending = list(reversed(xs))
     if not pending:
         raise TypeError(f"{op}imum needs at least one argument")
     while pending:
@@ -103,7 +104,7 @@ def _outside_common(op: str, xs: list[DimLike]) -> DimLike:
     sign = 1
     if _weight(opposite) < _weight(upright):
         upright, sign, op = opposite, -1, _DUAL[op]
-    by_part = sorted(zip(upright, polynomials), key=lambda pair: _order(pair[0]))
+    by_part = sorted(zip(upright, polynomials), key=lambda pair: order(pair[0]))
     # The constant that goes outside is that of the first argument.
     constants = [sign * terms.get((), 0) for _, terms in by_part]
     shift = constants[0]
@@ -111,16 +112,16 @@ def _outside_common(op: str, xs: list[DimLike]) -> DimLike:
     divisor = gcd(g, *constants)
     args = [x * (g // divisor) + c // divisor for (x, _), c in zip(by_part, constants)]
     if any(isinstance(x, Dim) and _opened(op, x) for x in args):
-        inner = _extreme(op, args)
+        inner = _extreme(op, tuple(args))
     else:
         inner = _node(op, tuple(args))
     return from_terms(common) + sign * (divisor * inner + shift)
 
 
-def _order(x: DimLike) -> tuple[object, ...]:
+def order(x: DimLike) -> tuple[object, ...]:
     return (0, *x._key) if isinstance(x, Dim) else (1, x)
 
 
 def _weight(xs: list[DimLike]) -> tuple[object, ...]:
     negative = sum(c < 0 for x in xs for c in terms_of(x).values())
-    return negative, sorted(map(_order, xs))
+    return negative, sorted(map(order, xs))

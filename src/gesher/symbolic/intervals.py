@@ -7,8 +7,8 @@ they are surely below or above, which shows it for `n - n//2` and `n - min(n, 5)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product as combinations
+from math import gcd
 
 from .dim import Dim, DimLike, Monomial, Terms
 
@@ -41,14 +41,30 @@ def interval(d: DimLike) -> tuple[float, float]:
     return d._bounds
 
 
+def zero_at_sight(d: DimLike) -> bool | None:
+    """Whether `d` is always (True), never (False) or perhaps (None) 0, by bounds and common divisor alone."""
+    if not isinstance(d, Dim):
+        return d == 0
+    lo, hi = interval(d)
+    if lo > 0 or hi < 0:
+        return False
+    if lo == hi == 0:
+        return True
+    terms = _terms(d)
+    # 2*n + 4*m is never 1.
+    constant = terms.pop((), 0)
+    return False if constant % gcd(*terms.values()) else None
+
+
 def interval_of_terms(terms: Terms) -> tuple[float, float]:
     """The interval of a polynomial."""
     lo, hi = _plain(terms)
     if len(terms) > 1:
         nonlinear = any(len(m) > 1 for m in terms)
         compound = any(atom.op != "sym" for m in terms for atom in m)
-        if (nonlinear or compound) and len(terms) <= _MOST_TERMS:
-            # Whichever side is still worth looking at: one that is infinite, or of unknown sign.
+        # Where everything is added and nothing negative, term by term is as good as it gets.
+        opposed = any(m and (c < 0 or interval(atom)[0] < 0) for m, c in terms.items() for atom in m)
+        if (nonlinear or compound) and opposed and len(terms) <= _MOST_TERMS:
             lo = max(lo, _lower(terms, compound))
             hi = min(hi, -_lower({m: -c for m, c in terms.items()}, compound))
     return _capped(lo, hi)
@@ -113,19 +129,38 @@ def _plain(terms: Terms) -> tuple[float, float]:
 
 
 def _lower(terms: Terms, compound: bool) -> float:
-    """A lower bound by the two ways that see how terms hang together."""
-    best = _counted_from_below(terms)
-    if compound:
-        for relaxed, denominator in _relaxations(terms):
-            low = max(_plain(relaxed)[0], _counted_from_below(relaxed))
-            if low != -INFINITY:
-                low = -(-int(low) // denominator)
-            best = max(best, low)
+    """A lower bound by the ways that see how terms hang together."""
+    return _search(terms, 1, frozenset(), [_MOST_TRIALS]) if compound else _counted_from_below(terms)
+
+
+def _search(terms: Terms, denominator: int, kept: frozenset[Monomial], trials: list[int]) -> float:
+    """A lower bound of terms / denominator, with one compound factor after the other replaced or kept as it is."""
+    trials[0] -= 1
+    best = max(_plain(terms)[0], _counted_from_below(terms))
+    if best != -INFINITY:
+        best = -(-int(best) // denominator)
+    for m, c in terms.items():
+        if m in kept or (place := _replaceable(m)) is None or trials[0] <= 0:
+            continue
+        atom, others = place
+        alternatives, each_counts = _beyond(atom, c > 0)
+        lows = []
+        for replacement, k in alternatives:
+            replaced = {m1: c1 * k for m1, c1 in terms.items() if m1 is not m}
+            for m2, c2 in replacement.items():
+                p = tuple(sorted(others + m2, key=_key))
+                replaced[p] = replaced.get(p, 0) + c * c2
+            lows.append(_search({m1: c1 for m1, c1 in replaced.items() if c1}, denominator * k, kept, trials))
+        if lows:
+            best = max(best, max(lows) if each_counts else min(lows))
+        return max(best, _search(terms, denominator, kept | {m}, trials))
     return best
 
 
 def _counted_from_below(terms: Terms) -> float:
     """The lower bound with each atom written as its own lower bound plus something not negative."""
+    if not any(interval(atom)[0] for m in terms for atom in m):
+        return -INFINITY
     shifted: dict[Monomial, int] = {}
     for m, c in terms.items():
         if len(m) > 4:
@@ -159,31 +194,6 @@ def _counted_from_below(terms: Terms) -> float:
     return low
 
 
-def _relaxations(terms: Terms) -> Iterator[tuple[Terms, int]]:
-    """Polynomials p and integers k > 0 with p / k never above `terms`."""
-    pending: list[tuple[Terms, int, frozenset[Monomial]]] = [(terms, 1, frozenset())]
-    trials = 0
-    while pending and trials < _MOST_TRIALS:
-        current, denominator, done = pending.pop()
-        trials += 1
-        if denominator > 1 or done:
-            yield current, denominator
-        for m, c in current.items():
-            if m in done:
-                continue
-            place = _replaceable(m)
-            if place is None:
-                continue
-            atom, others = place
-            for other_terms, k in _beyond(atom, c > 0):
-                replaced = {m1: c1 * k for m1, c1 in current.items() if m1 is not m}
-                for m2, c2 in other_terms.items():
-                    p = tuple(sorted(others + m2, key=_key))
-                    replaced[p] = replaced.get(p, 0) + c * c2
-                pending.append(({m1: c1 for m1, c1 in replaced.items() if c1}, denominator * k, done | {m}))
-            break
-
-
 def _key(atom: Dim) -> tuple[int, int, str, int, int]:
     return atom._key
 
@@ -198,25 +208,29 @@ def _replaceable(m: Monomial) -> tuple[Dim, Monomial] | None:
     return None
 
 
-def _beyond(atom: Dim, below: bool) -> Iterator[tuple[Terms, int]]:
-    """Polynomials over k that are never above the atom (`below`) or never below it."""
+def _beyond(atom: Dim, below: bool) -> tuple[list[tuple[Terms, int]], bool]:
+    """Polynomials over integers that are never above the atom (`below`), or never below it.
+
+    The second answer says whether each of them is that; else one of them is, depending on the symbols.
+    """
     first = atom.args[0]
-    if atom.op in ("floordiv", "mod"):
+    if atom.op == "floordiv":
         by = atom.args[1]
-        if atom.op == "floordiv":
-            if isinstance(by, Dim):
-                if not below and interval(by)[0] >= 0 and interval(first)[0] >= 0:
-                    yield _terms(first), 1
-            elif by > 0:
-                yield (_terms(first, 1 - by) if below else _terms(first)), by
-        elif not below and interval(by)[0] >= 0:
-            yield _terms(by, -1), 1
-            if interval(first)[0] >= 0:
-                yield _terms(first), 1
-    elif atom.op == ("max" if below else "min") or (
-            atom.op == "bcast" and below and all(interval(x)[0] >= 1 for x in atom.args)):
-        for x in atom.args:
-            yield _terms(x), 1
+        if not isinstance(by, Dim):
+            return ([(_terms(first, 1 - by) if below else _terms(first), by)], True) if by > 0 else ([], True)
+        if not below and interval(by)[0] >= 0 and interval(first)[0] >= 0:
+            return [(_terms(first), 1)], True
+        return [], True
+    if atom.op == "mod":
+        by = atom.args[1]
+        if below or interval(by)[0] < 0:
+            return [], True
+        smaller = [(_terms(first), 1)] if interval(first)[0] >= 0 else []
+        return [(_terms(by, -1), 1), *smaller], True
+    each = [(_terms(x), 1) for x in atom.args]
+    if atom.op == "bcast":
+        return each, below and all(interval(x)[0] >= 1 for x in atom.args)
+    return each, below == (atom.op == "max")
 
 
 def _terms(x: DimLike, plus: int = 0) -> Terms:

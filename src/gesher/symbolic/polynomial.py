@@ -236,6 +236,19 @@ def without(m: Monomial, divisor: Monomial) -> Monomial | None:
     return tuple(rest)
 
 
+def primitive(d: Dim) -> tuple[Dim, int, int]:
+    """core, g, plus with d == g*core + plus: core has no constant, no common divisor, and a positive first term."""
+    terms = terms_of(d)
+    plus = terms.get((), 0)
+    rest = {m: c for m, c in terms.items() if m}
+    g = content(rest)
+    if next(iter(rest.values())) < 0:
+        g = -g
+    core = from_terms({m: c // g for m, c in rest.items()})
+    assert isinstance(core, Dim)
+    return core, g, plus
+
+
 def common_factor(terms: Terms) -> Monomial:
     """The atoms (with repetition) that divide every term."""
     common: list[Dim] | None = None
