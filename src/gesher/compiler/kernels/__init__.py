@@ -1,1 +1,81 @@
-"""The hand-tuned C kernels and the table of them."""
+"""The hand-tuned C kernels: one row each. To add one, write a header with its plain version, a row here, and a test.
+
+A kernel is a `static` C function in a header of this folder. Its plain version stands in the same file, computes the
+same by the obvious loops, takes the same arguments, and is the tests' truth together with `meaning`, a numpy
+function. The emitter includes the header, fills the kernel's struct and calls it; a kernel that needs working memory
+has a `..._scratch` function that tells how many floats.
+
+What a reader would guess wrong: no kernel is a template. What follows a product or convolution is a C function that
+the kernel calls with each finished rectangle while it is in L1 (`GsTileFn` in gs_gemm_f32.h).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .. import runtime
+from . import meanings
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One row of the table.
+
+    Attributes:
+        name: the C function.
+        file: the header that has it; include this.
+        does: what it computes, in words.
+        plain: the C function of the same meaning by the obvious loops.
+        meaning: the same in numpy.
+        needs: CPU features beyond the vectors of the instruction set at hand, as `cpu.Cpu.features` names them.
+    """
+
+    name: str
+    file: str
+    does: str
+    plain: str
+    meaning: Callable[..., Any]
+    needs: frozenset[str] = frozenset()
+
+    @property
+    def signature(self) -> str:
+        """The C prototype, read from the header."""
+        return prototype(self.file, self.name)
+
+
+def prototype(file: str, name: str) -> str:
+    """The C prototype of the function `name` in the header `file`, on one line; KeyError where it has none.
+
+    >>> prototype("gs_gemm_f32.h", "gs_gemm_f32")
+    'void gs_gemm_f32(const GsGemm* g, GsPool* pool)'
+    """
+    found = re.search(rf"^(?:GS_\w+|static)\s+((?:const )?\w+\**\s+{name}\([^)]*\))\s*{{", runtime.text_of(file),
+                      re.MULTILINE)
+    if not found:
+        raise KeyError(f"{file} has no function {name}")
+    return " ".join(found[1].split())
+
+
+_CONV, _CONVT = meanings.convolution, meanings.convolution_transposed
+
+KERNELS: tuple[Kernel, ...] = (
+    Kernel("gs_gemm_f32", "gs_gemm_f32.h", "batched matrix product, any strides, bias, epilogue",
+           "gs_gemm_f32_plain", meanings.gemm),
+    Kernel("gs_conv2d_f32", "gs_conv_f32.h", "convolution of rank 2 with groups as a product with patches",
+           "gs_conv_f32_plain", _CONV),
+    Kernel("gs_depthwise2d_f32", "gs_conv_f32.h", "convolution of rank 2 of each channel by itself",
+           "gs_conv_f32_plain", _CONV),
+    Kernel("gs_conv_transpose2d_f32", "gs_conv_f32.h", "transposed convolution of rank 2",
+           "gs_conv_transpose_f32_plain", _CONVT),
+)
+
+
+def kernel(name: str) -> Kernel:
+    """The row of the C function `name`; KeyError for an unknown one."""
+    for row in KERNELS:
+        if row.name == name:
+            return row
+    raise KeyError(name)

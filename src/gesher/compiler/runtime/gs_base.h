@@ -1,7 +1,7 @@
 // What every generated model stands on: types, the struct of a call, vectors by the compiler's vector extensions.
 //
-// GS_W is the number of float lanes of a vector: 16 with AVX-512, 8 with AVX2, else 4. All code is written for any GS_W.
-// Loads and stores are unaligned; an aligned address makes them as quick as aligned ones.
+// GS_W is the number of float lanes of a vector: 16 with AVX-512, 8 with AVX2, else 4. All code is written for any
+// GS_W. Loads and stores are unaligned; an aligned address makes them as quick as aligned ones.
 
 #include <math.h>
 #include <stdint.h>
@@ -81,14 +81,51 @@ GS_INLINE gs_vf gs_splat(float x) { return x - (gs_vf){0}; }
 GS_INLINE gs_vd gs_splat_d(double x) { return x - (gs_vd){0}; }
 GS_INLINE gs_vi gs_splat_i(int32_t x) { return x - (gs_vi){0}; }
 
-// The first n lanes (0 < n < GS_W) from memory, the others 0 / to memory, the others untouched. Nothing beyond is read.
+// The first n lanes (0 < n <= GS_W) from memory, the others 0 / to memory, the others untouched. Nothing beyond is
+// touched.
+#if defined(__AVX512F__) && GS_W == 16
+#include <immintrin.h>
 GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) {
-  gs_vf v = {0};
-  for (int64_t i = 0; i < n; i++) v[i] = p[i];
-  return v;
+  return (gs_vf)_mm512_maskz_loadu_ps((__mmask16)(0xFFFFu >> (16 - n)), p);
 }
 GS_INLINE void gs_store_n(float* p, gs_vf v, int64_t n) {
-  for (int64_t i = 0; i < n; i++) p[i] = v[i];
+  _mm512_mask_storeu_ps(p, (__mmask16)(0xFFFFu >> (16 - n)), (__m512)v);
+}
+#elif defined(__AVX2__) && GS_W == 8
+#include <immintrin.h>
+GS_INLINE gs_vi gs_first_n(int64_t n) {
+  return (gs_vi){0, 1, 2, 3, 4, 5, 6, 7} < gs_splat_i((int32_t)n);
+}
+GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) { return (gs_vf)_mm256_maskload_ps(p, (__m256i)gs_first_n(n)); }
+GS_INLINE void gs_store_n(float* p, gs_vf v, int64_t n) { _mm256_maskstore_ps(p, (__m256i)gs_first_n(n), (__m256)v); }
+#else
+GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) {
+  float lanes[GS_W] = {0};
+  for (int64_t i = 0; i < n; i++) lanes[i] = p[i];
+  return gs_load(lanes);
+}
+GS_INLINE void gs_store_n(float* p, gs_vf v, int64_t n) {
+  float lanes[GS_W];
+  gs_store(lanes, v);
+  for (int64_t i = 0; i < n; i++) p[i] = lanes[i];
+}
+#endif
+
+// Every second of 2 * GS_W floats, from the first on. (gcc has had __builtin_shufflevector since 12 only.)
+#if defined(__clang__) || __GNUC__ >= 12
+#define GS_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define GS_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (gs_vi){__VA_ARGS__})
+#endif
+GS_INLINE gs_vf gs_load_even(const float* p) {
+  gs_vf a = gs_load(p), b = gs_load(p + GS_W);
+#if GS_W == 16
+  return GS_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+#elif GS_W == 8
+  return GS_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+#else
+  return GS_SHUFFLE(a, b, 0, 2, 4, 6);
+#endif
 }
 
 // mask ? a : b, lane by lane; a lane of a mask is -1 or 0.
@@ -96,7 +133,8 @@ GS_INLINE gs_vf gs_select(gs_vi mask, gs_vf a, gs_vf b) {
   return (gs_vf)((mask & (gs_vi)a) | (~mask & (gs_vi)b));
 }
 GS_INLINE gs_vi gs_select_i(gs_vi mask, gs_vi a, gs_vi b) { return (mask & a) | (~mask & b); }
-// The larger / smaller, b where either is NaN: what one machine instruction does. For NaN that must be kept, see gs_maxf.
+// The larger / smaller, b where either is NaN: what one machine instruction does. For NaN that must be kept, see
+// gs_maxf.
 GS_INLINE gs_vf gs_vmax(gs_vf a, gs_vf b) { return gs_select(a > b, a, b); }
 GS_INLINE gs_vf gs_vmin(gs_vf a, gs_vf b) { return gs_select(a < b, a, b); }
 

@@ -47,8 +47,8 @@ GS_INLINE float gs_f32_of_small(uint32_t code, int ebits, int mbits, int bias, i
   return sign ? -x : x;
 }
 
-// The nearest code. What is too large becomes the largest finite where `saturate`, else infinity or NaN as the format has it;
-// infinity counts as too large. NaN becomes NaN, and in a format of kind 3, which has none, zero.
+// The nearest code. What is too large becomes the largest finite where `saturate`, else infinity or NaN as the format
+// has it; infinity counts as too large. NaN becomes NaN, and in a format of kind 3, which has none, zero.
 GS_INLINE uint32_t gs_small_of_f32(float x, int ebits, int mbits, int bias, int kind, int saturate) {
   uint32_t u = (uint32_t)gs_bits(x), sign = u >> 31 << (ebits + mbits), ones = (1u << (ebits + mbits)) - 1;
   uint32_t infinity = ((1u << ebits) - 1) << mbits;
@@ -76,10 +76,10 @@ GS_INLINE uint32_t gs_small_of_f32(float x, int ebits, int mbits, int bias, int 
   return code == 0 && kind == 2 ? 0 : code | sign;
 }
 
-#define GS_SMALL(name, ebits, mbits, bias, kind)                                                                            \
-  GS_INLINE float gs_f32_of_##name(uint8_t code) { return gs_f32_of_small(code, ebits, mbits, bias, kind); }               \
-  GS_INLINE uint8_t gs_##name##_of_f32(float x, int saturate) {                                                            \
-    return (uint8_t)gs_small_of_f32(x, ebits, mbits, bias, kind, saturate);                                                \
+#define GS_SMALL(name, ebits, mbits, bias, kind)                                                                      \
+  GS_INLINE float gs_f32_of_##name(uint8_t code) { return gs_f32_of_small(code, ebits, mbits, bias, kind); }          \
+  GS_INLINE uint8_t gs_##name##_of_f32(float x, int saturate) {                                                       \
+    return (uint8_t)gs_small_of_f32(x, ebits, mbits, bias, kind, saturate);                                           \
   }
 GS_SMALL(f8e4m3fn, 4, 3, 7, 1)
 GS_SMALL(f8e4m3fnuz, 4, 3, 8, 2)

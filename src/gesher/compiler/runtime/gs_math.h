@@ -1,7 +1,7 @@
 // exp, log, tanh, sigmoid, erf in float: gs_expf(x) for a float, gs_expv(x) for a vector gs_vf.
 //
-// The scalar forms have no branch and call nothing, so a loop over an array becomes vector code by itself; write such loops.
-// What has no form here (sin, pow, ...) comes from libm, one number at a time.
+// The scalar forms have no branch and call nothing, so a loop over an array becomes vector code by itself; write such
+// loops. What has no form here (sin, pow, ...) comes from libm, one number at a time.
 
 #include "gs_base.h"
 

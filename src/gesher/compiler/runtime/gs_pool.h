@@ -2,12 +2,12 @@
 //
 //   gs_parallel_for(pool, n_tasks, fn, arg)   calls fn(arg, begin, end, thread) so that [0, n_tasks) is covered once.
 //
-// The partition is static: thread t gets the t-th of `size` nearly equal parts, so equal shapes give equal sums on every run.
-// Workers spin briefly after their work, because the next loop of a model comes within microseconds, then sleep.
-// A pool of NULL, of one thread, or busy with another loop (a loop within a loop, or a second caller) runs the whole loop in
-// the caller. Threads start at the first loop that needs them; a forked child, which has none, starts its own.
-// `thread` is below gs_pool_size(pool) and unique among those running at the same time, so it may pick scratch memory.
-// But for two callers at once, whose loops both name thread 0: their scratch must differ by session.
+// The partition is static: thread t gets the t-th of `size` nearly equal parts, so equal shapes give equal sums on
+// every run. Workers spin briefly after their work, because the next loop of a model comes within microseconds, then
+// sleep. A pool of NULL, of one thread, or busy with another loop (a loop within a loop, or a second caller) runs the
+// whole loop in the caller. Threads start at the first loop that needs them; a forked child, which has none, starts
+// its own. `thread` is below gs_pool_size(pool) and unique among those running at the same time, so it may pick
+// scratch memory. But for two callers at once, whose loops both name thread 0: their scratch must differ by session.
 
 #include "gs_base.h"
 #include <time.h>
@@ -91,7 +91,8 @@ GS_LOCAL void* gs_pool_work(void* arg) {
     if (atomic_load_explicit(&pool->turn, memory_order_acquire) == seen) {
       pthread_mutex_lock(&pool->mutex);
       atomic_fetch_add(&pool->sleepers, 1);
-      // The turn is looked at again after saying that we sleep: the caller raises it first and looks for sleepers second.
+      // The turn is looked at again after saying that we sleep: the caller raises it first and looks for sleepers
+      // second.
       while (atomic_load(&pool->turn) == seen) pthread_cond_wait(&pool->wake, &pool->mutex);
       atomic_fetch_sub(&pool->sleepers, 1);
       pthread_mutex_unlock(&pool->mutex);

@@ -1,0 +1,410 @@
+// Convolutions in float: y[n,o,p] = bias[o] + sum over c, k of w[o,c,k] * x[n, group's c, p * stride + k * dilation -
+// pad].
+//
+// gs_conv_f32_plain   any rank, the meaning; the tests' truth, and what rank 3 and up run.
+// gs_conv2d_f32 rank 2 (rank 1 as a picture of height 1): a matrix product of the weights, as they stand, with
+// patches
+//                     of the picture that are laid out a few columns at a time in L2 and never as a whole.
+// gs_depthwise2d_f32  one channel in, one or more out: vectors along a row of a padded strip.
+// gs_conv_transpose_f32_plain, gs_conv_transpose2d_f32: the transposed one; the quick one is a product and a scatter.
+//
+// Padding at the end follows from the size of the output. The epilogue is that of gs_gemm_f32 with batch = n * group
+// + g, m = output channel within the group, n = place in the output picture.
+
+#include "gs_gemm_f32.h"
+
+#define GS_MAX_RANK 6
+
+typedef struct GsConv {
+  int64_t rank, N, C, O, group;  // C channels in, O channels out (both over all groups)
+  int64_t in[GS_MAX_RANK], out[GS_MAX_RANK], kernel[GS_MAX_RANK];
+  int64_t stride[GS_MAX_RANK], dilation[GS_MAX_RANK], pad[GS_MAX_RANK];  // pad: at the beginning; may be negative
+  // x (N,C,in...), w (O,C/group,kernel...) or transposed (C,O/group,kernel...), bias (O) or NULL
+  const float *x, *w, *bias;
+  float* y;                      // (N,O,out...)
+  GsTileFn epilogue;
+  void* context;
+  float* scratch;                // as many floats as the kernel's _scratch says, 64-byte aligned
+} GsConv;
+
+GS_INLINE int64_t gs_product(const int64_t* sizes, int64_t rank) {
+  int64_t p = 1;
+  for (int64_t i = 0; i < rank; i++) p *= sizes[i];
+  return p;
+}
+
+// Step to the next index of a box, the last axis quickest. False after the last one.
+GS_INLINE int gs_next_index(int64_t* index, const int64_t* sizes, int64_t rank) {
+  for (int64_t i = rank - 1; i >= 0; i--) {
+    if (++index[i] < sizes[i]) return 1;
+    index[i] = 0;
+  }
+  return 0;
+}
+
+GS_LOCAL void gs_conv_plain_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsConv* v = arg;
+  (void)thread;
+  int64_t in = gs_product(v->in, v->rank), out = gs_product(v->out, v->rank), taps = gs_product(v->kernel, v->rank);
+  int64_t Cg = v->C / v->group, Og = v->O / v->group;
+  for (int64_t i = begin; i < end; i++) {
+    int64_t n = i / v->O, o = i % v->O;
+    const float* x = v->x + (n * v->C + o / Og * Cg) * in;
+    float* y = v->y + i * out;
+    int64_t p[GS_MAX_RANK] = {0};
+    for (int64_t j = 0; j < out; j++, gs_next_index(p, v->out, v->rank)) {
+      double sum = v->bias ? (double)v->bias[o] : 0;
+      int64_t k[GS_MAX_RANK] = {0};
+      for (int64_t t = 0; t < taps; t++, gs_next_index(k, v->kernel, v->rank)) {
+        int64_t at = 0, inside = 1;
+        for (int64_t d = 0; d < v->rank; d++) {
+          int64_t q = p[d] * v->stride[d] + k[d] * v->dilation[d] - v->pad[d];
+          inside &= q >= 0 && q < v->in[d];
+          at = at * v->in[d] + q;
+        }
+        if (inside)
+          for (int64_t c = 0; c < Cg; c++) sum += (double)x[c * in + at] * (double)v->w[(o * Cg + c) * taps + t];
+      }
+      y[j] = (float)sum;
+    }
+    if (v->epilogue) v->epilogue(v->context, y, out, n * v->group + o / Og, o % Og, 0, 1, out);
+  }
+}
+
+GS_LOCAL void gs_conv_f32_plain(const GsConv* v, GsPool* pool) {
+  if (gs_product(v->out, v->rank) > 0) gs_parallel_for(pool, v->N * v->O, gs_conv_plain_task, (void*)v);
+}
+
+// ---- rank 2 by matrix products
+
+// A run of output places in one row of the output: `count` from (row, column) go to columns `at` of a panel.
+typedef struct GsConvRun {
+  int64_t row, column, count, at;
+} GsConvRun;
+
+// Channels whose patches are laid out at a time, and panels of places.
+GS_INLINE int64_t gs_conv_channels(const GsConv* v) {
+  return gs_max_i64(1, gs_min_i64(v->C / v->group, GS_GEMM_KC / gs_max_i64(1, v->kernel[0] * v->kernel[1])));
+}
+GS_INLINE int64_t gs_conv_panels(const GsConv* v) {
+  int64_t kc = gs_conv_channels(v) * v->kernel[0] * v->kernel[1];
+  return gs_max_i64(1, gs_min_i64(gs_ceil_div(v->out[0] * v->out[1], GS_GEMM_NR),
+                                  GS_GEMM_L2 / gs_max_i64(1, kc) / GS_GEMM_NR));
+}
+
+// Floats of scratch for a pool of `threads`.
+GS_LOCAL int64_t gs_conv2d_f32_scratch(const GsConv* v, int threads) {
+  return threads * gs_conv_panels(v) * GS_GEMM_NR * gs_conv_channels(v) * v->kernel[0] * v->kernel[1];
+}
+
+// Lay out the patches of channels [0, channels) of x for the places [p0, p0 + places) of one panel.
+GS_LOCAL void gs_conv_patches(const GsConv* v, const float* x, int64_t channels, int64_t p0, int64_t places,
+                              float* to) {
+  int64_t H = v->in[0], W = v->in[1], KH = v->kernel[0], KW = v->kernel[1], OW = v->out[1], s = v->stride[1];
+  int64_t taps = KH * KW, n_runs = 0;
+  GsConvRun runs[GS_GEMM_NR];
+  for (int64_t j = 0; j < places; n_runs++) {
+    int64_t row = (p0 + j) / OW, column = (p0 + j) % OW, count = gs_min_i64(OW - column, places - j);
+    runs[n_runs] = (GsConvRun){row, column, count, j};
+    j += count;
+  }
+  for (int64_t ky = 0; ky < KH; ky++)
+    for (int64_t kx = 0; kx < KW; kx++) {
+      float* row0 = to + (ky * KW + kx) * GS_GEMM_NR;
+      for (int64_t r = 0; r < n_runs; r++) {
+        int64_t iy = runs[r].row * v->stride[0] + ky * v->dilation[0] - v->pad[0];
+        int64_t ix = runs[r].column * s + kx * v->dilation[1] - v->pad[1];
+        int64_t count = runs[r].count, low = 0, high = 0;
+        if (iy >= 0 && iy < H) {
+          // Of the run, [low, high) lies inside the picture.
+          low = ix >= 0 ? 0 : gs_min_i64(count, gs_ceil_div(-ix, s));
+          high = ix >= W ? low : gs_max_i64(low, gs_min_i64(count, gs_ceil_div(W - ix, s)));
+        }
+        const float* from = x + iy * W + ix;
+        float* out = row0 + runs[r].at;
+        for (int64_t c = 0; c < channels; c++, out += taps * GS_GEMM_NR, from += H * W) {
+          if (s == 1 && count == GS_GEMM_NR && low == 0 && high == count) {
+#pragma GCC unroll 4
+            for (int i = 0; i < GS_GEMM_NV; i++) gs_store(out + i * GS_W, gs_load(from + i * GS_W));
+            continue;
+          }
+          for (int64_t j = 0; j < low; j++) out[j] = 0;
+          if (s == 1) for (int64_t j = low; j < high; j++) out[j] = from[j];
+          else for (int64_t j = low; j < high; j++) out[j] = from[j * s];
+          for (int64_t j = high; j < count; j++) out[j] = 0;
+        }
+      }
+      if (places < GS_GEMM_NR)
+        for (int64_t c = 0; c < channels; c++)
+          memset(row0 + c * taps * GS_GEMM_NR + places, 0, (size_t)(GS_GEMM_NR - places) * sizeof(float));
+    }
+}
+
+typedef struct GsConvJob {
+  const GsConv* v;
+  int64_t panels, blocks, m_step, m_parts, scratch_floats;
+} GsConvJob;
+
+GS_LOCAL void gs_conv_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsConvJob* job = arg;
+  const GsConv* v = job->v;
+  float edge[GS_GEMM_MR * GS_GEMM_NR];
+  float* patches = v->scratch + thread * job->scratch_floats;
+  int64_t in = v->in[0] * v->in[1], out = v->out[0] * v->out[1], taps = v->kernel[0] * v->kernel[1];
+  int64_t Cg = v->C / v->group, Og = v->O / v->group, K = Cg * taps, channels = gs_conv_channels(v);
+  for (int64_t task = begin; task < end; task++) {
+    int64_t part = task % job->m_parts, block = task / job->m_parts % job->blocks;
+    int64_t image = task / job->m_parts / job->blocks;
+    int64_t n = image / v->group, g = image % v->group;
+    int64_t m0 = part * job->m_step, m1 = gs_min_i64(m0 + job->m_step, Og);
+    int64_t p0 = block * job->panels * GS_GEMM_NR, p1 = gs_min_i64(p0 + job->panels * GS_GEMM_NR, out);
+    const float* x = v->x + (n * v->C + g * Cg) * in;
+    const float* w = v->w + g * Og * K;
+    float* y = v->y + (n * v->O + g * Og) * out;
+    for (int64_t c0 = 0; c0 == 0 || c0 < Cg; c0 += channels) {
+      int64_t count = gs_min_i64(channels, Cg - c0), kc = count * taps;
+      int last = c0 + channels >= Cg;
+      for (int64_t p = p0; p < p1; p += GS_GEMM_NR)
+        gs_conv_patches(v, x + c0 * in, count, p, gs_min_i64(GS_GEMM_NR, p1 - p), patches + (p - p0) * kc);
+      for (int64_t m = m0; m < m1; m += GS_GEMM_MR) {
+        int64_t rows = gs_min_i64(GS_GEMM_MR, m1 - m);
+        GsGemmTile t = {.K = kc, .a = w + m * K + c0 * taps, .a_row = K, .b_row = GS_GEMM_NR, .first = c0 == 0,
+                        .bias_m = v->bias ? v->bias + g * Og + m : 0};
+        for (int64_t p = p0; p < p1; p += GS_GEMM_NR) {
+          int64_t cols = gs_min_i64(GS_GEMM_NR, p1 - p), nv = gs_ceil_div(cols, GS_W);
+          t.b = patches + (p - p0) * kc;
+          t.c = y + m * out + p;
+          t.c_row = out;
+          if (cols == nv * GS_W) {
+            gs_gemm_micros[nv - 1][rows - 1](&t);
+            continue;
+          }
+          t.c = edge;
+          t.c_row = GS_GEMM_NR;
+          if (!t.first)
+            for (int64_t i = 0; i < rows; i++)
+              memcpy(edge + i * GS_GEMM_NR, y + (m + i) * out + p, (size_t)cols * sizeof(float));
+          gs_gemm_micros[nv - 1][rows - 1](&t);
+          for (int64_t i = 0; i < rows; i++)
+            memcpy(y + (m + i) * out + p, edge + i * GS_GEMM_NR, (size_t)cols * sizeof(float));
+        }
+        if (last && v->epilogue) v->epilogue(v->context, y + m * out + p0, out, image, m, p0, rows, p1 - p0);
+      }
+    }
+  }
+}
+
+GS_LOCAL void gs_conv2d_f32(const GsConv* v, GsPool* pool) {
+  int64_t out = v->out[0] * v->out[1], Og = v->O / v->group, images = v->N * v->group;
+  if (out <= 0 || Og <= 0 || images <= 0) return;
+  int threads = gs_pool_size(pool);
+  GsConvJob job = {.v = v, .panels = gs_conv_panels(v)};
+  job.scratch_floats = gs_conv2d_f32_scratch(v, 1);
+  double work = (double)v->N * (double)v->O * (double)out * (double)(v->C / v->group * v->kernel[0] * v->kernel[1]);
+  if (work < 60000.0 * GS_W) pool = 0, threads = 1;
+  // Blocks of places go to threads; where there are fewer blocks than threads, smaller blocks, then parts of the
+  // channels too.
+  int64_t all = gs_ceil_div(out, GS_GEMM_NR);
+  if (images < threads)
+    job.panels = gs_max_i64(1, gs_min_i64(job.panels, gs_ceil_div(all, gs_ceil_div(threads, images))));
+  job.blocks = gs_ceil_div(all, job.panels);
+  int64_t tiles = gs_ceil_div(Og, GS_GEMM_MR), wanted = gs_ceil_div(threads, images * job.blocks);
+  job.m_step = gs_ceil_div(tiles, gs_min_i64(tiles, wanted)) * GS_GEMM_MR;
+  job.m_parts = gs_ceil_div(Og, job.m_step);
+  gs_parallel_for(pool, images * job.blocks * job.m_parts, gs_conv_task, &job);
+}
+
+// ---- depthwise: C = group
+
+#define GS_DEPTHWISE_ROWS 8
+
+GS_INLINE int64_t gs_depthwise_row(const GsConv* v) {  // floats of a padded row; vectors may read over its end
+  return (v->out[1] - 1) * v->stride[1] + (v->kernel[1] - 1) * v->dilation[1] + 1 + GS_W * v->stride[1];
+}
+GS_LOCAL int64_t gs_depthwise2d_f32_scratch(const GsConv* v, int threads) {
+  int64_t rows = (GS_DEPTHWISE_ROWS - 1) * v->stride[0] + (v->kernel[0] - 1) * v->dilation[0] + 1;
+  return threads * gs_round_up(rows * gs_depthwise_row(v), 16);
+}
+
+// One vector of outputs: sums over the taps, s floats apart in the picture.
+GS_INLINE gs_vf gs_depthwise_taps(const float* x, int64_t row, const float* w, int64_t KH, int64_t KW, int64_t dy,
+                                  int64_t dx, int64_t s, gs_vf sum) {
+#pragma GCC unroll 5
+  for (int64_t ky = 0; ky < KH; ky++)
+#pragma GCC unroll 5
+    for (int64_t kx = 0; kx < KW; kx++) {
+      const float* p = x + ky * dy * row + kx * dx;
+      gs_vf v;
+      if (s == 1) v = gs_load(p);
+      else if (s == 2) v = gs_load_even(p);
+      else
+        for (int i = 0; i < GS_W; i++) v[i] = p[i * s];
+      sum += v * w[ky * KW + kx];
+    }
+  return sum;
+}
+
+// Outputs [0, rows) x [0, OW) of a strip that lies padded at x. Constant arguments make loops without counters.
+GS_INLINE void gs_depthwise_strip(const float* x, int64_t row, const float* w, float bias, float* y, int64_t rows,
+                                  int64_t OW, int64_t KH, int64_t KW, int64_t dy, int64_t dx, int64_t sy, int64_t s) {
+  for (int64_t r = 0; r < rows; r++, x += sy * row, y += OW) {
+    int64_t ox = 0;
+    for (; ox + GS_W <= OW; ox += GS_W)
+      gs_store(y + ox, gs_depthwise_taps(x + ox * s, row, w, KH, KW, dy, dx, s, gs_splat(bias)));
+    if (ox < OW) gs_store_n(y + ox, gs_depthwise_taps(x + ox * s, row, w, KH, KW, dy, dx, s, gs_splat(bias)), OW - ox);
+  }
+}
+
+typedef struct GsDepthwiseJob {
+  const GsConv* v;
+  int64_t strips, scratch_floats;
+} GsDepthwiseJob;
+
+GS_LOCAL void gs_depthwise_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsDepthwiseJob* job = arg;
+  const GsConv* v = job->v;
+  float* padded = v->scratch + thread * job->scratch_floats;
+  int64_t H = v->in[0], W = v->in[1], OH = v->out[0], OW = v->out[1], KH = v->kernel[0], KW = v->kernel[1];
+  int64_t sy = v->stride[0], sx = v->stride[1], dy = v->dilation[0], dx = v->dilation[1];
+  int64_t row = gs_depthwise_row(v), per = v->O / v->group;
+  for (int64_t i = begin; i < end; i++) {
+    int64_t plane = i / job->strips, oy = i % job->strips * GS_DEPTHWISE_ROWS;
+    int64_t rows = gs_min_i64(GS_DEPTHWISE_ROWS, OH - oy);
+    const float* x = v->x + plane * H * W;
+    // Columns [left, right) of the padded row are picture.
+    int64_t left = gs_max_i64(0, gs_min_i64(row, v->pad[1])), right = gs_max_i64(left, gs_min_i64(row, W + v->pad[1]));
+    int64_t need = (rows - 1) * sy + (KH - 1) * dy + 1;
+    for (int64_t r = 0; r < need; r++) {
+      int64_t iy = oy * sy + r - v->pad[0];
+      float* to = padded + r * row;
+      if (iy < 0 || iy >= H) {
+        memset(to, 0, (size_t)row * sizeof(float));
+        continue;
+      }
+      memset(to, 0, (size_t)left * sizeof(float));
+      memcpy(to + left, x + iy * W + left - v->pad[1], (size_t)(right - left) * sizeof(float));
+      memset(to + right, 0, (size_t)(row - right) * sizeof(float));
+    }
+    int64_t channel = plane % v->C, image = plane / v->C;
+    for (int64_t j = 0; j < per; j++) {
+      int64_t o = channel * per + j;
+      const float* w = v->w + o * KH * KW;
+      float bias = v->bias ? v->bias[o] : 0;
+      float* y = v->y + ((image * v->O + o) * OH + oy) * OW;
+#define GS_STRIP(KH, KW, dy, dx, s) gs_depthwise_strip(padded, row, w, bias, y, rows, OW, KH, KW, dy, dx, sy, s)
+      int near = dx == 1 && dy == 1 && KH == KW;
+      if (near && KH == 3 && sx == 1) GS_STRIP(3, 3, 1, 1, 1);
+      else if (near && KH == 3 && sx == 2) GS_STRIP(3, 3, 1, 1, 2);
+      else if (near && KH == 5 && sx == 1) GS_STRIP(5, 5, 1, 1, 1);
+      else if (near && KH == 5 && sx == 2) GS_STRIP(5, 5, 1, 1, 2);
+      else if (sx == 1) GS_STRIP(KH, KW, dy, dx, 1);
+      else if (sx == 2) GS_STRIP(KH, KW, dy, dx, 2);
+      else GS_STRIP(KH, KW, dy, dx, sx);
+      if (v->epilogue) v->epilogue(v->context, y, OH * OW, image * v->group + channel, j, oy * OW, 1, rows * OW);
+    }
+  }
+}
+
+// C = group: each channel by itself, O / C outputs from it.
+GS_LOCAL void gs_depthwise2d_f32(const GsConv* v, GsPool* pool) {
+  if (v->out[0] <= 0 || v->out[1] <= 0) return;
+  GsDepthwiseJob job = {v, gs_ceil_div(v->out[0], GS_DEPTHWISE_ROWS), gs_depthwise2d_f32_scratch(v, 1)};
+  double work = (double)v->N * (double)v->O * (double)(v->out[0] * v->out[1] * v->kernel[0] * v->kernel[1]);
+  gs_parallel_for(work < 10000.0 * GS_W ? 0 : pool, v->N * v->C * job.strips, gs_depthwise_task, &job);
+}
+
+// ---- transposed: y gets w[c,o,k] * x[n,c,p] added at p * stride + k * dilation - pad
+
+GS_LOCAL void gs_conv_transpose_plain_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsConv* v = arg;
+  (void)thread;
+  int64_t in = gs_product(v->in, v->rank), out = gs_product(v->out, v->rank), taps = gs_product(v->kernel, v->rank);
+  int64_t Cg = v->C / v->group, Og = v->O / v->group;
+  for (int64_t i = begin; i < end; i++) {
+    int64_t n = i / v->O, o = i % v->O, g = o / Og;
+    float* y = v->y + i * out;
+    int64_t p[GS_MAX_RANK] = {0};
+    for (int64_t j = 0; j < out; j++, gs_next_index(p, v->out, v->rank)) {
+      double sum = v->bias ? (double)v->bias[o] : 0;
+      int64_t k[GS_MAX_RANK] = {0};
+      for (int64_t t = 0; t < taps; t++, gs_next_index(k, v->kernel, v->rank)) {
+        int64_t at = 0, inside = 1;
+        for (int64_t d = 0; d < v->rank; d++) {
+          int64_t q = p[d] + v->pad[d] - k[d] * v->dilation[d];
+          inside &= q >= 0 && q % v->stride[d] == 0 && q / v->stride[d] < v->in[d];
+          at = at * v->in[d] + q / v->stride[d];
+        }
+        if (inside)
+          for (int64_t c = g * Cg; c < (g + 1) * Cg; c++)
+            sum += (double)v->x[(n * v->C + c) * in + at] * (double)v->w[(c * Og + o % Og) * taps + t];
+      }
+      y[j] = (float)sum;
+    }
+    if (v->epilogue) v->epilogue(v->context, y, out, n * v->group + g, o % Og, 0, 1, out);
+  }
+}
+
+GS_LOCAL void gs_conv_transpose_f32_plain(const GsConv* v, GsPool* pool) {
+  if (gs_product(v->out, v->rank) > 0) gs_parallel_for(pool, v->N * v->O, gs_conv_transpose_plain_task, (void*)v);
+}
+
+GS_INLINE GsGemm gs_conv_transpose_product(const GsConv* v) {
+  int64_t in = v->in[0] * v->in[1], taps = v->kernel[0] * v->kernel[1], Og = v->O / v->group;
+  return (GsGemm){.M = Og * taps, .N = in, .K = v->C / v->group, .batch = 1, .a_row = 1, .a_col = Og * taps,
+                  .b_row = in, .b_col = 1, .c_row = in};
+}
+
+// Floats of scratch for a pool of `threads`: the product of one image and group, and what the product needs.
+GS_LOCAL int64_t gs_conv_transpose2d_f32_scratch(const GsConv* v, int threads) {
+  GsGemm g = gs_conv_transpose_product(v);
+  return gs_round_up(g.M * g.N, 16) + gs_gemm_f32_scratch(&g, threads);
+}
+
+typedef struct GsScatterJob {
+  const GsConv* v;
+  const float* columns;  // [output channel][tap][input place]
+  int64_t image;
+} GsScatterJob;
+
+GS_LOCAL void gs_conv_transpose_scatter(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsScatterJob* job = arg;
+  const GsConv* v = job->v;
+  (void)thread;
+  int64_t H = v->in[0], W = v->in[1], OH = v->out[0], OW = v->out[1], KH = v->kernel[0], KW = v->kernel[1];
+  int64_t Og = v->O / v->group, s = v->stride[1];
+  for (int64_t o = begin; o < end; o++) {
+    float* y = v->y + (job->image * Og + o) * OH * OW;
+    float bias = v->bias ? v->bias[job->image % v->group * Og + o] : 0;
+    for (int64_t i = 0; i < OH * OW; i++) y[i] = bias;
+    for (int64_t ky = 0; ky < KH; ky++)
+      for (int64_t kx = 0; kx < KW; kx++) {
+        const float* from = job->columns + ((o * KH + ky) * KW + kx) * H * W;
+        int64_t ox = kx * v->dilation[1] - v->pad[1];
+        int64_t low = ox >= 0 ? 0 : gs_min_i64(W, gs_ceil_div(-ox, s));
+        int64_t high = ox >= OW ? low : gs_max_i64(low, gs_min_i64(W, gs_ceil_div(OW - ox, s)));
+        for (int64_t iy = 0; iy < H; iy++) {
+          int64_t oy = iy * v->stride[0] + ky * v->dilation[0] - v->pad[0];
+          if (oy < 0 || oy >= OH) continue;
+          float* to = y + oy * OW + ox;
+          if (s == 1) for (int64_t ix = low; ix < high; ix++) to[ix] += from[iy * W + ix];
+          else for (int64_t ix = low; ix < high; ix++) to[ix * s] += from[iy * W + ix];
+        }
+      }
+    if (v->epilogue) v->epilogue(v->context, y, OH * OW, job->image, o, 0, 1, OH * OW);
+  }
+}
+
+GS_LOCAL void gs_conv_transpose2d_f32(const GsConv* v, GsPool* pool) {
+  if (v->out[0] <= 0 || v->out[1] <= 0) return;
+  GsGemm g = gs_conv_transpose_product(v);
+  g.c = v->scratch;
+  g.scratch = v->scratch + gs_round_up(g.M * g.N, 16);
+  int64_t Cg = v->C / v->group, Og = v->O / v->group, taps = v->kernel[0] * v->kernel[1];
+  for (int64_t image = 0; image < v->N * v->group; image++) {
+    g.a = v->w + image % v->group * Cg * Og * taps;
+    g.b = v->x + image * Cg * g.N;
+    gs_gemm_f32(&g, pool);
+    GsScatterJob job = {v, g.c, image};
+    gs_parallel_for(pool, Og, gs_conv_transpose_scatter, &job);
+  }
+}

@@ -1,0 +1,58 @@
+"""What each kernel computes, in numpy, in float64: the truth that the tests hold the C against. Slow and plain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+ALL = slice(None)
+
+
+def _index(*parts: int | slice) -> Any:
+    return parts
+
+
+def gemm(a: Array, b: Array, bias_m: Array | None = None, bias_n: Array | None = None) -> Array:
+    """a (batch,M,K) @ b (batch or 1,K,N) + bias_m (M) down the rows + bias_n (N) along the columns."""
+    y = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    if bias_m is not None:
+        y = y + bias_m.astype(np.float64)[:, None]
+    return y if bias_n is None else y + bias_n.astype(np.float64)
+
+
+def convolution(x: Array, w: Array, bias: Array | None, out: Sequence[int], stride: Sequence[int],
+                dilation: Sequence[int], pad: Sequence[int], group: int) -> Array:
+    """x (N,C,in...), w (O,C/group,kernel...) -> (N,O,out...); `pad` is what stands before the picture."""
+    rank, (batch, channels), outputs = len(out), x.shape[:2], w.shape[0]
+    after = [max(0, (o - 1) * s + (k - 1) * d + 1 - i - p) for o, s, k, d, i, p in
+             zip(out, stride, w.shape[2:], dilation, x.shape[2:], pad)]
+    padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *((max(0, p), a) for p, a in zip(pad, after))])
+    y = np.zeros((batch, outputs, *out))
+    cg, og = channels // group, outputs // group
+    for tap in product(*map(range, w.shape[2:])):
+        begin = [t * d - min(0, p) for t, d, p in zip(tap, dilation, pad)]
+        cut = tuple(slice(b, max(b, b + (o - 1) * s + 1), s) for b, o, s in zip(begin, out, stride))
+        part = padded[_index(ALL, ALL, *cut)].reshape(batch, group, cg, int(np.prod(out)))
+        weights = w[_index(ALL, ALL, *tap)].astype(np.float64).reshape(group, og, cg)
+        y += np.einsum("ngcp,goc->ngop", part, weights).reshape(y.shape)
+    return y if bias is None else y + bias.astype(np.float64).reshape(-1, *[1] * rank)
+
+
+def convolution_transposed(x: Array, w: Array, bias: Array | None, out: Sequence[int], stride: Sequence[int],
+                           dilation: Sequence[int], pad: Sequence[int], group: int) -> Array:
+    """x (N,C,in...), w (C,O/group,kernel...) -> (N,O,out...): each input is spread over the taps."""
+    batch, channels = x.shape[:2]
+    og, cg = w.shape[1], channels // group
+    y = np.zeros((batch, group * og, *out))
+    for place in np.ndindex(*x.shape[2:]):
+        column = x[_index(ALL, ALL, *place)].astype(np.float64).reshape(batch, group, cg)
+        for tap in np.ndindex(*w.shape[2:]):
+            to = [i * s + t * d - p for i, s, t, d, p in zip(place, stride, tap, dilation, pad)]
+            if all(0 <= t < o for t, o in zip(to, out)):
+                weights = w[_index(ALL, ALL, *tap)].astype(np.float64).reshape(group, cg, og)
+                y[_index(ALL, ALL, *to)] += np.einsum("ngc,gco->ngo", column, weights).reshape(batch, -1)
+    return y if bias is None else y + bias.astype(np.float64).reshape(-1, *[1] * len(out))

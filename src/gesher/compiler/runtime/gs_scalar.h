@@ -1,0 +1,120 @@
+// Scalar arithmetic that C leaves undefined, or says otherwise than the primitives do: one function a type.
+// Division and remainder by zero are 0; the lowest integer divided by -1 wraps around; shifts beyond the width give 0.
+
+#include "gs_convert.h"
+
+GS_INLINE float gs_exp_f32(float x) { return gs_expf(x); }
+GS_INLINE double gs_exp_f64(double x) { return exp(x); }
+GS_INLINE float gs_log_f32(float x) { return gs_logf(x); }
+GS_INLINE double gs_log_f64(double x) { return log(x); }
+GS_INLINE float gs_tanh_f32(float x) { return gs_tanhf(x); }
+GS_INLINE double gs_tanh_f64(double x) { return tanh(x); }
+GS_INLINE float gs_erf_f32(float x) { return gs_erff(x); }
+GS_INLINE double gs_erf_f64(double x) { return erf(x); }
+GS_INLINE float gs_sigmoid_f32(float x) { return gs_sigmoidf(x); }
+GS_INLINE double gs_sigmoid_f64(double x) {
+  double e = exp(-fabs(x));
+  return (x < 0 ? e : 1) / (1 + e);
+}
+GS_INLINE float gs_sign_f32(float x) { return x != x ? x : (float)((x > 0) - (x < 0)); }
+GS_INLINE double gs_sign_f64(double x) { return x != x ? x : (double)((x > 0) - (x < 0)); }
+GS_INLINE float gs_min_f32(float a, float b) { return gs_minf(a, b); }
+GS_INLINE float gs_max_f32(float a, float b) { return gs_maxf(a, b); }
+GS_INLINE double gs_min_f64(double a, double b) { return gs_min(a, b); }
+GS_INLINE double gs_max_f64(double a, double b) { return gs_max(a, b); }
+// The remainder with the sign of the divisor.
+GS_INLINE float gs_mod_f32(float a, float b) {
+  float r = fmodf(a, b);
+  return r != 0 ? ((r < 0) != (b < 0) ? r + b : r) : copysignf(0, b);
+}
+GS_INLINE double gs_mod_f64(double a, double b) {
+  double r = fmod(a, b);
+  return r != 0 ? ((r < 0) != (b < 0) ? r + b : r) : copysign(0, b);
+}
+
+#define GS_UNSIGNED(t, T, bits)                                                              \
+  GS_INLINE T gs_abs_##t(T a) { return a; }                                                  \
+  GS_INLINE T gs_div_##t(T a, T b) { return b ? (T)(a / b) : 0; }                            \
+  GS_INLINE T gs_mod_##t(T a, T b) { return b ? (T)(a % b) : 0; }                            \
+  GS_INLINE T gs_rem_##t(T a, T b) { return b ? (T)(a % b) : 0; }                            \
+  GS_INLINE T gs_shl_##t(T a, T b) { return b < bits ? (T)((uint64_t)a << b) : 0; }          \
+  GS_INLINE T gs_shr_##t(T a, T b) { return b < bits ? (T)(a >> b) : 0; }                    \
+  GS_LOCAL T gs_pow_##t(T a, T b) {                                                          \
+    uint64_t result = 1, base = a;                                                           \
+    for (; b; b >>= 1, base *= base) if (b & 1) result *= base;                              \
+    return (T)result;                                                                        \
+  }
+#define GS_SIGNED(t, T, U)                                                                   \
+  GS_INLINE T gs_abs_##t(T a) { return a < 0 ? (T)(0 - (U)a) : a; }                          \
+  GS_INLINE T gs_div_##t(T a, T b) { return b == 0 ? 0 : b == -1 ? (T)(0 - (U)a) : (T)(a / b); } \
+  GS_INLINE T gs_rem_##t(T a, T b) { return b == 0 || b == -1 ? 0 : (T)(a % b); }            \
+  GS_INLINE T gs_mod_##t(T a, T b) {                                                         \
+    T r = gs_rem_##t(a, b);                                                                  \
+    return r != 0 && (r < 0) != (b < 0) ? (T)(r + b) : r;                                    \
+  }                                                                                          \
+  GS_LOCAL T gs_pow_##t(T a, T b) {                                                          \
+    if (b < 0) return a == 1 ? 1 : a == -1 ? (b & 1 ? -1 : 1) : 0;                           \
+    uint64_t result = 1, base = (uint64_t)a;                                                 \
+    for (; b; b >>= 1, base *= base) if (b & 1) result *= base;                              \
+    return (T)result;                                                                        \
+  }
+GS_UNSIGNED(u8, uint8_t, 8)
+GS_UNSIGNED(u16, uint16_t, 16)
+GS_UNSIGNED(u32, uint32_t, 32)
+GS_UNSIGNED(u64, uint64_t, 64)
+GS_SIGNED(i8, int8_t, uint32_t)
+GS_SIGNED(i16, int16_t, uint32_t)
+GS_SIGNED(i32, int32_t, uint32_t)
+GS_SIGNED(i64, int64_t, uint64_t)
+
+// Floats to integers: cut toward zero; what does not fit is the lowest integer.
+GS_INLINE int32_t gs_i32_of_f32(float x) { return x >= -2147483648.0f && x < 2147483648.0f ? (int32_t)x : INT32_MIN; }
+GS_INLINE int32_t gs_i32_of_f64(double x) { return x > -2147483649.0 && x < 2147483648.0 ? (int32_t)x : INT32_MIN; }
+GS_INLINE int64_t gs_i64_of_f64(double x) {
+  return x >= -9223372036854775808.0 && x < 9223372036854775808.0 ? (int64_t)x : INT64_MIN;
+}
+GS_INLINE uint64_t gs_u64_of_f64(double x) {
+  return x >= 9223372036854775808.0 && x < 18446744073709551616.0 ? (uint64_t)(int64_t)(x - 9223372036854775808.0) + (1ull << 63)
+                                                                  : (uint64_t)gs_i64_of_f64(x);
+}
+
+// A float16 or bfloat16 result is rounded after each step, as its type asks.
+GS_INLINE float gs_round_f16(float x) { return gs_f32_of_f16(gs_f16_of_f32(x)); }
+GS_INLINE float gs_round_bf16(float x) { return gs_f32_of_bf16(gs_bf16_of_f32(x)); }
+
+GS_INLINE uint32_t gs_bits_of_f32(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
+GS_INLINE uint64_t gs_bits_of_f64(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
+GS_INLINE float gs_f32_of_bits(uint32_t u) { float x; memcpy(&x, &u, 4); return x; }
+GS_INLINE double gs_f64_of_bits(uint64_t u) { double x; memcpy(&x, &u, 8); return x; }
+
+// The order of a row: indices such that keys rise (or fall), equals in their order, NaN as the largest.
+#define GS_SORT(t, T, NAN_A, NAN_B)                                                                              \
+  GS_LOCAL void gs_sort_order_##t(const T* x, int64_t step, int64_t n, int falling, int64_t* order, int64_t out, \
+                                  int64_t* from, int64_t* to) {                                                  \
+    for (int64_t i = 0; i < n; i++) from[i] = i;                                                                 \
+    for (int64_t width = 1; width < n; width *= 2) {                                                             \
+      for (int64_t low = 0; low < n; low += 2 * width) {                                                         \
+        int64_t mid = gs_min_i64(low + width, n), high = gs_min_i64(low + 2 * width, n), i = low, j = mid;       \
+        for (int64_t k = low; k < high; k++) {                                                                   \
+          int second = i >= mid;                                                                                 \
+          if (!second && j < high) {                                                                             \
+            T a = x[from[i] * step], b = x[from[j] * step];                                                      \
+            second = falling ? (b > a) || ((NAN_B) && !(NAN_A)) : (b < a) || ((NAN_A) && !(NAN_B));              \
+          }                                                                                                      \
+          to[k] = second ? from[j++] : from[i++];                                                                \
+        }                                                                                                        \
+      }                                                                                                          \
+      int64_t* swap = from; from = to; to = swap;                                                                \
+    }                                                                                                            \
+    for (int64_t i = 0; i < n; i++) order[i * out] = from[i];                                                    \
+  }
+GS_SORT(f32, float, a != a, b != b)
+GS_SORT(f64, double, a != a, b != b)
+GS_SORT(i8, int8_t, 0, 0)
+GS_SORT(u8, uint8_t, 0, 0)
+GS_SORT(i16, int16_t, 0, 0)
+GS_SORT(u16, uint16_t, 0, 0)
+GS_SORT(i32, int32_t, 0, 0)
+GS_SORT(u32, uint32_t, 0, 0)
+GS_SORT(i64, int64_t, 0, 0)
+GS_SORT(u64, uint64_t, 0, 0)
