@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gesher.base import dtypes
 from gesher.ir import (
     Edit,
     Model,
@@ -12,6 +11,7 @@ from gesher.ir import (
     TensorType,
     Type,
 )
+from gesher.ops.fact import sayable
 from gesher.symbolic import Dim
 
 from .facts import Facts
@@ -35,7 +35,7 @@ def annotate(model: Model, facts: Facts, edit: Edit | None = None) -> int:
         for value in facts:
             if value.producer is None:
                 continue
-            type = _sayable(facts[value].type)
+            type = sayable(facts[value].type)
             if type is None or type == value.type:
                 continue
             if value.type is not None and _known(type) < _known(value.type):
@@ -43,21 +43,6 @@ def annotate(model: Model, facts: Facts, edit: Edit | None = None) -> int:
             edit.set_type(value, type)
             changed += 1
     return changed
-
-
-def _sayable(type: Type | None) -> Type | None:
-    """`type` with anonymous sizes as None; None where a file could not say it (no data type)."""
-    if isinstance(type, (TensorType, SparseTensorType)):
-        if type.dtype is dtypes.UNDEFINED:
-            return None
-        if type.shape is None:
-            return type
-        return type.__class__(type.dtype, tuple(
-            None if isinstance(d, Dim) and any(s.is_fresh for s in d.symbols()) else d for d in type.shape))
-    if isinstance(type, (SequenceType, OptionalType)):
-        element = _sayable(type.element)
-        return None if element is None else type.__class__(element)
-    return type
 
 
 def _known(type: Type | None) -> int:

@@ -304,7 +304,7 @@ class _Walk:
                 fact = Fact(None, why=why or f"{node.op_type} does not tell its output {i}")
             if value.type is not None:
                 fact = self._merge(fact, self.declarations.of_value(value.type), value, frame)
-            frame.env[value] = _with_fresh_dims(fact, value)
+            frame.env[value] = fact.with_sizes(value.name)
 
     def _merge(self, fact: Fact, declared: Type | None, value: Value, frame: _Frame) -> Fact:
         if declared is None:
@@ -353,7 +353,7 @@ class _Walk:
             if fact is None:
                 fact = Fact(None, why=f"nobody tells what the input '{value.name}' of {graph.place} is")
             fact = self._merge(fact, self.declarations.of_value(value.type), value, frame)
-            frame.env[value] = _with_fresh_dims(fact, value)
+            frame.env[value] = fact.with_sizes(value.name)
         self._initializers(frame)
         self.depth += 1
         try:
@@ -429,16 +429,6 @@ def _constant_fact(constant: Tensor | SparseTensor) -> Fact:
         size *= d
     dense = constant.numpy() if 0 <= size <= VALUE_LIMIT else None
     return Fact(TensorType(constant.values.dtype, constant.shape), dense)
-
-
-def _with_fresh_dims(fact: Fact, value: Value) -> Fact:
-    """`fact` with a symbol for each unknown size, so that two readers of the value see the same size."""
-    type = fact.type
-    if not isinstance(type, (TensorType, SparseTensorType)) or type.shape is None or None not in type.shape:
-        return fact
-    shape = tuple(fresh(fact.why or f"dim {i} of '{value.name}' is unknown") if d is None else d
-                  for i, d in enumerate(type.shape))
-    return Fact(type.__class__(type.dtype, shape), fact._value, constant=fact.constant, why=fact.why)
 
 
 def _symbols(type: Type | None) -> set[Dim]:

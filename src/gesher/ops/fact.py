@@ -9,8 +9,17 @@ import numpy as np
 
 from gesher.base import dtypes
 from gesher.base.dtypes import DType
-from gesher.ir import DimLike, Shape, Tensor, TensorType, Type
-from gesher.symbolic import Dim
+from gesher.ir import (
+    DimLike,
+    OptionalType,
+    SequenceType,
+    Shape,
+    SparseTensorType,
+    Tensor,
+    TensorType,
+    Type,
+)
+from gesher.symbolic import Dim, fresh
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +103,31 @@ class Fact:
             return v.astype(self.dtype.numpy)
         return v
 
+    def with_sizes(self, name: str) -> Fact:
+        """The same with a symbol for each unknown size, so that all who read the value see one and the same."""
+        type = self.type
+        if not isinstance(type, (TensorType, SparseTensorType)) or type.shape is None or None not in type.shape:
+            return self
+        shape = tuple(fresh(self.why or f"dim {i} of '{name}' is unknown") if d is None else d
+                      for i, d in enumerate(type.shape))
+        return Fact(type.__class__(type.dtype, shape), self._value, constant=self.constant, why=self.why)
+
     def __repr__(self) -> str:
         known = "" if self._value is None else f" = {self._value.tolist()}"
         return f"Fact({self.type}{known}{' constant' if self.constant is not None else ''}" \
                f"{'; ' + self.why if self.why else ''})"
+
+
+def sayable(type: Type | None) -> Type | None:
+    """`type` as a file can say it, with None for sizes that have no name; None where it has no data type to say."""
+    if isinstance(type, (TensorType, SparseTensorType)):
+        if type.dtype is dtypes.UNDEFINED:
+            return None
+        if type.shape is None:
+            return type
+        return type.__class__(type.dtype, tuple(
+            None if isinstance(d, Dim) and any(s.is_fresh for s in d.symbols()) else d for d in type.shape))
+    if isinstance(type, (SequenceType, OptionalType)):
+        element = sayable(type.element)
+        return None if element is None else type.__class__(element)
+    return type

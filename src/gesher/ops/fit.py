@@ -41,7 +41,7 @@ def arity(node: Node, schema: Schema) -> Iterator[Misfit]:
         count = len(values)
         if (most is not None and count > most) or count < least:
             yield Misfit(f"{word[:-1]}-count", f"{node.op_type} {'takes' if word == 'inputs' else 'makes'} "
-                         f"{_range(least, most)} {word}, here are {count}",
+                         f"{_range(least, most)} {word if most != 1 else word[:-1]}, here are {count}",
                          f"opset {schema.version} declares: {', '.join(_formal(f) for f in formals) or 'none'}")
         for value, formal in zip(values, formals):
             # A required output that nobody wants may be left out: nothing reads it.
