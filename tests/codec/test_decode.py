@@ -5,7 +5,7 @@ import random
 import onnx
 import pytest
 from onnx import onnx_data_pb2, onnx_ml_pb2, onnx_operators_ml_pb2
-from wire_cases import UNKNOWN, odd_bytes, random_message
+from tests.codec.wire_cases import UNKNOWN, odd_bytes, random_message
 
 from gesher.base.errors import FormatError, ModelError
 from gesher.codec import Numbers, decode, encode

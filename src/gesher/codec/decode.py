@@ -11,6 +11,7 @@ checked and decoded when first read.
 from __future__ import annotations
 
 import struct
+from copy import deepcopy
 from typing import Any
 
 from gesher.base.errors import FormatError
@@ -21,6 +22,8 @@ from .wire import Source
 
 # The fields whose bytes may be the bulk of a file, and so are views of it.
 VIEWS = {("TensorProto", "raw_data")}
+# The fields that repeat few values often: equal bytes give the same message object, which is not to be written to.
+SHARED = {("ValueInfoProto", "type")}
 
 
 def decode(cls: type[Message], source: Source | bytes, start: int = 0, end: int | None = None) -> Any:
@@ -77,8 +80,9 @@ def _decoder(full_name: str) -> Any:
                 new=object.__new__, varint=wire.varint, int32=wire.int32, overrun=wire.overrun, stray=wire.stray,
                 encode_varint=wire.encode_varint, check_packed=wire.check_packed, packed_list=wire.packed_list,
                 Numbers=wire.Numbers, run_of_varints=wire.run_of_varints, run_of_fixed=wire.run_of_fixed, merge=merge,
-                FormatError=FormatError, located=_located, too_deep=_too_deep, DEPTH_LIMIT=wire.DEPTH_LIMIT,
-                unpack_float=struct.Struct("<f").unpack_from, unpack_double=struct.Struct("<d").unpack_from)
+                deepcopy=deepcopy, FormatError=FormatError, located=_located, too_deep=_too_deep,
+                DEPTH_LIMIT=wire.DEPTH_LIMIT, unpack_float=struct.Struct("<f").unpack_from,
+                unpack_double=struct.Struct("<d").unpack_from)
         cls = MESSAGES[full_name]
         _namespace[_class(full_name)] = cls
         for f in cls.fields:
@@ -225,6 +229,10 @@ def _length_delimited(cls: type[Message], f: Field) -> list[str]:
     var = f"_{f.name}"
     if f.is_message:
         call = f"{_function(f.kind)}(source, pos, stop, depth + 1)"
+        if (cls.full_name, f.name) in SHARED:
+            return ["item = source.shared.get(buf[pos:stop]) if size < 256 else None", "if item is None:",
+                    f"    item = {call}", "    if size < 256:", "        source.shared[buf[pos:stop]] = item",
+                    f"{var} = item if {var} is None else merge(deepcopy({var}), deepcopy(item))", "pos = stop"]
         if f.repeated:
             return [f"item = {call}", *_append(var, "item"), "pos = stop"]
         return [f"item = {call}", *_others(cls, f), f"{var} = item if {var} is None else merge({var}, item)",

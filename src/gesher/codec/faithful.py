@@ -134,9 +134,9 @@ class Merger:
         return self._merged(source, old, base, new, depth)
 
     def _of_origin(self, m: Message) -> tuple[Source, Message, Message] | None:
-        if m.origin is None:
+        source, start = m.origin or (None, -1)
+        if source is None:
             return None
-        source, start = m.origin
         words = self._words.get(id(source))
         if words is None:
             words = self._words[id(source)] = self._make(source)

@@ -52,7 +52,7 @@ class Message:
         at, until: where the payload lies in the source that it was read from; -1, -1 for a message that was made in
             memory, and until = -1 for one that the file wrote in several pieces.
         origin: (source, at) of the message in a file whose bytes this one should keep, where it still says the
-        same.
+            same; a source of None is no file.
     """
 
     __slots__ = ("at", "origin", "unknown", "until")

@@ -38,15 +38,17 @@ class Source:
         view: the same as a read-only memoryview.
         path: where it came from, if from a file.
         stamp: (device, inode, size, time of change) of the file when it was opened.
+        shared: messages of fields that repeat, by their bytes.
     """
 
-    __slots__ = ("buf", "path", "stamp", "view")
+    __slots__ = ("buf", "path", "shared", "stamp", "view")
 
     def __init__(self, buf: bytes | mmap.mmap, path: Path | None = None, stamp: tuple[int, ...] | None = None):
         self.buf = buf
         self.view = memoryview(buf).toreadonly()
         self.path = path
         self.stamp = stamp
+        self.shared: dict[bytes, Message] = {}
 
     def __len__(self) -> int:
         return len(self.view)
@@ -242,6 +244,10 @@ class Numbers(Sequence[Any]):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         array = self.numpy()
         return array.astype(dtype) if dtype is not None and dtype != array.dtype else array
+
+    def __bool__(self) -> bool:
+        # Without counting: every piece holds at least one number.
+        return bool(self._pieces)
 
     def __len__(self) -> int:
         width = _WIDTH.get(self.kind)
