@@ -16,7 +16,7 @@ from gesher.base import dtypes
 
 from .arithmetic import computed, lowered
 from .broadcasting import broadcast_inputs, infer_laid, laying, lowering_laid, same_shapes
-from .known import Symbolic, each, known_value
+from .known import Symbolic, each, symbolic_value
 from .rules import InferNode
 from .schema import Attr, Change, Drop, Input, Operator, Output, Types, op
 
@@ -34,14 +34,14 @@ def infer_same(node: InferNode, symbolic: Symbolic | None = None) -> None:
     """The output has the type of the first input."""
     fact = node.input(0)
     if fact is not None and fact.type is not None:
-        node.set(0, fact.dtype, fact.shape, known_value(node, fact.shape, symbolic))
+        node.set(0, fact.dtype, fact.shape, symbolic_value(node, fact.shape, symbolic))
 
 
 def infer_bool(node: InferNode, symbolic: Symbolic | None = None) -> None:
     """The output has the shape of the first input, and is boolean."""
     fact = node.input(0)
     shape = None if fact is None else fact.shape
-    node.set(0, dtypes.BOOL, shape, known_value(node, shape, symbolic))
+    node.set(0, dtypes.BOOL, shape, symbolic_value(node, shape, symbolic))
 
 
 def unary(name: str, x: str, y: str, versions: Versions, compute: Callable[..., Any], lower: Callable[..., Any] | str,
@@ -83,7 +83,7 @@ def infer_broadcast(node: InferNode, gives_bool: bool = False, symbolic: Symboli
 def _set_broadcast(node: InferNode, shape: Any, gives_bool: bool, symbolic: Symbolic | None) -> None:
     dtype = dtypes.BOOL if gives_bool else next(
         (d for i in range(len(node.inputs)) if (d := node.dtype(i)) is not dtypes.UNDEFINED), dtypes.UNDEFINED)
-    node.set(0, dtype, shape, known_value(node, shape, symbolic))
+    node.set(0, dtype, shape, symbolic_value(node, shape, symbolic))
 
 
 def binary(name: str, versions: Versions, compute: Callable[..., Any], lower: str, *attributes: Attr,

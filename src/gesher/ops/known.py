@@ -1,7 +1,8 @@
-"""Known values through operators: sizes are computed from shapes by ordinary nodes, and inference follows them.
+"""Symbolic values through operators: sizes are computed from shapes by ordinary nodes, and inference follows them.
 
-Where all inputs are plain numbers, the reference rule itself gives the value. Where some are symbolic (object arrays of
-`int` and `Dim`), an operator has a second meaning on sizes, `symbolic`, which may answer None: not known.
+Where all inputs are plain numbers, the driver of inference runs the reference rule. Where some are symbolic (object
+arrays of `int` and `Dim`), an operator that sizes pass through has a second meaning on them, written with `each` or
+`fold`; it may answer None: not known.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gesher.symbolic import Dim
+
 from .fact import VALUE_LIMIT, Fact
-from .rules import InferNode, attributes_of
+from .rules import InferNode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,28 +25,22 @@ if TYPE_CHECKING:
 Symbolic = Callable[..., Any]
 
 
-def known_value(node: InferNode, shape: Shape | None, symbolic: Symbolic | None = None) -> NDArray[Any] | None:
-    """The value of a node's first output, where all its inputs are known; else None.
+def symbolic_value(node: InferNode, shape: Shape | None, rule: Symbolic | None) -> NDArray[Any] | None:
+    """The value of a node's first output, where all its inputs are known and one of them is symbolic; else None.
 
     Args:
-        node: the node, of an operator without side effects, randomness or subgraphs.
+        node: the node.
         shape: the shape of the output; one of more than `VALUE_LIMIT` elements is not worked out.
-        symbolic: `symbolic(*object_arrays) -> array | None`, the meaning on sizes; a left-out input comes as None.
+        rule: `rule(*object_arrays) -> array | None`, the meaning on sizes; a left-out input comes as None.
     """
+    if rule is None or not _small(shape):
+        return None
     facts = [node.input(i) for i in range(len(node.node.inputs))]
     # First a look at what costs nothing: most nodes read something that only a run can tell.
-    if any(node.has(i) and not _may_be_known(f) for i, f in enumerate(facts)) or not _small(shape):
-        return None
-    values = [None if f is None else f.value for f in facts]
-    if any(node.has(i) and v is None for i, v in enumerate(values)):
-        return None
-    numbers = [None if f is None else f.numbers() for f in facts]
-    if all(n is not None or v is None for n, v in zip(numbers, values)):
-        return _by_reference(node, numbers)
-    if symbolic is None:
+    if not any(map(is_symbolic, facts)) or any(node.has(i) and _unknown(f) for i, f in enumerate(facts)):
         return None
     try:
-        result = symbolic(*(None if v is None else v.astype(object) for v in values))
+        result = rule(*(None if f is None or f.value is None else f.value.astype(object) for f in facts))
     except ZeroDivisionError:
         return None
     if result is None:
@@ -52,10 +49,15 @@ def known_value(node: InferNode, shape: Shape | None, symbolic: Symbolic | None 
     return None if any(x is None for x in result.flat) else result
 
 
-def _may_be_known(fact: Fact | None) -> bool:
-    if fact is None:
+def is_symbolic(fact: Fact | None) -> bool:
+    """Whether a value is known and depends on symbols."""
+    if fact is None or fact.constant is not None or fact.value is None or fact.value.dtype != object:
         return False
-    return fact.value is not None if fact.constant is None else fact.constant.size <= VALUE_LIMIT
+    return any(isinstance(x, Dim) for x in fact.value.flat)
+
+
+def _unknown(fact: Fact | None) -> bool:
+    return fact is None or fact.value is None
 
 
 def _small(shape: Shape | None) -> bool:
@@ -67,14 +69,6 @@ def _small(shape: Shape | None) -> bool:
             return False
         size *= d
     return size <= VALUE_LIMIT
-
-
-def _by_reference(node: InferNode, numbers: Sequence[Any]) -> NDArray[Any] | None:
-    rule = node.operator.rule("reference", node.version)
-    if rule is None or rule.takes_run:
-        return None
-    result = rule.function(*numbers, **attributes_of(node.node, node.schema))
-    return result[0] if isinstance(result, tuple) else result
 
 
 def each(function: Callable[..., Any]) -> Symbolic:
@@ -94,4 +88,3 @@ def fold(values: NDArray[Any], axes: Sequence[int], function: Callable[..., Any]
     for at in np.ndindex(*result.shape):
         result[at] = function(*rows[at])
     return np.expand_dims(result, tuple(axes)) if keepdims else result
-

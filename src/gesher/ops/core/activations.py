@@ -17,7 +17,7 @@ from gesher.symbolic import maximum, minimum
 
 from ..arithmetic import computed, lowered
 from ..elementwise import CONSUMED, infer_same, unary
-from ..known import known_value
+from ..known import symbolic_value
 from ..rules import InferNode
 from ..schema import BF16, FLOATS, INTS, NUMBERS, Attr, Drop, Input, Output, op, tensors
 from .elementwise_unary import erf
@@ -171,7 +171,7 @@ def _(node: InferNode) -> None:
             node.fail(f"{what} must be a scalar, it has the shape {shape}")
     fact = node.input(0)
     if fact is not None and fact.type is not None:
-        node.set(0, fact.dtype, fact.shape, known_value(node, fact.shape, _clip_sizes))
+        node.set(0, fact.dtype, fact.shape, symbolic_value(node, fact.shape, _clip_sizes))
 
 
 def _clip_sizes(x: Any, low: Any = None, high: Any = None) -> Any:

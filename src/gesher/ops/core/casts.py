@@ -19,12 +19,11 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.dtypes import DType
 from gesher.base.errors import RunError
-from gesher.ir import TensorType
 from gesher.ir.tensor import pack, unpack
 from gesher.primitives import CannotLower
 
 from ..arithmetic import wide, widen
-from ..fact import Fact
+from ..known import is_symbolic
 from ..rules import InferNode
 from ..schema import BOOL, COMPLEX, NUMBERS, REQUIRED, STRING, Attr, Input, Output, every, op
 
@@ -172,18 +171,9 @@ def _infer_cast(node: InferNode, target: DType) -> None:
     if fact is None:
         node.set(0, target, None)
         return
-    value = fact.value
-    if value is not None:
-        numbers = fact.numbers()
-        if numbers is not None:
-            value = cast(numbers, target, bool(_option(node, "saturate", 1)), _option(node, "round_mode", "up"))
-        elif not target.is_integer or target.bits < 32:
-            value = None  # sizes may not fit, or have no place there
-    node.set(0, target, fact.shape, value)
-
-
-def _option(node: InferNode, name: str, default: Any) -> Any:
-    return node[name] if name in node.schema.attributes else default
+    # Sizes stay what they are in a type that is wide enough for them.
+    passes = is_symbolic(fact) and fact.dtype.is_integer and target.is_integer and target.bits >= 32
+    node.set(0, target, fact.shape, fact.value if passes else None)
 
 
 @Cast.infer
@@ -264,13 +254,7 @@ def _(node: InferNode) -> None:
         node.fail(f"to is {node['to']!r}, which names no type with bits")
     if source is not dtypes.UNDEFINED and source.bits != target.bits:
         node.fail(f"{source.name} has {source.bits} bits, {target.name} has {target.bits}")
-    fact = node.input(0)
-    if fact is not None and isinstance(fact.type, TensorType):
-        numbers = None if fact.value is None else fact.numbers()
-        value = None if numbers is None else _same_bits(numbers, target)
-        node.set_fact(0, Fact(TensorType(target, fact.type.shape), value))
-    else:
-        node.set(0, target, None)
+    node.set(0, target, None if (fact := node.input(0)) is None else fact.shape)
 
 
 def _same_bits(x: Any, target: DType) -> Any:

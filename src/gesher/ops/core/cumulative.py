@@ -12,7 +12,7 @@ from gesher.symbolic import Dim
 
 from ..arithmetic import computed
 from ..axes import axis_of
-from ..known import known_value
+from ..known import symbolic_value
 from ..rules import InferNode
 from ..schema import BF16, FLOATS, Attr, Input, Operator, Output, op, tensors
 
@@ -55,7 +55,7 @@ def _give_rules(operator: Operator, ufunc: Any, fold: str) -> None:
                 return None
             return _running(x, axis, ufunc, node["exclusive"], node["reverse"])
 
-        node.set(0, fact.dtype, fact.shape, known_value(node, fact.shape, on_sizes))
+        node.set(0, fact.dtype, fact.shape, symbolic_value(node, fact.shape, on_sizes))
 
     @operator.reference
     @computed

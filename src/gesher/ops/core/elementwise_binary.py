@@ -25,7 +25,7 @@ from ..elementwise import (
     infer_broadcast,
     infer_same,
 )
-from ..known import each, known_value
+from ..known import each, symbolic_value
 from ..rules import InferNode
 from ..schema import (
     ALL,
@@ -264,7 +264,7 @@ Where = (op("Where", Input("condition", "B"), Input("X"), Input("Y"), Output("ou
 def _(node: InferNode) -> None:
     shape = broadcast_inputs(node)
     dtype = node.dtype(2) if node.dtype(1) is dtypes.UNDEFINED else node.dtype(1)
-    node.set(0, dtype, shape, known_value(node, shape, each(lambda c, x, y: x if c else y)))
+    node.set(0, dtype, shape, symbolic_value(node, shape, each(lambda c, x, y: x if c else y)))
 
 
 @Where.reference

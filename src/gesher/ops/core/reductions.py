@@ -24,7 +24,7 @@ from gesher.symbolic import Dim, maximum, minimum, product, total
 
 from ..arithmetic import computed, lowered
 from ..axes import axes_of, axis_of
-from ..known import fold, known_value
+from ..known import fold, symbolic_value
 from ..rules import InferNode
 from ..schema import BF16, BOOL, FLOATS, NUMBERS, Attr, Drop, Input, Operator, Output, Types, op, tensors
 
@@ -232,7 +232,7 @@ def _infer(node: InferNode, axes: list[int] | None, row: _Row) -> None:
             return None
         return fold(values, places, row.sizes, bool(node["keepdims"]))
 
-    node.set(0, fact.dtype, shape, known_value(node, shape, on_sizes))
+    node.set(0, fact.dtype, shape, symbolic_value(node, shape, on_sizes))
 
 
 def _infer_without_axes(node: InferNode) -> None:
@@ -274,8 +274,7 @@ def _put_arg(name: str, largest: bool) -> None:
         place = axis_of(node["axis"], len(shape), node)
         if shape[place] == 0:
             node.fail(f"there is no index on axis {place}, whose size is 0")
-        out = reduced_shape(shape, [place], bool(node["keepdims"]))
-        node.set(0, dtypes.INT64, out, known_value(node, out))
+        node.set(0, dtypes.INT64, reduced_shape(shape, [place], bool(node["keepdims"])))
 
     def rule(x: Any, *, axis: int, keepdims: int, select_last_index: int = 0) -> Any:
         place = axis_of(axis, x.ndim)
