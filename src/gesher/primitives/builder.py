@@ -5,8 +5,8 @@
     e = p.exp(x - p.amax(x, -1, keepdims=True))
     y = e / p.sum(e, -1, keepdims=True)
 
-Dtypes are strict: operands of a map have one dtype; only plain Python numbers take the other's. Shapes may hold symbolic
-dims; sizes that surely do not fit are refused, the others are checked when the expression runs.
+Dtypes are strict: operands of a map have one dtype; only plain Python numbers take the other's. Shapes may hold
+symbolic dims; sizes that surely do not fit are refused, the others are checked when the expression runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gesher.base import dtypes
-from gesher.base.dtypes import BOOL, DOUBLE, FLOAT, INT64, UNDEFINED, DType
+from gesher.base.dtypes import BOOL, FLOAT, INT64, UNDEFINED, DType
 from gesher.symbolic import Dim, decide_eq, dimlike, product
 
 from . import known as known_values
@@ -100,7 +100,7 @@ class Builder:
         return (type(value), value)
 
     def known(self, x: Expr | None) -> np.ndarray | None:
-        """The value of `x` where it is known before running: an array of numbers, or an object array of ints and Dims."""
+        """The value of `x` where it is known before running: numbers, or an object array of ints and Dims."""
         return None if x is None else known_values.value_of(x, self._known)
 
     def learn(self, x: Expr, value: Any) -> None:
@@ -307,8 +307,9 @@ class Builder:
         """A slice along one axis."""
         axis = shapes.axis_of("slice", axis, x.rank)
         starts: list[DimLike] = [0] * x.rank
-        stops, steps = list(x.shape), [1] * x.rank
-        starts[axis], stops[axis], steps[axis] = start, stop, step  # type: ignore[call-overload]
+        stops: list[DimLike] = list(x.shape)
+        steps: list[DimLike] = [1] * x.rank
+        starts[axis], stops[axis], steps[axis] = start, stop, step
         return self.slice(x, starts, stops, steps)
 
     def split(self, x: Expr, sizes: Sequence[DimLike], axis: int) -> list[Expr]:
@@ -386,12 +387,13 @@ class Builder:
                          (*indices.shape[:-1], *x.shape[batch_dims + depth:]))
 
     def scatter_along(self, x: Expr, indices: Expr, updates: Expr, axis: int, reduction: str = "none") -> Expr:
-        """x with `updates` written (or added ...) where `gather_along` would read. Among equal indices the last wins."""
+        """x with `updates` written (or added ...) where `gather_along` would read; of equal indices the last wins."""
         axis = self._along("scatter_along", x, indices, axis)
         self._reduction("scatter_along", reduction, x, updates)
         for a, b in zip(indices.shape, updates.shape):
             shapes.same("scatter_along", a, b, "indices and updates")
-        return self.make("scatter_along", (x, indices, updates), {"axis": axis, "reduction": reduction}, x.dtype, x.shape)
+        return self.make("scatter_along", (x, indices, updates), {"axis": axis, "reduction": reduction}, x.dtype,
+                         x.shape)
 
     def scatter_nd(self, x: Expr, indices: Expr, updates: Expr, reduction: str = "none") -> Expr:
         """x with `updates` written (or added ...) where `gather_nd` would read."""
@@ -653,7 +655,8 @@ class Builder:
         slices = tuple(parameter(1 + len(inside) + j, s.dtype, s.shape[1:]) for j, s in enumerate(scanned))
         carried_out, stacked = (tuple(part) for part in body(self, i, inside, slices))
         if len(carried_out) != len(carried) or any(
-                a.dtype is not b.dtype or a.rank != b.rank or any(decide_eq(x, y) is False for x, y in zip(a.shape, b.shape))
+                a.dtype is not b.dtype or a.rank != b.rank
+                or any(decide_eq(x, y) is False for x, y in zip(a.shape, b.shape))
                 for a, b in zip(carried, carried_out)):
             fail("loop", "the body changes the types of what it carries")
         scopes: frozenset[int] = NO_SCOPES

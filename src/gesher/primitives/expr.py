@@ -3,9 +3,9 @@
 An `Expr` is immutable and pure; its builder makes equal ones the same object, so sharing is by identity and `==` is not
 overloaded. What a reader would guess wrong:
 
-- An expression has one result. What gives several (`loop`, `branch`, some `composite`s) is a bundle, whose parts are taken
+- An expression has one result. What gives several (`loop`, `branch`, `composite`) is a bundle, whose parts are taken
   with the primitive `item`; a bundle has the dtype UNDEFINED and its parts' types in `params["types"]`.
-- A `composite` holds its meaning over the very same arguments (`params["meaning"]`), so expanding one is picking a part.
+- A `composite` holds its meaning over the very same arguments (`params["meaning"]`): expanding it is picking a part.
 - Bodies of loops refer to outer expressions just by using them. `scopes` tells which loops' parameters an expression
   depends on; what depends on none is computed once, outside.
 """
@@ -114,7 +114,7 @@ class Expr:
 
 
 def inner(expr: Expr) -> Iterator[Expr]:
-    """The expressions in the parameters: bodies of loops, arms of branches. Meanings of composites are not among them."""
+    """The expressions in the parameters: bodies of loops, arms of branches; not the meanings of composites."""
     for key in ("carried_out", "stacked_out", "then", "other"):
         yield from expr.params.get(key, ())
 
@@ -133,7 +133,8 @@ def walk(roots: Iterable[Expr], *, meanings: bool = False) -> Iterator[Expr]:
         elif expr not in seen:
             seen.add(expr)
             stack.append((expr, True))
-            below = [*expr.args, *inner(expr), *(expr.params["meaning"] if meanings and expr.prim == "composite" else ())]
+            means = expr.params["meaning"] if meanings and expr.prim == "composite" else ()
+            below = [*expr.args, *inner(expr), *means]
             stack.extend((a, False) for a in reversed(below) if a not in seen)
 
 

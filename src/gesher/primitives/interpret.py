@@ -14,9 +14,10 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.dtypes import BOOL, DType
 from gesher.base.errors import ModelError, RunError
-from gesher.symbolic import Contradiction, Dim, Equalities, decide_eq, evaluate as number_of
+from gesher.symbolic import Contradiction, Dim, Equalities, decide_eq
+from gesher.symbolic import evaluate as number_of
 
-from .expr import Expr, inner, walk
+from .expr import Expr, walk
 from .table import MAPS, REDUCTIONS, computing, identity
 
 Array = np.ndarray
@@ -147,8 +148,8 @@ def _elementwise(run: _Run, e: Expr, *args: Array) -> Array:
 
 
 def convert(x: Array, source: DType, target: DType, saturate: bool = True) -> Array:
-    """`cast`: see the builder. What does not fit an integer type is defined: the lowest value of int64 (for 64-bit types)
-    or int32, of which narrower types take the low bits."""
+    """`cast`: see the builder. What does not fit an integer type is defined: the lowest value of int64 (for the 64-bit
+    types and uint32) or int32, of which narrower types take the low bits."""
     if target is BOOL:
         return x != 0
     if source is BOOL or source.is_integer:
@@ -179,7 +180,7 @@ def convert(x: Array, source: DType, target: DType, saturate: bool = True) -> Ar
 def _to_float(x: Array, target: DType, saturate: bool) -> Array:
     with np.errstate(all="ignore"):
         if target.bits >= 16:
-            # ml_dtypes rounds float64 twice on the way to its types, numpy's float16 once; float32 first is what C does.
+            # Through float32 where C goes that way.
             if target.bits == 16 and x.dtype.kind in "iu" and x.dtype.itemsize > 2:
                 x = x.astype(np.float32)
             if target is dtypes.BFLOAT16 and x.dtype == np.float64:
@@ -243,7 +244,7 @@ def _contract(run: _Run, e: Expr, a: Array, b: Array) -> Array:
     right = _wide(b, e.dtype).transpose(*p["b_batch"], *p["b_axes"], *b_rest).reshape(
         n, k, int(np.prod(columns, dtype=np.int64)))
     with np.errstate(all="ignore"):
-        return np.matmul(left, right).reshape(*batch, *rows, *columns).astype(e.dtype.numpy)
+        return np.matmul(left, right).reshape((*batch, *rows, *columns)).astype(e.dtype.numpy)
 
 
 def _windows(x: Array, size: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> Array:
@@ -259,9 +260,9 @@ def _windows(x: Array, size: Sequence[int], strides: Sequence[int], dilations: S
                  *[slice(None, None, d) for d in dilations])]
 
 
-def _pad_array(x: Array, pads: Sequence[tuple[int, int]], value: Any) -> Array:
+def _pad_array(x: Array, pads: Sequence[Sequence[int]], value: Any) -> Array:
     lead = x.ndim - len(pads)
-    return np.pad(x, [(0, 0)] * lead + [tuple(p) for p in pads], constant_values=value)
+    return np.pad(x, [(0, 0)] * lead + [(p[0], p[1]) for p in pads], constant_values=value)
 
 
 def _convolve(run: _Run, e: Expr, x: Array, w: Array) -> Array:
@@ -281,7 +282,7 @@ def _convolve(run: _Run, e: Expr, x: Array, w: Array) -> Array:
 
 
 def _convolve_transposed(run: _Run, e: Expr, x: Array, w: Array) -> Array:
-    p, n = e.params, x.ndim - 2
+    p = e.params
     groups, strides, dilations = p["groups"], p["strides"], p["dilations"]
     x, w = _wide(x, e.dtype), _wide(w, e.dtype)
     out_shape = run.shape(e.shape)
@@ -335,7 +336,7 @@ def _gather(run: _Run, e: Expr, x: Array, indices: Array) -> Array:
 def _along(x: Array, indices: Array, axis: int, prim: str) -> tuple[Array, ...]:
     if any(a > b for i, (a, b) in enumerate(zip(indices.shape, x.shape)) if i != axis):
         raise RunError(f"{prim}: the indices {indices.shape} reach outside {x.shape}")
-    places = list(np.indices(indices.shape, sparse=True))
+    places: list[Array] = list(np.indices(indices.shape, sparse=True))
     places[axis] = inside(indices, x.shape[axis], prim)
     return tuple(np.broadcast_arrays(*places))
 

@@ -1,7 +1,7 @@
 """Values that are known before running: shape arithmetic over symbolic dims, done on small integer expressions.
 
-A known value is an array of numbers, or an object array whose elements are ints and `Dim`s. Only integers and bools of up
-to `LIMIT` elements are followed; everything else is computed when it runs.
+A known value is an array of numbers, or an object array whose elements are ints and `Dim`s. Only integers and bools of
+up to `LIMIT` elements are followed; everything else is computed when it runs.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def _select(e: Expr, cond: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarr
 
 
 def _pad(e: Expr, v: np.ndarray, fill: np.ndarray) -> np.ndarray:
-    out = np.empty(e.shape, object)  # type: ignore[arg-type]
+    out = np.empty(_ints(e.shape), object)
     out[...] = fill.reshape(-1).tolist()[0]
     out[tuple(slice(lo, lo + d) for lo, d in zip(_ints(e.params["low"]), v.shape))] = v
     return out if any(isinstance(x, Dim) for x in out.reshape(-1)) else out.astype(e.dtype.numpy)
@@ -253,10 +253,10 @@ def _size(e: Expr) -> np.ndarray:
 
 
 def _iota(e: Expr) -> np.ndarray:
-    line = np.arange(e.shape[e.params["axis"]])  # type: ignore[arg-type]
+    line = np.arange(e.shape[e.params["axis"]])
     shape = [1] * e.rank
     shape[e.params["axis"]] = -1
-    return np.broadcast_to(line.reshape(shape), e.shape).astype(e.dtype.numpy)  # type: ignore[arg-type]
+    return np.broadcast_to(line.reshape(shape), _ints(e.shape)).astype(e.dtype.numpy)
 
 
 _RULES: dict[str, Callable[..., Any]] = {

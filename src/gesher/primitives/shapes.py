@@ -1,7 +1,7 @@
 """The shape that each structural primitive gives, and the questions about sizes that must be asked on the way.
 
-Every function refuses what surely does not fit, with a `ModelError` that names the primitive; what depends on symbols is
-taken for granted, and the engine checks it when numbers are there.
+Every function refuses what surely does not fit, with a `ModelError` that names the primitive; what depends on symbols
+is taken for granted, and the engine checks it when numbers are there.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def window_size(prim: str, size: DimLike, kernel: DimLike, stride: int, low: Dim
     """How often a window fits: floor((size + low + high - reach) / stride) + 1."""
     free = size + low + high - ((kernel - 1) * dilation + 1)
     if decide_lt(free, 0):
-        fail(prim, f"a window reaching over {(kernel - 1) * dilation + 1} is larger than {size} padded by {low}, {high}")
+        fail(prim, f"a window of {(kernel - 1) * dilation + 1} is larger than {size} padded by {low}, {high}")
     if decide_ge(free, 0):
         return free // stride + 1
     # Below zero nothing fits; rounding down would give zero or less there.

@@ -1,8 +1,8 @@
 """Elementwise maps: one row each, with the numpy meaning and the C spelling.
 
-In C spellings `{0} {1}` are the operands, `{f}` the suffix of the C math library ("f" for float, "" for double), `{T}` the
-C type and `{U}` the unsigned type in which integer arithmetic wraps around without being undefined. Names that begin
-with `gs_` are functions of the compiler's runtime; `{t}` is their suffix by type (f32, f64, i8 ... u64).
+In C spellings `{0} {1}` are the operands, `{f}` the suffix of the C math library ("f" for float, "" for double), `{T}`
+the C type and `{U}` the unsigned type in which integer arithmetic wraps around without being undefined. Names that
+begin with `gs_` are functions of the compiler's runtime; `{t}` is their suffix by type (f32, f64, i8 ... u64).
 
 What a reader would guess wrong:
 
@@ -50,7 +50,7 @@ class Map:
 
 
 def computing(dtype: DType) -> DType:
-    """The type in which maps of `dtype` are computed: float32 for narrow floats, int8/uint8 for 4- and 2-bit integers."""
+    """The type in which maps of `dtype` are computed: float32 for narrow floats, (u)int8 for 4- and 2-bit integers."""
     if dtype.kind == "float" and dtype.bits < 32:
         return dtypes.FLOAT
     if dtype.is_integer and dtype.bits < 8:
@@ -119,68 +119,68 @@ def _shift(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _ROWS: tuple[tuple[Any, ...], ...] = (
-    # name         n  takes  gives   numpy                 C on floats                          C on integers               cost
-    ("neg",         1, "fi",  "same", np.negative,          "-{0}",                              "({T})(0 - ({U}){0})",       1),
-    ("abs",         1, "fi",  "same", np.abs,               "fabs{f}({0})",                      "gs_abs_{t}({0})",           1),
-    ("sign",        1, "fi",  "same", np.sign,              "gs_sign_{t}({0})",                  "({T})(({0} > 0) - ({0} < 0))", 2),
-    ("exp",         1, "f",   "same", np.exp,               "exp{f}({0})",                       "",                          16),
-    ("expm1",       1, "f",   "same", np.expm1,             "expm1{f}({0})",                     "",                          20),
-    ("log",         1, "f",   "same", np.log,               "log{f}({0})",                       "",                          16),
-    ("log1p",       1, "f",   "same", np.log1p,             "log1p{f}({0})",                     "",                          20),
-    ("sqrt",        1, "f",   "same", np.sqrt,              "sqrt{f}({0})",                      "",                          4),
-    ("reciprocal",  1, "f",   "same", np.reciprocal,        "(1 / {0})",                         "",                          4),
-    ("sin",         1, "f",   "same", np.sin,               "sin{f}({0})",                       "",                          20),
-    ("cos",         1, "f",   "same", np.cos,               "cos{f}({0})",                       "",                          20),
-    ("tan",         1, "f",   "same", np.tan,               "tan{f}({0})",                       "",                          30),
-    ("asin",        1, "f",   "same", np.arcsin,            "asin{f}({0})",                      "",                          30),
-    ("acos",        1, "f",   "same", np.arccos,            "acos{f}({0})",                      "",                          30),
-    ("atan",        1, "f",   "same", np.arctan,            "atan{f}({0})",                      "",                          30),
-    ("sinh",        1, "f",   "same", np.sinh,              "sinh{f}({0})",                      "",                          30),
-    ("cosh",        1, "f",   "same", np.cosh,              "cosh{f}({0})",                      "",                          30),
-    ("tanh",        1, "f",   "same", np.tanh,              "tanh{f}({0})",                      "",                          20),
-    ("asinh",       1, "f",   "same", np.arcsinh,           "asinh{f}({0})",                     "",                          30),
-    ("acosh",       1, "f",   "same", np.arccosh,           "acosh{f}({0})",                     "",                          30),
-    ("atanh",       1, "f",   "same", np.arctanh,           "atanh{f}({0})",                     "",                          30),
-    ("erf",         1, "f",   "same", _erf,                 "erf{f}({0})",                       "",                          20),
-    ("sigmoid",     1, "f",   "same", _sigmoid,             "gs_sigmoid_{t}({0})",               "",                          20),
-    ("floor",       1, "f",   "same", np.floor,             "floor{f}({0})",                     "",                          1),
-    ("ceil",        1, "f",   "same", np.ceil,              "ceil{f}({0})",                      "",                          1),
-    ("round",       1, "f",   "same", np.rint,              "rint{f}({0})",                      "",                          1),
-    ("trunc",       1, "f",   "same", np.trunc,             "trunc{f}({0})",                     "",                          1),
-    ("not_",        1, "b",   "same", np.logical_not,       "",                                  "!{0}",                      1),
-    ("bit_not",     1, "i",   "same", np.invert,            "",                                  "({T})~{0}",                 1),
-    ("is_nan",      1, "f",   "bool", np.isnan,             "({0} != {0})",                      "",                          1),
-    ("add",         2, "fi",  "same", np.add,               "({0} + {1})",                       "({T})(({U}){0} + ({U}){1})", 1),
-    ("sub",         2, "fi",  "same", np.subtract,          "({0} - {1})",                       "({T})(({U}){0} - ({U}){1})", 1),
-    ("mul",         2, "fi",  "same", np.multiply,          "({0} * {1})",                       "({T})(({U}){0} * ({U}){1})", 1),
-    ("div",         2, "fi",  "same", _divide,              "({0} / {1})",                       "gs_div_{t}({0}, {1})",      4),
-    ("pow",         2, "fi",  "same", _power,               "pow{f}({0}, {1})",                  "gs_pow_{t}({0}, {1})",      40),
-    ("mod",         2, "fi",  "same", _modulo,              "gs_mod_{t}({0}, {1})",              "gs_mod_{t}({0}, {1})",      8),
-    ("fmod",        2, "fi",  "same", _fmod,                "fmod{f}({0}, {1})",                 "gs_rem_{t}({0}, {1})",      8),
-    ("atan2",       2, "f",   "same", np.arctan2,           "atan2{f}({0}, {1})",                "",                          40),
-    ("min",         2, "fi",  "same", np.minimum,           "gs_min_{t}({0}, {1})",              "({0} < {1} ? {0} : {1})",   1),
-    ("max",         2, "fi",  "same", np.maximum,           "gs_max_{t}({0}, {1})",              "({0} > {1} ? {0} : {1})",   1),
-    ("and_",        2, "b",   "same", np.logical_and,       "",                                  "({0} & {1})",               1),
-    ("or_",         2, "b",   "same", np.logical_or,        "",                                  "({0} | {1})",               1),
-    ("xor",         2, "b",   "same", np.logical_xor,       "",                                  "({0} ^ {1})",               1),
-    ("bit_and",     2, "i",   "same", np.bitwise_and,       "",                                  "({T})({0} & {1})",          1),
-    ("bit_or",      2, "i",   "same", np.bitwise_or,        "",                                  "({T})({0} | {1})",          1),
-    ("bit_xor",     2, "i",   "same", np.bitwise_xor,       "",                                  "({T})({0} ^ {1})",          1),
-    ("shift_left",  2, "u",   "same", _shift(np.left_shift), "",                                 "gs_shl_{t}({0}, {1})",      1),
-    ("shift_right", 2, "u",   "same", _shift(np.right_shift), "",                                "gs_shr_{t}({0}, {1})",      1),
-    ("eq",          2, "fib", "bool", np.equal,             "({0} == {1})",                      "({0} == {1})",              1),
-    ("ne",          2, "fib", "bool", np.not_equal,         "({0} != {1})",                      "({0} != {1})",              1),
-    ("lt",          2, "fi",  "bool", np.less,              "({0} < {1})",                       "({0} < {1})",               1),
-    ("le",          2, "fi",  "bool", np.less_equal,        "({0} <= {1})",                      "({0} <= {1})",              1),
-    ("gt",          2, "fi",  "bool", np.greater,           "({0} > {1})",                       "({0} > {1})",               1),
-    ("ge",          2, "fi",  "bool", np.greater_equal,     "({0} >= {1})",                      "({0} >= {1})",              1),
+   # name          n  takes  gives   numpy                  C on floats              C on integers                  cost
+    ("neg",         1, "fi",  "same", np.negative,           "-{0}",                  "({T})(0 - ({U}){0})",         1),
+    ("abs",         1, "fi",  "same", np.abs,                "fabs{f}({0})",          "gs_abs_{t}({0})",             1),
+   ("sign",      1, "fi",  "same", np.sign,               "gs_sign_{t}({0})",      "({T})(({0} > 0) - ({0} < 0))", 2),
+   ("exp",       1, "f",   "same", np.exp,                "gs_exp_{t}({0})",       "",                            16),
+   ("expm1",     1, "f",   "same", np.expm1,              "expm1{f}({0})",         "",                            20),
+   ("log",       1, "f",   "same", np.log,                "gs_log_{t}({0})",       "",                            16),
+   ("log1p",     1, "f",   "same", np.log1p,              "log1p{f}({0})",         "",                            20),
+    ("sqrt",        1, "f",   "same", np.sqrt,               "sqrt{f}({0})",          "",                            4),
+    ("reciprocal",  1, "f",   "same", np.reciprocal,         "(1 / {0})",             "",                            4),
+   ("sin",       1, "f",   "same", np.sin,                "sin{f}({0})",           "",                            20),
+   ("cos",       1, "f",   "same", np.cos,                "cos{f}({0})",           "",                            20),
+   ("tan",       1, "f",   "same", np.tan,                "tan{f}({0})",           "",                            30),
+   ("asin",      1, "f",   "same", np.arcsin,             "asin{f}({0})",          "",                            30),
+   ("acos",      1, "f",   "same", np.arccos,             "acos{f}({0})",          "",                            30),
+   ("atan",      1, "f",   "same", np.arctan,             "atan{f}({0})",          "",                            30),
+   ("sinh",      1, "f",   "same", np.sinh,               "sinh{f}({0})",          "",                            30),
+   ("cosh",      1, "f",   "same", np.cosh,               "cosh{f}({0})",          "",                            30),
+   ("tanh",      1, "f",   "same", np.tanh,               "gs_tanh_{t}({0})",      "",                            20),
+   ("asinh",     1, "f",   "same", np.arcsinh,            "asinh{f}({0})",         "",                            30),
+   ("acosh",     1, "f",   "same", np.arccosh,            "acosh{f}({0})",         "",                            30),
+   ("atanh",     1, "f",   "same", np.arctanh,            "atanh{f}({0})",         "",                            30),
+   ("erf",       1, "f",   "same", _erf,                  "gs_erf_{t}({0})",       "",                            20),
+   ("sigmoid",   1, "f",   "same", _sigmoid,              "gs_sigmoid_{t}({0})",   "",                            20),
+    ("floor",       1, "f",   "same", np.floor,              "floor{f}({0})",         "",                            1),
+    ("ceil",        1, "f",   "same", np.ceil,               "ceil{f}({0})",          "",                            1),
+    ("round",       1, "f",   "same", np.rint,               "rint{f}({0})",          "",                            1),
+    ("trunc",       1, "f",   "same", np.trunc,              "trunc{f}({0})",         "",                            1),
+    ("not_",        1, "b",   "same", np.logical_not,        "",                      "!{0}",                        1),
+    ("bit_not",     1, "i",   "same", np.invert,             "",                      "({T})~{0}",                   1),
+    ("is_nan",      1, "f",   "bool", np.isnan,              "({0} != {0})",          "",                            1),
+    ("add",         2, "fi",  "same", np.add,                "({0} + {1})",           "({T})(({U}){0} + ({U}){1})",  1),
+    ("sub",         2, "fi",  "same", np.subtract,           "({0} - {1})",           "({T})(({U}){0} - ({U}){1})",  1),
+    ("mul",         2, "fi",  "same", np.multiply,           "({0} * {1})",           "({T})(({U}){0} * ({U}){1})",  1),
+    ("div",         2, "fi",  "same", _divide,               "({0} / {1})",           "gs_div_{t}({0}, {1})",        4),
+   ("pow",       2, "fi",  "same", _power,                "pow{f}({0}, {1})",      "gs_pow_{t}({0}, {1})",        40),
+    ("mod",         2, "fi",  "same", _modulo,               "gs_mod_{t}({0}, {1})",  "gs_mod_{t}({0}, {1})",        8),
+    ("fmod",        2, "fi",  "same", _fmod,                 "fmod{f}({0}, {1})",     "gs_rem_{t}({0}, {1})",        8),
+   ("atan2",     2, "f",   "same", np.arctan2,            "atan2{f}({0}, {1})",    "",                            40),
+    ("min",         2, "fi",  "same", np.minimum,            "gs_min_{t}({0}, {1})",  "({0} < {1} ? {0} : {1})",     1),
+    ("max",         2, "fi",  "same", np.maximum,            "gs_max_{t}({0}, {1})",  "({0} > {1} ? {0} : {1})",     1),
+    ("and_",        2, "b",   "same", np.logical_and,        "",                      "({0} & {1})",                 1),
+    ("or_",         2, "b",   "same", np.logical_or,         "",                      "({0} | {1})",                 1),
+    ("xor",         2, "b",   "same", np.logical_xor,        "",                      "({0} ^ {1})",                 1),
+    ("bit_and",     2, "i",   "same", np.bitwise_and,        "",                      "({T})({0} & {1})",            1),
+    ("bit_or",      2, "i",   "same", np.bitwise_or,         "",                      "({T})({0} | {1})",            1),
+    ("bit_xor",     2, "i",   "same", np.bitwise_xor,        "",                      "({T})({0} ^ {1})",            1),
+    ("shift_left",  2, "u",   "same", _shift(np.left_shift), "",                      "gs_shl_{t}({0}, {1})",        1),
+   ("shift_right", 2, "u", "same", _shift(np.right_shift), "",                      "gs_shr_{t}({0}, {1})",        1),
+    ("eq",          2, "fib", "bool", np.equal,              "({0} == {1})",          "({0} == {1})",                1),
+    ("ne",          2, "fib", "bool", np.not_equal,          "({0} != {1})",          "({0} != {1})",                1),
+    ("lt",          2, "fi",  "bool", np.less,               "({0} < {1})",           "({0} < {1})",                 1),
+    ("le",          2, "fi",  "bool", np.less_equal,         "({0} <= {1})",          "({0} <= {1})",                1),
+    ("gt",          2, "fi",  "bool", np.greater,            "({0} > {1})",           "({0} > {1})",                 1),
+    ("ge",          2, "fi",  "bool", np.greater_equal,      "({0} >= {1})",          "({0} >= {1})",                1),
 )
 
 MAPS: dict[str, Map] = {row[0]: Map(*row) for row in _ROWS}
 """Every elementwise map by name. `select`, `cast`, `bitcast` and `is_inf` have operands or parameters of their own."""
 
 # Maps for which f(a, b) is f(b, a), bit for bit but for the payload of NaN.
-COMMUTATIVE = frozenset("add mul min max and_ or_ xor bit_and bit_or bit_xor eq ne".split())
+COMMUTATIVE = frozenset(("add", "mul", "min", "max", "and_", "or_", "xor", "bit_and", "bit_or", "bit_xor", "eq", "ne"))
 
 
 def takes(row: Map, dtype: DType) -> bool:
@@ -193,8 +193,7 @@ def takes(row: Map, dtype: DType) -> bool:
 class Reduction:
     """An associative operation that a reduction, a window or a cumulative scan folds with.
 
-    `ufunc` is numpy's; `identity(dtype)` is what an empty reduction gives (None: there is none, an empty axis is refused
-    for max and min of floats only in so far as it gives the infinity).
+    `ufunc` is numpy's, `map` the elementwise map that folds two. `identity(name, dtype)` is what folding nothing gives.
     """
 
     name: str
