@@ -56,7 +56,9 @@ def theirs(s: Any) -> dict[str, Any]:
     return {
         "inputs": [_published(f) for f in s.inputs],
         "outputs": [_published(f) for f in s.outputs],
-        "attributes": {a.name: (a.type.name, a.required, _default(a)) for a in s.attributes.values()},
+        # Only in a schema is the kind TYPE called TYPE_PROTO.
+        "attributes": {a.name: (a.type.name.removesuffix("_PROTO"), a.required, _default(a))
+                       for a in s.attributes.values()},
         "types": {c.type_param_str: sorted(c.allowed_type_strs) for c in s.type_constraints},
         "deprecated": s.deprecated,
         "unused type variables": sorted({c.type_param_str for c in s.type_constraints} - used),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from gesher.base import dtypes
 from gesher.base.dtypes import DType
 from gesher.base.errors import ModelError, UnsupportedError
-from gesher.ir import DimLike, Function, Graph, Node, Shape, TensorType, Type
+from gesher.ir import DimLike, Function, Graph, Node, TensorType, Type
 from gesher.symbolic import Dim, Equalities, fresh
 
 from .fact import Fact
@@ -120,7 +120,7 @@ class InferNode:
         f = self.input(index)
         return dtypes.UNDEFINED if f is None else f.dtype
 
-    def shape(self, index: int) -> Shape | None:
+    def shape(self, index: int) -> tuple[DimLike, ...] | None:
         """The shape of input `index` with unknown dims made fresh symbols; None where the rank is unknown."""
         f = self.input(index)
         if f is None or f.shape is None:

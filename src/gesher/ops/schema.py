@@ -156,7 +156,7 @@ def _least(formals: Sequence[Input]) -> int:
     need = 0
     for i, f in enumerate(formals):
         if f.variadic:
-            need = max(need, i + f.least) if f.least else need
+            need = max(need, i + f.least)
         elif not f.optional:
             need = i + 1
     return need
@@ -214,7 +214,7 @@ class Operator:
             else:
                 _put_formal(inputs, c)
         merged: dict[str, Types] = {k: t for k, t in {**last.types, **types}.items() if t is not None}
-        self.versions.append(Schema(self.domain, self.name, version, tuple(inputs), tuple(outputs), attributes,  # type: ignore[arg-type]
+        self.versions.append(Schema(self.domain, self.name, version, tuple(inputs), tuple(outputs), attributes,
                                     merged, deprecated, behaviour))
         return self
 
