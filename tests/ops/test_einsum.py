@@ -49,8 +49,9 @@ def test_axes_of_an_ellipsis_broadcast() -> None:
           symbols={(0, 0): "n", (0, 2): "m"})
 
 
-@pytest.mark.parametrize(("equation", "shapes"), [("ij,jk->ik", [(2, 1), (3, 4)]), ("ij,ij->ij", [(2, 1), (1, 3)]),
-                                                  ("i,i->", [(1,), (4,)]), ("i,i->i", [(1,), (1,)]), (",ij->ji", [(), (2, 3)])])
+@pytest.mark.parametrize(("equation", "shapes"), [
+    ("ij,jk->ik", [(2, 1), (3, 4)]), ("ij,ij->ij", [(2, 1), (1, 3)]), ("i,i->", [(1,), (4,)]),
+    ("i,i->i", [(1,), (1,)]), (",ij->ji", [(), (2, 3)])])
 def test_a_size_of_1_goes_along_and_a_scalar_scales(equation: str, shapes: list) -> None:
     rng = np.random.default_rng(2)
     inputs = [rng.standard_normal(s).astype(np.float32) for s in shapes]
