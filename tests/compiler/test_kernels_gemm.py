@@ -9,10 +9,11 @@ from gesher.compiler.kernels import meanings
 SOURCE = '#include "gs_gemm_f32.h"' + FOLLOW + """
 #define ARGS int64_t M, int64_t N, int64_t K, int64_t batch, const float* a, int64_t a_batch, int64_t a_row, \\
   int64_t a_col, const float* b, int64_t b_batch, int64_t b_row, int64_t b_col, int64_t packed, float* c, \\
-  int64_t c_row, const float* bias_m, const float* bias_n, int64_t after, float* scratch
+  int64_t c_row, const float* bias_m, const float* bias_n, int64_t after, int64_t accumulate, float* scratch
 #define FILL {.M = M, .N = N, .K = K, .batch = batch, .a = a, .a_batch = a_batch, .a_row = a_row, .a_col = a_col, \\
   .b = b, .b_batch = b_batch, .b_row = b_row, .b_col = b_col, .b_packed = (int)packed, .c = c, .c_batch = M * c_row, \\
-  .c_row = c_row, .bias_m = bias_m, .bias_n = bias_n, .epilogue = after ? follow : 0, .scratch = scratch}
+  .c_row = c_row, .bias_m = bias_m, .bias_n = bias_n, .epilogue = after ? follow : 0, \\
+  .accumulate = (int)accumulate, .scratch = scratch}
 GS_EXPORT int64_t need(GsPool* pool, ARGS) { GsGemm g = FILL; return gs_gemm_f32_scratch(&g, gs_pool_size(pool)); }
 GS_EXPORT void fast(GsPool* pool, ARGS) { GsGemm g = FILL; gs_gemm_f32(&g, pool); }
 GS_EXPORT void plain(GsPool* pool, ARGS) { GsGemm g = FILL; gs_gemm_f32_plain(&g, pool); }
@@ -25,7 +26,7 @@ isas = pytest.mark.parametrize("isa", ISAS, ids=lambda i: i.name)
 
 
 def multiply(isa, name, a, b, *, layout="nn", share_b=False, packed=False, bias_m=None, bias_n=None, after=False,
-             threads=1, c_gap=0):
+             accumulate=False, threads=1, c_gap=0):
     """a (batch,M,K), b (batch,K,N): stored transposed where `layout` says t, called, and given back as (batch,M,N)."""
     (batch, M, K), N = a.shape, b.shape[2]
     stored_a = guarded(a if layout[0] == "n" else a.transpose(0, 2, 1))
@@ -45,7 +46,7 @@ def multiply(isa, name, a, b, *, layout="nn", share_b=False, packed=False, bias_
         c = guarded(np.full(batch * M * (N + c_gap), 7.0, np.float32)).reshape(batch, M, N + c_gap)
     b_batch = 0 if share_b else (stored_b[0].size if batch else 0)
     arguments = [M, N, K, batch, stored_a, M * K, a_row, a_col, stored_b, b_batch, b_row, b_col, int(packed), c,
-                 N + c_gap, guarded(bias_m), guarded(bias_n), int(after)]
+                 N + c_gap, guarded(bias_m), guarded(bias_n), int(after), int(accumulate)]
     floats = call(SOURCE, isa, "need", *arguments, None, threads=threads)
     call(SOURCE, isa, name, *arguments, scratch(floats), threads=threads)
     assert np.all(c[:, :, N:] == 7.0), "written beyond a row"
@@ -62,7 +63,7 @@ def check(isa, seed, M, N, K, batch=1, name="fast", **options):
             options[bias] = rng.standard_normal(size).astype(np.float32)
         else:
             options[bias] = None
-    expected = meanings.gemm(a, b, options["bias_m"], options["bias_n"])
+    expected = meanings.gemm(a, b, options["bias_m"], options["bias_n"]) + 7 * options.get("accumulate", False)
     if options.get("after"):
         i, m, n = np.ogrid[:batch, :M, :N]
         expected = expected * 2 + (i * 100 + m * 10 + n)
@@ -130,6 +131,15 @@ def test_an_empty_sum_is_the_bias(isa):
         check(isa, 1, 5, 40, 0, name=name, bias_n=True, after=True)
         check(isa, 2, 5, 1, 0, name=name, bias_m=True)
         check(isa, 3, 0, 4, 3, name=name)
+
+
+@isas
+def test_products_are_added_to_what_is_there(isa):
+    for name in ("plain", "fast"):
+        check(isa, 1, 9, 50, 20, name=name, accumulate=True, bias_n=True, after=True)
+        check(isa, 2, 9, 50, 900, name=name, accumulate=True, bias_m=True, packed=name == "fast")
+        check(isa, 3, 30, 1, 20, name=name, accumulate=True)
+        check(isa, 4, 9, 5, 0, name=name, accumulate=True)
 
 
 @isas

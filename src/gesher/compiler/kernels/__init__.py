@@ -70,6 +70,14 @@ KERNELS: tuple[Kernel, ...] = (
            "gs_conv_f32_plain", _CONV),
     Kernel("gs_conv_transpose2d_f32", "gs_conv_f32.h", "transposed convolution of rank 2",
            "gs_conv_transpose_f32_plain", _CONVT),
+    Kernel("gs_softmax_f32", "gs_rows_f32.h", "softmax or its logarithm along any axis",
+           "gs_softmax_f32_plain", meanings.softmax),
+    Kernel("gs_layer_norm_f32", "gs_rows_f32.h", "layer or RMS normalisation of rows",
+           "gs_layer_norm_f32_plain", meanings.layer_norm),
+    Kernel("gs_reduce_f32", "gs_reduce_f32.h", "sum, mean, max, min, prod, l1, l2, sum of squares along any axis",
+           "gs_reduce_f32_plain", meanings.reduction),
+    Kernel("gs_window2d_f32", "gs_window_f32.h", "max and mean pooling of rank 2 without indices",
+           "gs_window_f32_plain", meanings.pooling),
 )
 
 

@@ -169,7 +169,7 @@ GS_LOCAL void gs_conv_task(void* arg, int64_t begin, int64_t end, int thread) {
       for (int64_t m = m0; m < m1; m += GS_GEMM_MR) {
         int64_t rows = gs_min_i64(GS_GEMM_MR, m1 - m);
         GsGemmTile t = {.K = kc, .a = w + m * K + c0 * taps, .a_row = K, .b_row = GS_GEMM_NR, .first = c0 == 0,
-                        .bias_m = v->bias ? v->bias + g * Og + m : 0};
+                        .bias_m = c0 == 0 && v->bias ? v->bias + g * Og + m : 0};
         for (int64_t p = p0; p < p1; p += GS_GEMM_NR) {
           int64_t cols = gs_min_i64(GS_GEMM_NR, p1 - p), nv = gs_ceil_div(cols, GS_W);
           t.b = patches + (p - p0) * kc;

@@ -25,6 +25,7 @@ typedef struct GsGemm {
   int b_packed;
   float* c;        // C[m,n] is c[batch * c_batch + m * c_row + n]
   int64_t c_batch, c_row;
+  int accumulate;       // the product is added to what C holds
   const float* bias_m;  // added to every row m: bias_m[m]; NULL for none
   const float* bias_n;  // added to every column n
   GsTileFn epilogue;    // NULL for none
@@ -39,7 +40,8 @@ GS_LOCAL void gs_gemm_f32_plain(const GsGemm* g, GsPool* pool) {
     float* c = g->c + i * g->c_batch;
     for (int64_t m = 0; m < g->M; m++)
       for (int64_t n = 0; n < g->N; n++) {
-        double sum = (g->bias_m ? (double)g->bias_m[m] : 0) + (g->bias_n ? (double)g->bias_n[n] : 0);
+        double sum = g->accumulate ? (double)c[m * g->c_row + n] : 0;
+        sum += (g->bias_m ? (double)g->bias_m[m] : 0) + (g->bias_n ? (double)g->bias_n[n] : 0);
         for (int64_t k = 0; k < g->K; k++)
           sum += (double)g->a[i * g->a_batch + m * g->a_row + k * g->a_col]
                * (double)g->b[i * g->b_batch + k * g->b_row + n * g->b_col];
@@ -70,7 +72,7 @@ typedef struct GsGemmTile {
   int64_t K, a_row, b_row, c_row;
   const float *a, *b, *bias_m, *bias_n;  // bias_n reaches over whole vectors
   float* c;
-  int first;  // C is not read: the sums begin with the bias
+  int first;  // C is not read
 } GsGemmTile;
 
 GS_INLINE void gs_gemm_micro(const int rows, const int nv, const GsGemmTile* t) {
@@ -82,12 +84,9 @@ GS_INLINE void gs_gemm_micro(const int rows, const int nv, const GsGemmTile* t) 
     a[i] = t->a + i * t->a_row;
 #pragma GCC unroll 4
     for (int j = 0; j < nv; j++) {
-      if (t->first) {
-        sum[i][j] = t->bias_m ? gs_splat(t->bias_m[i]) : (gs_vf){0};
-        if (t->bias_n) sum[i][j] += gs_load(t->bias_n + j * GS_W);
-      } else {
-        sum[i][j] = gs_load(t->c + i * t->c_row + j * GS_W);
-      }
+      sum[i][j] = t->first ? (gs_vf){0} : gs_load(t->c + i * t->c_row + j * GS_W);
+      if (t->bias_m) sum[i][j] += t->bias_m[i];
+      if (t->bias_n) sum[i][j] += gs_load(t->bias_n + j * GS_W);
     }
   }
   int64_t k = 0;
@@ -199,8 +198,8 @@ GS_LOCAL void gs_gemm_block(const GsGemm* g, int64_t batch, int64_t m0, int64_t 
       int last = k0 + GS_GEMM_KC >= K;
       for (int64_t m = m0; m < m1; m += GS_GEMM_MR) {
         int64_t rows = gs_min_i64(GS_GEMM_MR, m1 - m);
-        GsGemmTile t = {.K = kc, .a = a0 + m * g->a_row + k0, .a_row = g->a_row, .first = k0 == 0,
-                        .bias_m = g->bias_m ? g->bias_m + m : 0};
+        GsGemmTile t = {.K = kc, .a = a0 + m * g->a_row + k0, .a_row = g->a_row, .first = k0 == 0 && !g->accumulate,
+                        .bias_m = k0 == 0 && g->bias_m ? g->bias_m + m : 0};
         if (g->a_col != 1) {
           for (int64_t k = 0; k < kc; k++)
             for (int64_t i = 0; i < rows; i++)
@@ -220,7 +219,7 @@ GS_LOCAL void gs_gemm_block(const GsGemm* g, int64_t batch, int64_t m0, int64_t 
             t.b = b0 + k0 * g->b_row + n;
             t.b_row = g->b_row;
           }
-          t.bias_n = g->bias_n ? g->bias_n + n : 0;
+          t.bias_n = k0 == 0 && g->bias_n ? g->bias_n + n : 0;
           t.c = c0 + m * g->c_row + n;
           t.c_row = g->c_row;
           if (!whole) {
@@ -320,6 +319,7 @@ GS_LOCAL void gs_gemm_dot_task(void* arg, int64_t begin, int64_t end, int thread
     int64_t step = g->N == 1 ? g->c_row : 1;
     for (int64_t j = from; j < upto; j++) {
       float sum = g->N == 1 ? gs_dot_f32(g->K, a + j * g->a_row, b) : gs_dot_f32(g->K, a, b + j * g->b_col);
+      if (g->accumulate) sum += c[j * step];
       if (g->bias_m) sum += g->bias_m[g->N == 1 ? j : 0];
       if (g->bias_n) sum += g->bias_n[g->N == 1 ? 0 : j];
       c[j * step] = sum;

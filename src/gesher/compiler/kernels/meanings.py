@@ -56,3 +56,61 @@ def convolution_transposed(x: Array, w: Array, bias: Array | None, out: Sequence
                 weights = w[_index(ALL, ALL, *tap)].astype(np.float64).reshape(group, cg, og)
                 y[_index(ALL, ALL, *to)] += np.einsum("ngc,gco->ngo", column, weights).reshape(batch, -1)
     return y if bias is None else y + bias.astype(np.float64).reshape(-1, *[1] * len(out))
+
+
+def softmax(x: Array, log: bool) -> Array:
+    """Along axis 1 of x (outer,n,inner)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        d = x.astype(np.float64) - np.max(x, axis=1, keepdims=True)
+        total = np.sum(np.exp(d), axis=1, keepdims=True)
+        return d - np.log(total) if log else np.exp(d) / total
+
+
+def layer_norm(x: Array, scale: Array | None, shift: Array | None, epsilon: float,
+               centred: bool) -> tuple[Array, Array, Array]:
+    """Along axis 1 of x (rows,n): the result, what was subtracted, what was multiplied."""
+    x = x.astype(np.float64)
+    mean = x.mean(1, keepdims=True) if centred else np.zeros((len(x), 1))
+    inverse = 1 / np.sqrt(((x - mean) ** 2).mean(1, keepdims=True) + epsilon)
+    y = (x - mean) * inverse * (1 if scale is None else scale) + (0 if shift is None else shift)
+    return y, mean[:, 0], inverse[:, 0]
+
+
+REDUCTIONS: dict[str, Any] = {
+    # In the order of the enum in gs_reduce_f32.h.
+    "GS_SUM": lambda x: x.sum(1), "GS_MEAN": lambda x: x.sum(1) / x.shape[1],
+    "GS_MAX": lambda x: x.max(1, initial=-np.inf), "GS_MIN": lambda x: x.min(1, initial=np.inf),
+    "GS_PROD": lambda x: x.prod(1), "GS_L1": lambda x: abs(x).sum(1), "GS_L2": lambda x: np.sqrt((x * x).sum(1)),
+    "GS_SUM_SQUARE": lambda x: (x * x).sum(1),
+}
+
+
+def reduction(op: str, x: Array) -> Array:
+    """Along axis 1 of x (outer,n,inner)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(REDUCTIONS[op](x.astype(np.float64)))
+
+
+def pooling(x: Array, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], pad: Sequence[int],
+            pad_end: Sequence[int], out: Sequence[int], mean: bool, count_pad: bool) -> tuple[Array, Array]:
+    """x (planes,in...) -> (planes,out...): the maximum or mean of each window, and the index of the maximum in x."""
+    planes, size = x.shape[0], x.shape[1:]
+    y, indices = np.zeros((planes, *out)), np.full((planes, *out), -1, np.int64)
+    numbers = np.arange(x.size).reshape(x.shape)
+    for place in np.ndindex(*out):
+        axes = [[p * s + k * d - b for k in range(n)] for p, s, n, d, b in zip(place, stride, kernel, dilation, pad)]
+        inside = [[q for q in axis if 0 <= q < n] for axis, n in zip(axes, size)]
+        counted = [[q for q in axis if -b <= q < n + e] for axis, n, b, e in zip(axes, size, pad, pad_end)]
+        window = np.ix_(range(planes), *inside)
+        values = x[window].astype(np.float64).reshape(planes, -1)
+        at = _index(ALL, *place)
+        if mean:
+            count = int(np.prod([len(c) for c in (counted if count_pad else inside)]))
+            y[at] = values.sum(1) / count if count else np.nan
+        elif values.shape[1]:
+            best = values.argmax(1)
+            y[at] = values[range(planes), best]
+            indices[at] = numbers[window].reshape(planes, -1)[range(planes), best]
+        else:
+            y[at] = -np.inf
+    return y, indices

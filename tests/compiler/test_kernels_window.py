@@ -1,0 +1,109 @@
+"""Pooling: windows over edges, dilated, ceil-rounded, of any rank; what counts for a mean; places of maxima."""
+
+import numpy as np
+import pytest
+
+from gesher.compiler.kernels import meanings
+from tests.compiler.kernel_calls import ISAS, call, guarded
+
+SOURCE = """
+#include "gs_window_f32.h"
+#define KERNEL(name, kernel_) \\
+  GS_EXPORT void name(GsPool* pool, const int64_t* shape, int64_t mean, int64_t count_pad, const float* x, float* y, \\
+                      int64_t* indices, int64_t column_major) { \\
+    GsWindow v = {.rank = shape[0], .planes = shape[1], .mean = (int)mean, .count_pad = (int)count_pad, .x = x, \\
+                  .y = y, .indices = indices, .column_major = (int)column_major}; \\
+    int64_t* lists[7] = {v.in, v.out, v.kernel, v.stride, v.dilation, v.pad, v.pad_end}; \\
+    for (int i = 0; i < 7; i++) memcpy(lists[i], shape + 2 + i * v.rank, (size_t)v.rank * sizeof(int64_t)); \\
+    kernel_(&v, pool); }
+KERNEL(plain, gs_window_f32_plain)
+KERNEL(fast, gs_window2d_f32)
+"""
+isas = pytest.mark.parametrize("isa", ISAS, ids=lambda i: i.name)
+
+
+def out_size(n, k, s, d, b, e, ceil):
+    span = n + b + e - (k - 1) * d - 1
+    return (-(-span // s) if ceil else span // s) + 1
+
+
+def pool(isa, name, x, kernel, stride=None, dilation=None, pad=None, pad_end=None, ceil=False, mean=False,
+         count_pad=False, indices=False, column_major=False, threads=1):
+    rank = x.ndim - 1
+    stride, dilation, pad = stride or (1,) * rank, dilation or (1,) * rank, pad or (0,) * rank
+    pad_end = pad_end or pad
+    size = x.shape[1:]
+    out = tuple(out_size(*parts, ceil) for parts in zip(size, kernel, stride, dilation, pad, pad_end))
+    shape = np.array([rank, len(x), *size, *out, *kernel, *stride, *dilation, *pad, *pad_end], np.int64)
+    y = guarded(np.full((len(x), *out), 7, np.float32))
+    places = guarded(np.zeros(y.shape, np.int64)) if indices else None
+    call(SOURCE, isa, name, shape, int(mean), int(count_pad), guarded(x), y, places, int(column_major), threads=threads)
+    expected, where = meanings.pooling(x, kernel, stride, dilation, pad, pad_end, out, mean, count_pad)
+    assert np.allclose(y, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+    if indices and not column_major:
+        assert np.array_equal(places, where)
+    return y, places
+
+
+def picture(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@isas
+@pytest.mark.parametrize("name", ["plain", "fast"])
+def test_a_pooling_a_person_can_check(isa, name):
+    x = np.float32([[[1, 5, 2], [3, 4, 0], [9, 6, 7]]])
+    assert pool(isa, name, x, (2, 2))[0].tolist() == [[[5, 5], [9, 7]]]
+    assert pool(isa, name, x, (2, 2), mean=True)[0].tolist() == [[[3.25, 2.75], [5.5, 4.25]]]
+
+
+@isas
+@pytest.mark.parametrize("name", ["plain", "fast"])
+@pytest.mark.parametrize("mean", [False, True])
+def test_windows_of_all_kinds(isa, name, mean):
+    for seed, size in enumerate([(7, 9), (12, 50), (5, 130)]):
+        x = picture(2, *size, seed=seed)
+        for count_pad in (False, True) if mean else (False,):
+            options = {"mean": mean, "count_pad": count_pad, "threads": seed + 1}
+            pool(isa, name, x, (2, 2), (2, 2), **options)
+            pool(isa, name, x, (3, 3), (2, 2), pad=(1, 1), **options)
+            pool(isa, name, x, (3, 3), (1, 1), pad=(1, 1), **options)
+            pool(isa, name, x, (3, 2), (2, 1), pad=(1, 0), pad_end=(2, 1), **options)
+            pool(isa, name, x, (3, 2), (3, 3), ceil=True, **options)
+            pool(isa, name, x, (3, 3), (2, 2), pad=(1, 1), ceil=True, **options)
+            pool(isa, name, x, (2, 3), (1, 2), (2, 2), pad=(1, 2), **options)
+            pool(isa, name, x, size, **options)
+
+
+@isas
+def test_other_ranks_and_indices(isa):
+    pool(isa, "plain", picture(3, 11), (3,), (2,), pad=(1,), indices=True)
+    pool(isa, "plain", picture(2, 4, 5, 6), (2, 3, 2), (1, 2, 2), pad=(1, 0, 1), indices=True)
+    pool(isa, "plain", picture(2, 4, 5, 6), (2, 3, 2), (1, 2, 2), (1, 1, 2), mean=True, count_pad=True)
+    pool(isa, "plain", np.zeros((2, 5, 5), np.float32), (3, 3), pad=(1, 1), indices=True)  # the first of equals
+
+
+@isas
+def test_indices_may_count_columns_first(isa):
+    x = np.float32([[[1, 5, 2], [3, 4, 0]], [[0, 0, 0], [0, 8, 0]]])
+    assert pool(isa, "plain", x, (2, 3), indices=True, column_major=True)[1].tolist() == [[[2]], [[6 + 3]]]
+
+
+@isas
+@pytest.mark.parametrize("name", ["plain", "fast"])
+def test_nan_is_the_largest(isa, name):
+    x = np.zeros((1, 9, 40), np.float32)
+    x[0, 4, 20] = np.nan
+    y, _ = pool(isa, name, x, (3, 3))
+    assert np.isnan(y).sum() == 9
+
+
+@isas
+def test_random_windows(isa):
+    rng = np.random.default_rng(8)
+    for seed in range(100):
+        kernel, stride, dilation = (tuple(int(v) for v in rng.integers(1, high, 2)) for high in (5, 4, 3))
+        pad, pad_end = (tuple(int(rng.integers(0, k)) for k in kernel) for _ in range(2))
+        size = tuple(int(rng.integers(1, 45)) + (k - 1) * d for k, d in zip(kernel, dilation))
+        pool(isa, "fast", picture(2, *size, seed=seed), kernel, stride, dilation, pad, pad_end, ceil=rng.random() < .5,
+             mean=rng.random() < .5, count_pad=rng.random() < .5, threads=int(rng.integers(1, 3)))
