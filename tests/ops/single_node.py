@@ -54,9 +54,7 @@ class Case:
         """The node in gesher's graph, with its operator and schema."""
         values = [None if x is None else Value(f"x{i}") for i, x in enumerate(self.inputs)]
         made = [Value(f"y{i}") if w else None for i, w in enumerate(self.wanted)]
-        written = {k: v if isinstance(v, Attribute) else Attribute(Kind.INTS, ()) if v in ([], ()) else v
-                   for k, v in self.attributes.items()}
-        node = Node(self.op, values, made, written)
+        node = Node(self.op, values, made, {k: _written(v) for k, v in self.attributes.items()})
         return (node, *resolve(node, {"": self.opset}))
 
     def reference(self) -> list[Any]:
@@ -103,7 +101,8 @@ class Case:
         result = rule.function(p, *args, **attributes_of(node, schema))
         exprs = [e for e, w in zip(result if isinstance(result, (tuple, list)) else [result], self.wanted) if w]
         feeds = {f"x{i}": x for i, x in enumerate(self.inputs) if x is not None and i not in known}
-        got = iter(evaluate(exprs, feeds))
+        sizes = {name: self.inputs[i].shape[a] for (i, a), name in (symbols or {}).items()}
+        got = iter(evaluate(exprs, feeds, sizes))
         return [next(got) if w else None for w in self.wanted]
 
     def _shape(self, i: int, symbols: dict[tuple[int, int], str] | None) -> tuple[Any, ...]:
@@ -130,6 +129,15 @@ class Case:
         feeds = {f"x{i}": x for i, x in enumerate(self.inputs) if x is not None}
         got = iter(session(self.model().SerializeToString()).run(None, feeds))
         return [next(got) if w else None for w in self.wanted]
+
+
+def _written(value: Any) -> Any:
+    """An attribute's value, given as our graph or onnx's has it, for our graph."""
+    if isinstance(value, onnx.TensorProto):
+        return Tensor.of(onnx.numpy_helper.to_array(value))
+    if isinstance(value, (list, tuple)) and not value:
+        return Attribute(Kind.INTS, ())
+    return value
 
 
 def session(model: bytes) -> Any:
