@@ -65,8 +65,11 @@ def long_varint(rng: random.Random, value: int, most: int = 5) -> bytes:
     return plain[:-1] + bytes((plain[-1] | 0x80,)) + b"\x80" * (more - 1) + b"\x00"
 
 
-def odd_bytes(rng: random.Random, m: Message) -> bytes:
-    """The message as a writer might who does everything otherwise: order, packing, length of numbers, junk between."""
+def odd_bytes(rng: random.Random, m: Message, junk: float = 0.0) -> bytes:
+    """The message as a writer might who does everything otherwise: order, packing, length of numbers.
+
+    With `junk`, that share of all messages has a field that nobody knows.
+    """
     out = []
 
     def add(number, wire, payload):
@@ -77,7 +80,7 @@ def odd_bytes(rng: random.Random, m: Message) -> bytes:
 
     def one(f, v):
         if f.is_message:
-            return sized(odd_bytes(rng, v))
+            return sized(odd_bytes(rng, v, junk))
         if f.kind == "string":
             return sized(v.encode())
         if f.kind == "bytes":
@@ -106,6 +109,8 @@ def odd_bytes(rng: random.Random, m: Message) -> bytes:
             if not f.is_message and not f.oneof and rng.random() < 0.2:
                 add(f.number, f.wire, one(f, random_value(rng, f, 9)))  # an earlier one, which loses
             add(f.number, f.wire, one(f, value))
+    if rng.random() < junk:
+        out.append((0, rng.choice(UNKNOWN)))
     # Records of different fields may stand in any order; those of one field keep theirs.
     by_number: dict[int, list[bytes]] = {}
     for number, record in out:

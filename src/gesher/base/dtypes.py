@@ -52,7 +52,8 @@ class DType:
 
     @property
     def packed(self) -> bool:
-        """True where files store several elements in a byte (4 and 2 bits)."""
+        """True where files store several elements in a byte (4 and 2 bits); 6 bits are packed too, but across bytes,
+        and only in raw data."""
         return self.bits in (2, 4)
 
     @property
@@ -67,8 +68,7 @@ class DType:
         """Bytes that `count` elements take in `raw_data` (strings have none: -1)."""
         if self.kind in ("string", "none"):
             return -1
-        # 6-bit floats stand one to a byte in files, so their width there is 8.
-        return count if self.bits == 6 else (count * self.bits + 7) // 8
+        return (count * self.bits + 7) // 8
 
     def __repr__(self) -> str:
         return self.name

@@ -133,6 +133,14 @@ class Merger:
         source, old, base = found
         return self._merged(source, old, base, new, depth)
 
+    def untouched(self, new: Message) -> Piece | None:
+        """The bytes that `new` came from, if nothing in it was edited."""
+        found = self._of_origin(new)
+        if found is None or not same(found[2], new):
+            return None
+        source, old, _ = found
+        return source.view[old.at:old.until]
+
     def _of_origin(self, m: Message) -> tuple[Source, Message, Message] | None:
         source, start = m.origin or (None, -1)
         if source is None:

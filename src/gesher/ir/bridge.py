@@ -18,7 +18,8 @@ from gesher.base.errors import GesherError
 from gesher.codec.external import DataFile, Folder
 from gesher.codec.wire import Source
 
-from .graph import Model
+from .graph import Model, Value
+from .naming import assign_names
 from .reading import Reader
 from .writing import Writer
 
@@ -44,16 +45,19 @@ def from_message(message: Any, source: Source | None = None, *, folder: Path | N
         return Reader(source, home).model(message, path)
 
 
-def to_message(model: Model, *, data: DataFile | None = None, threshold: int = 1024, inline: bool = False) -> Any:
+def to_message(model: Model, *, names: dict[Value, str] | None = None, data: DataFile | None = None,
+               threshold: int = 1024, inline: bool = False) -> Any:
     """The `ModelProto` of a graph: what the graph says, no more; see `files` for the file's own bytes.
 
     Args:
+        names: names of all values to be taken as they are; by default `naming` makes those that are missing.
         data, threshold: initializers of at least `threshold` bytes are laid out in this data file.
         inline: bring what lies in data files into the message.
     """
     try:
         with no_collection():
-            return Writer(model, data=data, threshold=threshold, inline=inline).model()
+            names = assign_names(model)[0] if names is None else names
+            return Writer(model, names, data=data, threshold=threshold, inline=inline).model()
     except GesherError as e:
         raise e.within(model.place) if model.path is not None else e from None
 

@@ -23,6 +23,7 @@ from gesher.codec.wire import Source
 
 from .bridge import from_message, no_collection, to_message
 from .graph import Model
+from .naming import assign_names, names_as_they_are
 from .storages import ExternalStorage
 from .tensor import SparseTensor, Tensor
 
@@ -72,7 +73,7 @@ def to_bytes(model: Model, *, external: bool | None = None) -> bytes:
     if external:
         raise ModelError("bytes alone have no data file beside them", rule="external-data",
                          advice="save to a path, or give external=False")
-    return b"".join(pieces_of(model, to_message(model, inline=external is False)))
+    return b"".join(pieces_of(model, inline=external is False))
 
 
 def save(model: Model, file: str | os.PathLike[str] | IO[bytes], *, external: bool | str | None = None,
@@ -96,7 +97,7 @@ def save(model: Model, file: str | os.PathLike[str] | IO[bytes], *, external: bo
         if external not in (None, False):
             raise ModelError("a file object has no folder for a data file", rule="external-data",
                              advice="save to a path, or give external=False")
-        write_file(file, pieces_of(model, to_message(model, inline=external is False)))
+        write_file(file, pieces_of(model, inline=external is False))
         return
     path = Path(file)
     if path.suffix == ".onnxtxt":
@@ -107,8 +108,7 @@ def save(model: Model, file: str | os.PathLike[str] | IO[bytes], *, external: bo
     data = None
     if external:
         data = DataFile(external if isinstance(external, str) else f"{path.name}.data")
-    message = to_message(model, data=data, threshold=threshold, inline=external is False)
-    pieces = pieces_of(model, message)
+    pieces = pieces_of(model, data=data, threshold=threshold, inline=external is False)
     size = sum(map(len, pieces))
     if size > PROTOBUF_LIMIT and not oversize:
         raise ModelError(f"the file would have {size:,} bytes, and readers that are built on protobuf refuse more than "
@@ -122,10 +122,18 @@ def save(model: Model, file: str | os.PathLike[str] | IO[bytes], *, external: bo
     _write_together(path, pieces, beside)
 
 
-def pieces_of(model: Model, message: Any) -> list[Piece]:
-    """The bytes of a model's message, merged with the files that its parts came from."""
+def pieces_of(model: Model, *, data: DataFile | None = None, threshold: int = 1024,
+              inline: bool = False) -> list[Piece]:
+    """The bytes of a model, merged with the files that its parts came from; options as in `to_message`."""
+    names, repaired = assign_names(model)
+    merger = Merger(_words)
     with no_collection():
-        return Merger(_words).pieces(message)
+        if repaired and data is None:
+            # The names of a wrong model are put right when it is edited, but only then.
+            untouched = merger.untouched(to_message(model, names=names_as_they_are(model), inline=inline))
+            if untouched is not None:
+                return [untouched]
+        return merger.pieces(to_message(model, names=names, data=data, threshold=threshold, inline=inline))
 
 
 def _read(source: Source) -> Any:
@@ -134,7 +142,8 @@ def _read(source: Source) -> Any:
 
 def _words(source: Source) -> Words:
     check_unchanged(source)
-    return Words(_read(source), to_message(from_message(_read(source), source)))
+    model = from_message(_read(source), source)
+    return Words(_read(source), to_message(model, names=names_as_they_are(model)))
 
 
 def _data_files(model: Model, path: Path) -> list[tuple[str, Iterator[Piece]]]:

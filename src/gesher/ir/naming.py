@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from .graph import Function, Graph, Model, Value
 
 
-def assign_names(model: Model) -> dict[Value, str]:
-    """A name for every value of a model, by value."""
+def assign_names(model: Model) -> tuple[dict[Value, str], bool]:
+    """A name for every value of a model, by value; and whether any of them is a new one."""
     graphs = list(model.graphs())
     namer = _Namer({v.name for g in graphs for v in _all_values(g)})
     for g in graphs:
@@ -23,7 +23,12 @@ def assign_names(model: Model) -> dict[Value, str]:
             namer.note_captured(g)
     for g in graphs:
         namer.name_graph(g)
-    return namer.names
+    return namer.names, namer.made_new
+
+
+def names_as_they_are(model: Model) -> dict[Value, str]:
+    """The names that values have now, as a file had them; in a wrong model two may be alike."""
+    return {v: v.name for g in model.graphs() for v in _all_values(g)}
 
 
 def _all_values(graph: Graph) -> Iterable[Value]:
@@ -44,6 +49,7 @@ class _Namer:
         self.names: dict[Value, str] = {}
         self._taken = taken
         self._counts: dict[str, int] = {}
+        self.made_new = False
         # For a nested graph, the values that it or what is nested in it takes from outside.
         self._captured: dict[Graph, dict[Value, None]] = {}
 
@@ -103,6 +109,7 @@ class _Namer:
 
     def _fresh(self, stem: str) -> str:
         """A name that nothing in the model has."""
+        self.made_new = True
         while True:
             number = self._counts[stem] = self._counts.get(stem, -1) + 1
             name = f"{stem}_{number}"

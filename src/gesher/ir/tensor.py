@@ -265,6 +265,8 @@ def unpack(view: memoryview | bytes, dtype: DType, shape: tuple[int, ...]) -> ND
     if len(view) != want:
         raise ModelError(f"a {dtype.name} tensor of dims {list(shape)} takes {want} bytes, the file gives {len(view)}",
                          rule="tensor-data", advice="the file is cut, or its dims or data type are wrong")
+    if dtype.bits == 6:
+        return _unpack_six(view, n).view(dtype.numpy).reshape(shape)
     if not dtype.packed:
         array = np.frombuffer(view, dtype.numpy) if n else np.empty(0, dtype.numpy)
         if not _LITTLE and array.dtype.itemsize > 1:
@@ -289,11 +291,13 @@ def pack(array: NDArray[Any], dtype: DType) -> memoryview:
     if dtype is dtypes.STRING:
         raise ModelError("strings cannot be stored as raw bytes", rule="tensor-data")
     array = np.ascontiguousarray(array)
+    if dtype.bits == 6:
+        return _pack_six(array.reshape(-1).view(np.uint8))
     if not dtype.packed:
         if not _LITTLE and array.dtype.itemsize > 1:
             array = array.byteswap()
         # A view of bytes first: memoryview knows nothing of the ml_dtypes types.
-        return memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+        return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
     per, mask = 8 // dtype.bits, (1 << dtype.bits) - 1
     if dtype.is_integer:
         bits = array.reshape(-1).astype(np.int8).view(np.uint8) & mask
@@ -304,4 +308,22 @@ def pack(array: NDArray[Any], dtype: DType) -> memoryview:
     out = np.zeros(padded.size // per, np.uint8)
     for i in range(per):
         out |= padded[i::per] << (dtype.bits * i)
-    return memoryview(out)
+    return out.data
+
+
+# Four 6-bit elements take three bytes, as one little-endian number of 24 bits whose lowest six are the first.
+
+
+def _unpack_six(view: memoryview | bytes, n: int) -> NDArray[Any]:
+    groups = np.zeros((-(-n // 4), 3), np.uint32)
+    groups.reshape(-1)[:len(view)] = np.frombuffer(view, np.uint8)
+    words = groups[:, 0] | groups[:, 1] << 8 | groups[:, 2] << 16
+    return (words[:, None] >> np.arange(0, 24, 6, dtype=np.uint32) & 63).astype(np.uint8).reshape(-1)[:n]
+
+
+def _pack_six(bits: NDArray[Any]) -> memoryview:
+    groups = np.zeros((-(-bits.size // 4), 4), np.uint32)
+    groups.reshape(-1)[:bits.size] = bits & 63
+    words = groups[:, 0] | groups[:, 1] << 6 | groups[:, 2] << 12 | groups[:, 3] << 18
+    out = (words[:, None] >> np.arange(0, 24, 8, dtype=np.uint32) & 255).astype(np.uint8).reshape(-1)
+    return out[:(bits.size * 6 + 7) // 8].data

@@ -18,7 +18,6 @@ from gesher.symbolic import Dim, printable
 
 from .attributes import Attribute, Kind
 from .graph import Function, Graph, Model, Node, Value
-from .naming import assign_names
 from .reading import FIELD_OF, TYPED_FIELDS, KeptGraph
 from .storages import ExternalStorage, RefusedStorage
 from .tensor import RawStorage, SparseTensor, Tensor, TypedStorage
@@ -35,17 +34,19 @@ class Writer:
     """Writes one model as messages.
 
     Args:
+        names: the name of every value, see `naming`.
         data: a data file that the large initializers are laid out in; None leaves every tensor where it is.
         threshold: initializers of at least so many bytes go into `data`.
         inline: bring what lies in data files into the message.
     """
 
-    def __init__(self, model: Model, *, data: DataFile | None = None, threshold: int = 1024, inline: bool = False):
+    def __init__(self, model: Model, names: dict[Value, str], *, data: DataFile | None = None, threshold: int = 1024,
+                 inline: bool = False):
         self._model = model
         self._data = data
         self._threshold = threshold
         self._inline = inline or data is not None
-        self._names = assign_names(model)
+        self._names = names
         self._newest_type = 0
 
     def model(self) -> Any:
