@@ -444,7 +444,8 @@ def test_a_message_made_in_memory_is_written_as_it_stands():
 
     want = onnx.helper.make_model(onnx.helper.make_graph(
         [helper.make_node("Add", ["x", "w"], ["y"], name="n")], "g", [helper.make_tensor_value_info("x", 1, [2])],
-        [helper.make_tensor_value_info("y", 1, [2])], [helper.make_tensor("w", 1, [2], [1.0, 2.0])]))
+        [helper.make_tensor_value_info("y", 1, [2])], [helper.make_tensor("w", 1, [2], [1.0, 2.0])]),
+        opset_imports=[helper.make_opsetid("", 17)])
     assert written(from_message(decode(ModelProto, want.SerializeToString()))) == want
 
 
