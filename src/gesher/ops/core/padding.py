@@ -60,8 +60,6 @@ def _per_axis(pads: Sequence[Any], axes: Sequence[int] | None, rank: int, node: 
 
 def _infer_pad(node: InferNode, pads: Sequence[DimLike] | None, axes: Sequence[int] | None, fill: Any) -> None:
     dtype, shape, mode = node.dtype(0), node.shape(0), node["mode"]
-    if mode not in ("constant", "reflect", "edge", *(("wrap",) if node.version >= 19 else ())):
-        node.fail(f"there is no mode {mode!r} in opset {node.version}")
     if shape is None:
         node.set(0, dtype, None, why="the rank of the input is unknown")
         return
@@ -83,13 +81,20 @@ def _infer_pad(node: InferNode, pads: Sequence[DimLike] | None, axes: Sequence[i
     node.set(0, dtype, sizes, padded)
 
 
+def _check_mode(node: InferNode) -> None:
+    if node["mode"] not in ("constant", "reflect", "edge", *(("wrap",) if node.version >= 19 else ())):
+        node.fail(f"there is no mode {node['mode']!r} in opset {node.version}")
+
+
 @Pad.infer
 def _(node: InferNode) -> None:
+    _check_mode(node)
     _infer_pad(node, node["pads" if node.version >= 2 else "paddings"], None, node["value"])
 
 
 @Pad.infer(since=11)
 def _(node: InferNode) -> None:
+    _check_mode(node)
     axes = numbers_of(node, 3)
     if node.has(3) and axes is None:
         shape = node.shape(0)
