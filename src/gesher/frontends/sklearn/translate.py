@@ -17,7 +17,7 @@ from gesher.symbolic import sym
 from .translation import TRANSLATORS, Outputs, Translation, find_translator
 
 DEFAULT_OPSET = 21
-ML_OPSET = 3
+ML, ML_OPSET = "ai.onnx.ml", 3
 
 # Outputs of a model, in their order, and the method of the estimator that answers each.
 METHODS = (("label", "predict"), ("probabilities", "predict_proba"), ("scores", "decision_function"),
@@ -39,7 +39,7 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
     rows = None if example is None else np.asarray(example)
     dtype = dtypes.DOUBLE if rows is not None and rows.dtype == np.float64 else dtypes.FLOAT
     name = (options.names.get("inputs") or ["X"])[0]
-    b = Builder(opsets={"": options.opset or DEFAULT_OPSET, "ai.onnx.ml": ML_OPSET}, name=type(estimator).__name__)
+    b = Builder({"": options.opset or DEFAULT_OPSET, ML: ML_OPSET}, type(estimator).__name__)
     x = b.input(name, dtype, (sym("rows"), features))
     made = Translation(b, dtype).apply(estimator, x)
     outputs = {o: getattr(made, o) for o, method in METHODS if getattr(made, o) is not None}

@@ -1,0 +1,466 @@
+"""Whole layers, each one operator where the opset has it: products, convolutions, pools, norms, attention, resizing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gesher.base import dtypes
+from gesher.base.errors import UnsupportedError
+from gesher.ir import Value
+
+from .translation import Translation, aten
+
+# Products
+
+
+@aten("linear")
+def _(t: Translation, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    if t.rank(x) == 2 and t.rank(weight) == 2 and bias is not None:
+        return t.b.Gemm(x, weight, bias, transB=1)
+    product = t.b.MatMul(x, t.matrix_t(weight) if t.rank(weight) == 2 else weight)
+    return product if bias is None else t.b.Add(product, bias)
+
+
+@aten("addmm")
+def _(t: Translation, c: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
+    return t.b.Gemm(a, b, c, alpha=float(alpha), beta=float(beta))
+
+
+@aten("baddbmm")
+def _(t: Translation, c: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
+    product = t.b.MatMul(a, b)
+    product = product if alpha == 1 else t.b.Mul(product, t.scalar(alpha, product))
+    if beta == 0:
+        return product
+    return t.b.Add(c if beta == 1 else t.b.Mul(c, t.scalar(beta, c)), product)
+
+
+@aten("mm", "bmm", "matmul", "mv", "dot")
+def _(t: Translation, a: Value, b: Value) -> Value:
+    return t.b.MatMul(a, b)
+
+
+@aten("einsum")
+def _(t: Translation, equation: str, operands: Sequence[Value], path: Any = None) -> Value:
+    return t.b.Einsum(*operands, equation=equation)
+
+
+@aten("outer")
+def _(t: Translation, a: Value, b: Value) -> Value:
+    return t.b.Mul(t.unsqueeze(t.cast(a, t.out_dtype), [1]), t.cast(b, t.out_dtype))
+
+
+# Convolution and pooling
+
+def _pair(values: Any, n: int) -> list[int]:
+    """One number for each spatial axis."""
+    listed = [values] if isinstance(values, int) else list(values)
+    return listed * n if len(listed) == 1 else listed
+
+
+def _convolve(t: Translation, x: Value, weight: Value, bias: Value | None, stride: Any, padding: Any, dilation: Any,
+              groups: int, transposed: bool = False, output_padding: Any = 0) -> Value:
+    spatial = t.rank(weight) - 2
+    single = t.rank(x) == spatial + 1    # one picture, without a batch
+    if single:
+        x = t.unsqueeze(x, [0])
+    how: dict[str, Any] = {"strides": _pair(stride, spatial), "dilations": _pair(dilation, spatial), "group": groups,
+                           "kernel_shape": [int(k) for k in t.shape(weight)[2:]]}    # type: ignore[arg-type]
+    if isinstance(padding, str):
+        low, high = [0] * spatial, [0] * spatial
+        if padding == "same":
+            for i, (k, d) in enumerate(zip(how["kernel_shape"], how["dilations"])):
+                total = d * (k - 1)
+                low[i], high[i] = total // 2, total - total // 2
+        how["pads"] = [*low, *high]
+    else:
+        how["pads"] = _pair(padding, spatial) * 2
+    if transposed:
+        how["output_padding"] = _pair(output_padding, spatial)
+        y = t.b.ConvTranspose(x, weight, bias, **how)
+    else:
+        y = t.b.Conv(x, weight, bias, **how)
+    return t.squeeze(y, [0]) if single else y
+
+
+@aten("conv1d", "conv2d", "conv3d", "conv1d.padding", "conv2d.padding", "conv3d.padding")
+def _(t: Translation, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
+      dilation: Any = 1, groups: int = 1) -> Value:
+    return _convolve(t, x, weight, bias, stride, padding, dilation, groups)
+
+
+@aten("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input")
+def _(t: Translation, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
+      output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Value:
+    return _convolve(t, x, weight, bias, stride, padding, dilation, groups, True, output_padding)
+
+
+@aten("convolution")
+def _(t: Translation, x: Value, weight: Value, bias: Value | None, stride: Any, padding: Any, dilation: Any,
+      transposed: bool, output_padding: Any, groups: int) -> Value:
+    return _convolve(t, x, weight, bias, stride, padding, dilation, groups, transposed, output_padding)
+
+
+def _batched(t: Translation, x: Value, spatial: int) -> tuple[Value, bool]:
+    single = t.rank(x) == spatial + 1
+    return (t.unsqueeze(x, [0]) if single else x), single
+
+
+def _max_pool(t: Translation, x: Value, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool,
+              spatial: int, indices: bool) -> Any:
+    x, single = _batched(t, x, spatial)
+    size = _pair(kernel, spatial)
+    strides = _pair(stride, spatial) if not isinstance(stride, (list, tuple)) or len(stride) else size
+    made = t.b.MaxPool(x, kernel_shape=size, strides=strides, pads=_pair(padding, spatial) * 2,
+                       dilations=_pair(dilation, spatial), ceil_mode=int(ceil), outputs=2 if indices else 1)
+    if not indices:
+        return t.squeeze(made, [0]) if single else made
+    y, where = made
+    # ONNX counts over the whole tensor, PyTorch over one picture.
+    shape = t.shape(x)
+    area: Any = 1
+    for d in shape[2:]:
+        area = area * d
+    where = t.b.Mod(where, t.value(area, dtypes.INT64))
+    return (t.squeeze(y, [0]), t.squeeze(where, [0])) if single else (y, where)
+
+
+@aten("max_pool1d")
+def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, d: Any = 1, ceil: bool = False) -> Value:
+    return _max_pool(t, x, k, s, p, d, ceil, 1, False)
+
+
+@aten("max_pool2d")
+def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, d: Any = 1, ceil: bool = False) -> Value:
+    return _max_pool(t, x, k, s, p, d, ceil, 2, False)
+
+
+@aten("max_pool3d")
+def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, d: Any = 1, ceil: bool = False) -> Value:
+    return _max_pool(t, x, k, s, p, d, ceil, 3, False)
+
+
+@aten("max_pool2d_with_indices")
+def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, d: Any = 1, ceil: bool = False) -> Any:
+    return _max_pool(t, x, k, s, p, d, ceil, 2, True)
+
+
+def _average_pool(t: Translation, x: Value, kernel: Any, stride: Any, padding: Any, ceil: bool, count_pads: bool,
+                  divisor: int | None, spatial: int) -> Value:
+    x, single = _batched(t, x, spatial)
+    size = _pair(kernel, spatial)
+    strides = _pair(stride, spatial) if not isinstance(stride, (list, tuple)) or len(stride) else size
+    pads = _pair(padding, spatial)
+    if ceil and any(pads) and divisor is None and t.b.opsets[""] < 19:
+        raise UnsupportedError("average pooling with ceil_mode and padding needs opset 19", who="torch")
+    if divisor is None:
+        y = t.b.AveragePool(x, kernel_shape=size, strides=strides, pads=pads * 2, ceil_mode=int(ceil),
+                            count_include_pad=int(count_pads))
+    else:
+        # With all of a window counted, the average times the window's size is the sum, whatever PyTorch divides by.
+        if ceil:
+            raise UnsupportedError("average pooling with divisor_override and ceil_mode has no way to ONNX yet",
+                                   who="torch")
+        mean = t.b.AveragePool(x, kernel_shape=size, strides=strides, pads=pads * 2, count_include_pad=1)
+        y = t.b.Mul(mean, t.scalar(math.prod(size) / divisor, mean))
+    return t.squeeze(y, [0]) if single else y
+
+
+@aten("avg_pool1d")
+def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, ceil: bool = False, count: bool = True) -> Value:
+    return _average_pool(t, x, k, s, p, ceil, count, None, 1)
+
+
+@aten("avg_pool2d")
+def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, ceil: bool = False, count: bool = True,
+      divisor: int | None = None) -> Value:
+    return _average_pool(t, x, k, s, p, ceil, count, divisor, 2)
+
+
+@aten("avg_pool3d")
+def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, ceil: bool = False, count: bool = True,
+      divisor: int | None = None) -> Value:
+    return _average_pool(t, x, k, s, p, ceil, count, divisor, 3)
+
+
+def _adaptive(t: Translation, x: Value, size: Any, spatial: int, average: bool) -> Value:
+    x, single = _batched(t, x, spatial)
+    wanted = _pair(size, spatial)
+    have = t.shape(x)[2:]
+    if all(w == 1 for w in wanted):
+        y = t.b.GlobalAveragePool(x) if average else t.b.GlobalMaxPool(x)
+    else:
+        y = x
+        for i in range(spatial):
+            y = _adaptive_axis(t, y, 2 + i, have[i], wanted[i], average)
+    return t.squeeze(y, [0]) if single else y
+
+
+def _adaptive_axis(t: Translation, x: Value, axis: int, have: Any, want: int, average: bool) -> Value:
+    """Window i of one axis goes from floor(i n / w) to ceil((i + 1) n / w): an average is a product with a matrix."""
+    if not isinstance(have, int):
+        raise UnsupportedError(f"adaptive pooling of the free dim '{have}' to {want} has windows of several sizes; it "
+                               "has no way to ONNX yet", who="torch", advice="fix that dim, or pool to 1")
+    if have == want:
+        return x
+    edges = [(i * have // want, -(-(i + 1) * have // want)) for i in range(want)]
+    if not average:
+        parts = [t.reduce("ReduceMax", t.slice(x, axis, a, b), [axis], True) for a, b in edges]
+        return t.b.Concat(*parts, axis=axis)
+    weights = np.zeros((have, want))
+    for i, (a, b) in enumerate(edges):
+        weights[a:b, i] = 1 / (b - a)
+    rank = t.rank(x)
+    perm = [*(i for i in range(rank) if i != axis), axis]
+    y = t.b.MatMul(t.transpose(x, perm), t.constant(weights, t.dtype(x)))
+    return t.transpose(y, [perm.index(i) for i in range(rank)])
+
+
+@aten("adaptive_avg_pool1d")
+def _(t: Translation, x: Value, size: Any) -> Value:
+    return _adaptive(t, x, size, 1, True)
+
+
+@aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
+def _(t: Translation, x: Value, size: Any) -> Value:
+    return _adaptive(t, x, size, 2, True)
+
+
+@aten("adaptive_avg_pool3d", "_adaptive_avg_pool3d")
+def _(t: Translation, x: Value, size: Any) -> Value:
+    return _adaptive(t, x, size, 3, True)
+
+
+# Norms
+
+@aten("layer_norm")
+def _(t: Translation, x: Value, shape: Sequence[int], weight: Value | None = None, bias: Value | None = None,
+      eps: float = 1e-5, *_: Any) -> Value:
+    axes = list(range(t.rank(x) - len(shape), t.rank(x)))
+    if t.b.opsets[""] >= 17:
+        scale = weight if weight is not None else t.constant(np.ones([int(s) for s in shape]), t.dtype(x))
+        return t.b.LayerNormalization(x, scale, bias, axis=axes[0], epsilon=eps)
+    mean = t.reduce("ReduceMean", x, axes, True)
+    gap = t.b.Sub(x, mean)
+    var = t.reduce("ReduceMean", t.b.Mul(gap, gap), axes, True)
+    y = t.b.Div(gap, t.b.Sqrt(t.b.Add(var, t.scalar(eps, x))))
+    y = y if weight is None else t.b.Mul(y, weight)
+    return y if bias is None else t.b.Add(y, bias)
+
+
+@aten("rms_norm")
+def _(t: Translation, x: Value, shape: Sequence[int], weight: Value | None = None, eps: float | None = None) -> Value:
+    axes = list(range(t.rank(x) - len(shape), t.rank(x)))
+    small = float(np.finfo(t.dtype(x).numpy).eps) if eps is None else eps
+    mean = t.reduce("ReduceMean", t.b.Mul(x, x), axes, True)
+    y = t.b.Div(x, t.b.Sqrt(t.b.Add(mean, t.scalar(small, x))))
+    return y if weight is None else t.b.Mul(y, weight)
+
+
+@aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm")
+def _(t: Translation, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, var: Value | None,
+      *rest: Any) -> Any:
+    training = rest[0] if isinstance(rest[0], bool) else False
+    if training or mean is None or var is None:
+        raise UnsupportedError("batch normalisation by the batch's own statistics has no way to ONNX yet", who="torch",
+                               advice="call eval(), and keep track_running_stats=True")
+    eps = next(r for r in reversed(rest) if isinstance(r, float))
+    channels = int(t.shape(mean)[0])    # type: ignore[arg-type]
+    dtype = t.dtype(x)
+    scale = weight if weight is not None else t.constant(np.ones(channels), dtype)
+    shift = bias if bias is not None else t.constant(np.zeros(channels), dtype)
+    y = t.b.BatchNormalization(x, scale, shift, mean, var, epsilon=eps)
+    if isinstance(t.out, (tuple, list)):
+        empty = t.constant(np.zeros(0), dtype)
+        return (y, *[empty] * (len(t.out) - 1))
+    return y
+
+
+@aten("group_norm")
+def _(t: Translation, x: Value, groups: int, weight: Value | None = None, bias: Value | None = None,
+      eps: float = 1e-5, *_: Any) -> Value:
+    shape = t.shape(x)
+    # Each group as one channel of an instance norm, whose own scale and shift are left out.
+    flat = t.b.Reshape(x, t.ints([0, groups, -1]))
+    ones, zeros = t.constant(np.ones(groups), t.dtype(x)), t.constant(np.zeros(groups), t.dtype(x))
+    y = t.reshape(t.b.InstanceNormalization(flat, ones, zeros, epsilon=eps), shape)
+    return _channelwise(t, y, weight, bias)
+
+
+def _channelwise(t: Translation, y: Value, weight: Value | None, bias: Value | None) -> Value:
+    after = range(1, t.rank(y) - 1)
+    if weight is not None:
+        y = t.b.Mul(y, t.unsqueeze(weight, after))
+    return y if bias is None else t.b.Add(y, t.unsqueeze(bias, after))
+
+
+@aten("instance_norm")
+def _(t: Translation, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, var: Value | None,
+      use_input_stats: bool, momentum: float, eps: float, *_: Any) -> Value:
+    channels = int(t.shape(x)[1])    # type: ignore[arg-type]
+    dtype = t.dtype(x)
+    scale = weight if weight is not None else t.constant(np.ones(channels), dtype)
+    shift = bias if bias is not None else t.constant(np.zeros(channels), dtype)
+    if not use_input_stats:
+        return t.b.BatchNormalization(x, scale, shift, mean, var, epsilon=eps)
+    return t.b.InstanceNormalization(x, scale, shift, epsilon=eps)
+
+
+# Attention
+
+@aten("scaled_dot_product_attention")
+def _(t: Translation, q: Value, k: Value, v: Value, mask: Value | None = None, dropout: float = 0.0,
+      causal: bool = False, *, scale: float | None = None, enable_gqa: bool = False) -> Value:
+    if dropout > 0:
+        raise UnsupportedError("attention with dropout is random, which an exported model is not", who="torch",
+                               advice="call the module's eval()")
+    if enable_gqa:
+        k, v = _repeat_heads(t, q, k), _repeat_heads(t, q, v)
+    depth = t.shape(q)[-1]
+    if scale is None and not isinstance(depth, int):
+        raise UnsupportedError(f"attention over heads of the free size '{depth}' has no way to ONNX yet", who="torch")
+    factor = scale if scale is not None else 1 / math.sqrt(depth)    # type: ignore[arg-type]
+    rank = t.rank(k)
+    turned = t.transpose(k, [*range(rank - 2), rank - 1, rank - 2])
+    # The root of the scale on each side, as PyTorch does it, keeps float16 products in range.
+    root = math.sqrt(abs(factor))
+    left = t.b.Mul(q, t.scalar(math.copysign(root, factor), q))
+    scores = t.b.MatMul(left, t.b.Mul(turned, t.scalar(root, turned)))
+    if causal:
+        rows, columns = t.shape(q)[-2], t.shape(k)[-2]
+        below = t.b.LessOrEqual(
+            t.unsqueeze(t.b.Range(t.constant(0, dtypes.INT64), t.value(columns, dtypes.INT64),
+                                  t.constant(1, dtypes.INT64)), [0]),
+            t.unsqueeze(t.b.Range(t.constant(0, dtypes.INT64), t.value(rows, dtypes.INT64),
+                                  t.constant(1, dtypes.INT64)), [1]))
+        scores = t.b.Where(below, scores, t.scalar(-math.inf, scores))
+    empty_rows = None
+    if mask is not None:
+        if t.dtype(mask) is dtypes.BOOL:
+            scores = t.b.Where(mask, scores, t.scalar(-math.inf, scores))
+            # A row that may look at nothing is zero in PyTorch, where softmax alone would say NaN.
+            empty_rows = t.b.Not(t.cast(t.reduce("ReduceMax", t.cast(mask, dtypes.INT32), [-1], True), dtypes.BOOL))
+        else:
+            scores = t.b.Add(scores, t.cast(mask, t.dtype(scores)))
+    weights = t.b.Softmax(scores, axis=t.rank(scores) - 1)
+    if empty_rows is not None:
+        weights = t.b.Where(empty_rows, t.scalar(0, weights), weights)
+    return t.b.MatMul(weights, v)
+
+
+def _repeat_heads(t: Translation, q: Value, k: Value) -> Value:
+    """Each head of `k` as often as there are query heads for it."""
+    wanted, have = t.shape(q)[-3], t.shape(k)[-3]
+    if wanted == have:
+        return k
+    times = wanted // have    # type: ignore[operator]
+    rank = t.rank(k)
+    wide = t.unsqueeze(k, [rank - 2])
+    shape = t.shape(k)
+    repeated = t.expand(wide, (*shape[:-2], times, *shape[-2:]))
+    return t.reshape(repeated, (*shape[:-3], have * times, *shape[-2:]))    # type: ignore[operator]
+
+
+# Resizing
+
+def _resize(t: Translation, x: Value, mode: str, align: bool, scales: Any, **how: Any) -> Value:
+    """By scales where PyTorch was given them (then it does not round them to sizes), else by sizes."""
+    spatial = t.rank(x) - 2
+    how |= {"mode": mode, "coordinate_transformation_mode": "align_corners" if align else "half_pixel"}
+    if scales is not None and all(s is not None for s in scales) and not align and len(scales) == spatial:
+        return t.b.Resize(x, None, t.constant([1.0, 1.0, *scales], dtypes.FLOAT), None, **how)
+    return t.b.Resize(x, None, None, t.sizes.vector(t.out_shape), **how)
+
+
+@aten("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec")
+def _(t: Translation, x: Value, size: Any, scales: Any = None) -> Value:
+    spatial = t.rank(x) - 2
+    given = scales if scales is not None and len(scales) == spatial else None
+    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    if given is not None:
+        return t.b.Resize(x, None, t.constant([1.0, 1.0, *given], dtypes.FLOAT), None, **how)
+    return t.b.Resize(x, None, None, t.sizes.vector(t.out_shape), **how)
+
+
+@aten("upsample_linear1d.vec", "upsample_bilinear2d.vec", "upsample_trilinear3d.vec")
+def _(t: Translation, x: Value, size: Any, align: bool, scales: Any = None) -> Value:
+    return _resize(t, x, "linear", align, scales)
+
+
+@aten("upsample_bicubic2d.vec")
+def _(t: Translation, x: Value, size: Any, align: bool, scales: Any = None) -> Value:
+    return _resize(t, x, "cubic", align, scales, cubic_coeff_a=-0.75)
+
+
+# Recurrent
+
+def _gates(t: Translation, w: Value, order: Sequence[int], hidden: int) -> Value:
+    """The gates' rows in ONNX's order."""
+    if list(order) == list(range(len(order))):
+        return w
+    index = np.concatenate([np.arange(g * hidden, (g + 1) * hidden) for g in order])
+    return t.b.Gather(w, t.constant(index, dtypes.INT64), axis=0)
+
+
+def _recurrent(t: Translation, op: str, x: Value, states: Sequence[Value], params: Sequence[Value], has_biases: bool,
+               layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool,
+               order: Sequence[int], **how: Any) -> tuple[Value, ...]:
+    """Stacked layers, each one LSTM, GRU or RNN of ONNX. PyTorch's gates come in another order than ONNX's."""
+    directions = 2 if bidirectional else 1
+    per = 4 if has_biases else 2
+    if len(params) != layers * directions * per:
+        raise UnsupportedError(f"a projected {op} has no way to ONNX yet", who="torch", advice="proj_size=0 has")
+    hidden = int(t.shape(params[1])[1])    # type: ignore[arg-type]
+    y = t.b.Transpose(x, perm=[1, 0, 2]) if batch_first else x
+    finals: list[list[Value]] = [[] for _ in states]
+    for layer in range(layers):
+        ws, rs, bs = [], [], []
+        for d in range(directions):
+            p = params[(layer * directions + d) * per:][:per]
+            ws.append(t.unsqueeze(_gates(t, p[0], order, hidden), [0]))
+            rs.append(t.unsqueeze(_gates(t, p[1], order, hidden), [0]))
+            if has_biases:
+                both = [_gates(t, b, order, hidden) for b in p[2:]]
+                bs.append(t.unsqueeze(t.b.Concat(*both, axis=0), [0]))
+
+        def joined(parts: list[Value]) -> Value:
+            return parts[0] if len(parts) == 1 else t.b.Concat(*parts, axis=0)
+
+        first = [t.slice(s, 0, layer * directions, (layer + 1) * directions) if layers > 1 else s for s in states]
+        made = t.b.op(op, y, joined(ws), joined(rs), joined(bs) if bs else None, None, *first, hidden_size=hidden,
+                      direction="bidirectional" if bidirectional else "forward", outputs=1 + len(states), **how)
+        # (time, directions, batch, hidden) to (time, batch, directions * hidden)
+        y = t.squeeze(made[0], [1]) if directions == 1 else t.b.Reshape(
+            t.b.Transpose(made[0], perm=[0, 2, 1, 3]), t.ints([0, 0, -1]))
+        for i, f in enumerate(made[1:]):
+            finals[i].append(f)
+    ends = [f[0] if len(f) == 1 else t.b.Concat(*f, axis=0) for f in finals]
+    return (t.b.Transpose(y, perm=[1, 0, 2]) if batch_first else y, *ends)
+
+
+@aten("lstm.input")
+def _(t: Translation, x: Value, states: Sequence[Value], params: Sequence[Value], has_biases: bool, layers: int,
+      dropout: float, train: bool, bidirectional: bool, batch_first: bool) -> tuple[Value, ...]:
+    # PyTorch: input, forget, cell, output. ONNX: input, output, forget, cell.
+    return _recurrent(t, "LSTM", x, states, params, has_biases, layers, dropout, train, bidirectional, batch_first,
+                      [0, 3, 1, 2])
+
+
+@aten("gru.input")
+def _(t: Translation, x: Value, state: Value, params: Sequence[Value], has_biases: bool, layers: int, dropout: float,
+      train: bool, bidirectional: bool, batch_first: bool) -> tuple[Value, ...]:
+    # PyTorch: reset, update, new. ONNX: update, reset, hidden.
+    return _recurrent(t, "GRU", x, [state], params, has_biases, layers, dropout, train, bidirectional, batch_first,
+                      [1, 0, 2], linear_before_reset=1)
+
+
+@aten("rnn_tanh.input", "rnn_relu.input")
+def _(t: Translation, x: Value, state: Value, params: Sequence[Value], has_biases: bool, layers: int, dropout: float,
+      train: bool, bidirectional: bool, batch_first: bool) -> tuple[Value, ...]:
+    kind = "Relu" if "relu" in t.target else "Tanh"
+    return _recurrent(t, "RNN", x, [state], params, has_biases, layers, dropout, train, bidirectional, batch_first,
+                      [0], activations=[kind] * (2 if bidirectional else 1))

@@ -1,0 +1,226 @@
+"""What a translator of an ATen operator works with, and the table of translators.
+
+A translator is a function `(t, *arguments)` found by ATen name: it gets every argument of the operator's schema in
+order, defaults filled in, tensors as values of the graph, symbolic integers as dims. `t.out` is what PyTorch says of
+the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from gesher.base import dtypes
+from gesher.base.dtypes import DType
+from gesher.base.errors import UnsupportedError
+from gesher.ir import DimLike, Tensor, Value
+from gesher.ops.build import Builder
+from gesher.symbolic import Dim
+
+from .sizes import Sizes
+
+DTYPES: dict[torch.dtype, DType] = {
+    torch.float32: dtypes.FLOAT, torch.float64: dtypes.DOUBLE, torch.float16: dtypes.FLOAT16,
+    torch.bfloat16: dtypes.BFLOAT16, torch.int8: dtypes.INT8, torch.int16: dtypes.INT16, torch.int32: dtypes.INT32,
+    torch.int64: dtypes.INT64, torch.uint8: dtypes.UINT8, torch.uint16: dtypes.UINT16, torch.uint32: dtypes.UINT32,
+    torch.uint64: dtypes.UINT64, torch.bool: dtypes.BOOL, torch.float8_e4m3fn: dtypes.FLOAT8E4M3FN,
+    torch.float8_e5m2: dtypes.FLOAT8E5M2, torch.float8_e4m3fnuz: dtypes.FLOAT8E4M3FNUZ,
+    torch.float8_e5m2fnuz: dtypes.FLOAT8E5M2FNUZ}
+
+
+def dtype_of(d: torch.dtype) -> DType:
+    """ONNX's type for PyTorch's.
+
+    Raises:
+        UnsupportedError: ONNX has none.
+    """
+    if d not in DTYPES:
+        raise UnsupportedError(f"ONNX has no data type for {d}", who="torch")
+    return DTYPES[d]
+
+
+class Translation:
+    """One program being translated."""
+
+    def __init__(self, b: Builder, sizes: Sizes):
+        self.b, self.sizes = b, sizes
+        self.out: Any = None
+        self.target = ""
+        self.transposed: dict[Value, Value] = {}
+
+    # Types and shapes
+
+    def dtype(self, v: Value) -> DType:
+        return self.b.dtype(v)
+
+    def shape(self, v: Value) -> tuple[DimLike, ...]:
+        """The shape; every value that PyTorch told of has one."""
+        shape = self.b.shape(v)
+        assert shape is not None, f"the rank of '{v.name}' is unknown"
+        return shape    # type: ignore[return-value]
+
+    def rank(self, v: Value) -> int:
+        return len(self.shape(v))
+
+    @property
+    def out_dtype(self) -> DType:
+        """The type of the (first) result, as PyTorch says it."""
+        out = self.out[0] if isinstance(self.out, (tuple, list)) else self.out
+        return dtype_of(out.dtype)
+
+    @property
+    def out_shape(self) -> tuple[DimLike, ...]:
+        """The shape of the (first) result, as PyTorch says it."""
+        out = self.out[0] if isinstance(self.out, (tuple, list)) else self.out
+        return self.sizes.shape(out.shape)
+
+    # Values
+
+    def constant(self, values: Any, dtype: DType | None = None) -> Value:
+        if dtype is not None:
+            return self.b.constant(Tensor.of(np.asarray(values).astype(dtype.numpy)))
+        return self.b.constant(np.asarray(values))
+
+    def ints(self, values: Iterable[int]) -> Value:
+        """A 1-D int64 constant."""
+        return self.b.constant(np.array(list(values), np.int64))
+
+    def cast(self, v: Value, dtype: DType) -> Value:
+        return v if self.dtype(v) is dtype else self.b.Cast(v, to=dtype.code)
+
+    def value(self, x: Any, dtype: DType | None = None) -> Value:
+        """A value in `dtype` from a value, a number, or a dim."""
+        if isinstance(x, Value):
+            return x if dtype is None else self.cast(x, dtype)
+        if isinstance(x, Dim):
+            scalar = self.b.Squeeze(self.sizes.value(x), self.ints([0]))
+            return scalar if dtype is None else self.cast(scalar, dtype)
+        if dtype is None:
+            dtype = dtypes.BOOL if isinstance(x, bool) else dtypes.INT64 if isinstance(x, int) else dtypes.FLOAT
+        return self.constant(x, dtype)
+
+    def scalar(self, x: Any, like: Value) -> Value:
+        """A number in the type of `like`."""
+        return self.value(x, self.dtype(like))
+
+    def promoted(self, *operands: Any) -> list[Value]:
+        """The operands in the one type that PyTorch computes with."""
+        fakes = [torch.empty((1,) * self.rank(x), dtype=_TORCH[self.dtype(x)], device="meta")
+                 if isinstance(x, Value) else (x if not isinstance(x, Dim) else 1) for x in operands]
+        common = torch.result_type(fakes[0], fakes[1])
+        for f in fakes[2:]:
+            common = torch.promote_types(common, torch.result_type(f, f))
+        dtype = dtype_of(common)
+        return [self.value(x, dtype) for x in operands]
+
+    # Shapes as PyTorch means them
+
+    def axis(self, dim: int, rank: int) -> int:
+        """A dim counted from the front; a scalar has one that counts as 0."""
+        return dim % max(rank, 1)
+
+    def reshape(self, v: Value, shape: Sequence[DimLike]) -> Value:
+        """`v` in a shape of the same elements. Sizes that the input has in the same place need not be computed."""
+        old = self.shape(v)
+        if len(old) == len(shape) and all(_same(a, b) for a, b in zip(old, shape)):
+            return v
+        entries: list[DimLike] = list(shape)
+        symbolic = [i for i, s in enumerate(entries) if isinstance(s, Dim)]
+        zeros = any(isinstance(s, int) and s == 0 for s in entries)
+        if symbolic and not zeros:
+            # Copied dims are 0, one may be -1: most reshapes need no computed size at all.
+            for i in symbolic:
+                if i < len(old) and _same(old[i], entries[i]):
+                    entries[i] = 0
+            left = [i for i in symbolic if isinstance(entries[i], Dim)]
+            if len(left) == 1 and self._never_empty(entries, left[0]):
+                entries[left[0]] = -1
+        return self.b.Reshape(v, self.sizes.vector(entries), allowzero=1 if zeros else None)
+
+    def _never_empty(self, entries: Sequence[DimLike], unknown: int) -> bool:
+        # -1 has no answer where another dim is 0. Copied dims (0) may be empty at run time, so PyTorch's answer for an
+        # empty batch needs the size itself; only numbers are sure.
+        return all(isinstance(e, int) and e > 0 for i, e in enumerate(entries) if i != unknown)
+
+    def expand(self, v: Value, shape: Sequence[DimLike]) -> Value:
+        """Broadcast to `shape`."""
+        old = self.shape(v)
+        if len(old) == len(shape) and all(_same(a, b) for a, b in zip(old, shape)):
+            return v
+        # Expand broadcasts both ways, so a size that is there already can be said as 1.
+        offset = len(shape) - len(old)
+        target = [1 if i >= offset and _same(old[i - offset], s) else s for i, s in enumerate(shape)]
+        return self.b.Expand(v, self.sizes.vector(target))
+
+    def unsqueeze(self, v: Value, axes: Sequence[int]) -> Value:
+        if not axes:
+            return v
+        return self.b.Unsqueeze(v, self.ints(axes)) if self.b.opsets[""] >= 13 else self.b.Unsqueeze(v, axes=list(axes))
+
+    def squeeze(self, v: Value, axes: Sequence[int]) -> Value:
+        if not axes:
+            return v
+        return self.b.Squeeze(v, self.ints(axes)) if self.b.opsets[""] >= 13 else self.b.Squeeze(v, axes=list(axes))
+
+    def transpose(self, v: Value, perm: Sequence[int]) -> Value:
+        return v if list(perm) == list(range(len(perm))) else self.b.Transpose(v, perm=list(perm))
+
+    def matrix_t(self, w: Value) -> Value:
+        """A matrix turned over, once for each matrix."""
+        if w not in self.transposed:
+            self.transposed[w] = self.b.Transpose(w, perm=[1, 0])
+        return self.transposed[w]
+
+    def reduce(self, op: str, v: Value, axes: Sequence[int] | None, keepdim: bool) -> Value:
+        """A reduction over `axes` (None: all), in whichever form the opset has."""
+        rank = self.rank(v)
+        listed = list(range(rank)) if axes is None or not len(axes) else [self.axis(a, rank) for a in axes]
+        if rank == 0:
+            return v if op not in ("ReduceL1", "ReduceL2", "ReduceSumSquare") else self.b.Abs(v)
+        if self.b.opsets[""] >= (13 if op == "ReduceSum" else 18):
+            return self.b.op(op, v, self.ints(listed), keepdims=int(keepdim))
+        return self.b.op(op, v, axes=listed, keepdims=int(keepdim))
+
+    def slice(self, v: Value, axis: int, start: DimLike, end: DimLike, step: int = 1) -> Value:
+        """`v[start:end:step]` along one axis."""
+        return self.b.Slice(v, self.sizes.vector([start]), self.sizes.vector([end]), self.ints([axis]),
+                            None if step == 1 else self.ints([step]))
+
+
+def _same(a: DimLike | None, b: DimLike | None) -> bool:
+    return a is not None and b is not None and type(a) is type(b) and a == b
+
+
+_TORCH = {v: k for k, v in DTYPES.items()}
+
+Translator = Callable[..., Any]
+TABLE: dict[str, Translator] = {}
+
+
+def aten(*names: str) -> Callable[[Translator], Translator]:
+    """Register a translator for ATen operators: `add.Tensor`, `relu` (its `default` overload)."""
+    def keep(f: Translator) -> Translator:
+        for name in names:
+            TABLE[f"aten.{name}" if "." in name else f"aten.{name}.default"] = f
+        return f
+
+    return keep
+
+
+def find(target: Any) -> Translator | None:
+    """The translator of an operator of a graph, by its full name."""
+    from . import activations, creation, elementwise, indexing, layers, reductions, shaping
+
+    assert all((activations, creation, elementwise, indexing, layers, reductions, shaping))
+    return TABLE.get(name_of(target))
+
+
+def name_of(target: Any) -> str:
+    """`aten.add.Tensor`; Python functions by their own name."""
+    if hasattr(target, "_schema"):
+        namespace, _, op = target._schema.name.partition("::")
+        return f"{namespace}.{op}.{target._overloadname}"
+    return getattr(target, "__name__", str(target))
