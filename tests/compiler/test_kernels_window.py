@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from tests.compiler.kernel_calls import ISAS, call, guarded
 
 from gesher.compiler.kernels import meanings
-from tests.compiler.kernel_calls import ISAS, call, guarded
 
 SOURCE = """
 #include "gs_window_f32.h"

@@ -52,8 +52,11 @@ def prototype(file: str, name: str) -> str:
     >>> prototype("gs_gemm_f32.h", "gs_gemm_f32")
     'void gs_gemm_f32(const GsGemm* g, GsPool* pool)'
     """
-    found = re.search(rf"^(?:GS_\w+|static)\s+((?:const )?\w+\**\s+{name}\([^)]*\))\s*{{", runtime.text_of(file),
-                      re.MULTILINE)
+    # Bodies for several types name their functions by a macro: GS_TREE(_run).
+    text = re.sub(r'#include "(gs_\w+\.inc)"', lambda m: runtime.text_of(m[1]), runtime.text_of(file))
+    macros = re.findall(r"#define (GS_\w+)\(name\) (\w+)##name", text)
+    text += "".join(re.sub(rf"{macro}\((\w+)\)", rf"{prefix}\1", text) for macro, prefix in macros)
+    found = re.search(rf"^(?:GS_\w+|static)\s+((?:const )?\w+\**\s+{name}\([^)]*\))\s*{{", text, re.MULTILINE)
     if not found:
         raise KeyError(f"{file} has no function {name}")
     return " ".join(found[1].split())
@@ -78,6 +81,12 @@ KERNELS: tuple[Kernel, ...] = (
            "gs_reduce_f32_plain", meanings.reduction),
     Kernel("gs_window2d_f32", "gs_window_f32.h", "max and mean pooling of rank 2 without indices",
            "gs_window_f32_plain", meanings.pooling),
+    Kernel("gs_recurrent_f32", "gs_recurrent_f32.h", "RNN, GRU and LSTM in one direction",
+           "gs_recurrent_f32_plain", meanings.recurrent),
+    Kernel("gs_trees_f32_run", "gs_trees.h", "tree ensembles over floats",
+           "gs_trees_f32_plain", meanings.trees),
+    Kernel("gs_trees_f64_run", "gs_trees.h", "tree ensembles over doubles",
+           "gs_trees_f64_plain", meanings.trees),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
@@ -114,3 +114,85 @@ def pooling(x: Array, kernel: Sequence[int], stride: Sequence[int], dilation: Se
         else:
             y[at] = -np.inf
     return y, indices
+
+
+ACTIVATIONS: dict[str, Callable[[Array, float, float], Array]] = {
+    # In the order of the enum in gs_recurrent_f32.h.
+    "Sigmoid": lambda x, a, b: 1 / (1 + np.exp(-x)), "Tanh": lambda x, a, b: np.tanh(x),
+    "Relu": lambda x, a, b: np.maximum(x, 0), "Affine": lambda x, a, b: a * x + b,
+    "LeakyRelu": lambda x, a, b: np.where(x < 0, a * x, x), "ThresholdedRelu": lambda x, a, b: np.where(x > a, x, 0),
+    "ScaledTanh": lambda x, a, b: a * np.tanh(b * x), "HardSigmoid": lambda x, a, b: np.clip(a * x + b, 0, 1),
+    "Elu": lambda x, a, b: np.where(x < 0, a * np.expm1(x), x), "Softsign": lambda x, a, b: x / (1 + abs(x)),
+    "Softplus": lambda x, a, b: np.logaddexp(0, x),
+}
+
+
+def recurrent(kind: str, x: Array, w: Array, r: Array, bias: Array | None = None, *, h0: Array | None = None,
+              c0: Array | None = None, peephole: Array | None = None, lengths: Array | None = None,
+              reverse: bool = False, clip: float = 0, linear_before_reset: bool = False, input_forget: bool = False,
+              activations: Sequence[tuple[str, float, float]] = ()) -> tuple[Array, Array, Array]:
+    """One direction of RNN, GRU or LSTM over x (T,B,I): all states (T,B,H), the last one and the last cell (B,H)."""
+    (steps, batch, _), hidden = x.shape, r.shape[1]
+    gates = r.shape[0] // hidden
+    wb, rb = (np.zeros(gates * hidden),) * 2 if bias is None else np.split(bias.astype(np.float64), 2)
+    x, w, r = x.astype(np.float64), w.astype(np.float64), r.astype(np.float64)
+    def act(n: int, v: Array) -> Array:
+        name, alpha, beta = activations[min(n, len(activations) - 1)]
+        return ACTIVATIONS[name](v, alpha, beta)
+
+    def cut(v: Array) -> Array:
+        return np.clip(v, -clip, clip) if clip else v
+
+    peep = np.zeros((3, hidden)) if peephole is None else peephole.astype(np.float64).reshape(3, hidden)
+    y = np.zeros((steps, batch, hidden))
+    last = [np.zeros((batch, hidden)) if s is None else s.astype(np.float64) for s in (h0, c0)]
+    for b in range(batch):
+        length = steps if lengths is None else int(lengths[b])
+        h, c = last[0][b], last[1][b]
+        for t in reversed(range(length)) if reverse else range(length):
+            xs = np.split(w @ x[t, b] + wb, gates)
+            hs = np.split(r @ h + rb, gates)
+            if kind == "RNN":
+                h = act(0, cut(xs[0] + hs[0]))
+            elif kind == "GRU":
+                z, reset = act(0, cut(xs[0] + hs[0])), act(0, cut(xs[1] + hs[1]))
+                again = reset * hs[2] if linear_before_reset else r[2 * hidden:] @ (reset * h) + rb[2 * hidden:]
+                h = (1 - z) * act(1, cut(xs[2] + again)) + z * h
+            else:
+                i = act(0, cut(xs[0] + hs[0] + peep[0] * c))
+                forget = 1 - i if input_forget else act(0, cut(xs[2] + hs[2] + peep[2] * c))
+                c = forget * c + i * act(1, cut(xs[3] + hs[3]))
+                h = act(0, cut(xs[1] + hs[1] + peep[1] * c)) * act(2, c)
+            y[t, b] = h
+        last[0][b], last[1][b] = h, c
+    return y, last[0], last[1]
+
+
+TREE_TESTS: dict[str, Callable[[Array, float], Array]] = {
+    # In the order of the enum in gs_trees.h.
+    "LEQ": lambda x, v: x <= v, "LT": lambda x, v: x < v, "GTE": lambda x, v: x >= v, "GT": lambda x, v: x > v,
+    "EQ": lambda x, v: x == v, "NEQ": lambda x, v: x != v,
+}
+
+AGGREGATES: dict[str, Callable[[list[float], int], float]] = {
+    "SUM": lambda w, n: sum(w), "AVERAGE": lambda w, n: sum(w) / n, "MIN": lambda w, n: min(w),
+    "MAX": lambda w, n: max(w),
+}
+
+
+def trees(x: Array, roots: Sequence[Any], targets: int, aggregate: str = "SUM", base: Array | None = None) -> Array:
+    """x (rows,features) through trees of `(test, feature, value, yes, no, missing_yes)`; a leaf is {target: weight}."""
+    y = np.zeros((len(x), targets))
+    for i, row in enumerate(x):
+        said: list[dict[int, float]] = []
+        for node in roots:
+            while not isinstance(node, dict):
+                test, feature, value, yes, no, missing_yes = node
+                holds = bool(TREE_TESTS[test](row[feature], value)) or (missing_yes and bool(np.isnan(row[feature])))
+                node = yes if holds else no
+            said.append(node)
+        for target in range(targets):
+            weights = [leaf[target] for leaf in said if target in leaf]
+            if weights:
+                y[i, target] = AGGREGATES[aggregate](weights, len(roots))
+    return y if base is None else y + base
