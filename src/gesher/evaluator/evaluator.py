@@ -191,12 +191,14 @@ class _Running:
         try:
             results = self._applied(step, inputs, frame)
         except GesherError as e:
+            if e.advice is None and not e.place:
+                e.advice = _told_of(inputs)
             _place(e, step.node, frame.plan.graph)
             raise
         except Exception as e:
             raise RunError(f"{step.node.op_type} failed: {type(e).__name__}: {e}",
                            place=(frame.plan.graph.place, step.node.place),
-                           advice=f"its inputs are {', '.join(_told(x) for x in inputs) or 'none'}") from e
+                           advice=_told_of(inputs)) from e
         self._finish(step, results, frame)
 
     def _applied(self, step: Step, inputs: list[Any], frame: _Frame) -> list[Any]:
@@ -298,6 +300,10 @@ def _given_out(result: Any) -> Any:
     if isinstance(result, list):
         return [_given_out(x) for x in result]
     return result
+
+
+def _told_of(inputs: Sequence[Any]) -> str:
+    return f"its inputs are {', '.join(_told(x) for x in inputs) or 'none'}"
 
 
 def _told(x: Any) -> str:

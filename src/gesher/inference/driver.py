@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gesher.base import dtypes
-from gesher.base.errors import GesherError, ModelError, UnsupportedError
+from gesher.base.errors import GesherError, ModelError, RunError, UnsupportedError
 from gesher.base.knobs import DEBUG, debug
 from gesher.base.report import Finding, Report
 from gesher.ir import (
@@ -259,14 +259,19 @@ class _Walk:
             outputs = self._by_rule(bound, inputs, frame)
             failed = self.folder.fold(bound, operator, schema, inputs, outputs)
             if failed is not None:
-                self._note(node, Finding("warning", "constant-fails", f"{node.op_type} fails on its known inputs: "
-                                         f"{failed}", (*frame.place, node.place)))
+                self._problem(node, ModelError(f"{node.op_type} fails on its known inputs: {failed}",
+                                               rule="constant-fails", place=(node.place,)), frame, "warning")
         except UnsupportedError as e:
             why = e.what
             self._problem(node, e, frame, "warning")
         except ModelError as e:
             why = e.what
             self._problem(node, e, frame, "error")
+        except RunError as e:
+            # A rule ran the node on its known inputs, and that failed.
+            why = e.what
+            self._problem(node, ModelError(f"{node.op_type} fails on its known inputs: {e.what}", rule="constant-fails",
+                                           place=(node.place,), advice=e.advice), frame, "warning")
         self._store(node, outputs, why, frame)
 
     def _resolve(self, node: Node, opsets: dict[str, int]) -> tuple[Operator, Schema]:
