@@ -13,6 +13,9 @@ from .dim import Dim, DimLike, _node, dimlike
 from .extremes import order
 from .intervals import zero_at_sight
 
+# Every pair is compared, so of a hostile list of thousands only the first.
+_MOST_COMPARED = 24
+
 
 def bcast(*xs: DimLike) -> DimLike:
     """The size that `xs` broadcast to, taking for granted that they do unless they surely do not.
@@ -39,7 +42,7 @@ def bcast(*xs: DimLike) -> DimLike:
         return min(settled, key=lambda x: (isinstance(x, Dim), order(x)))
     kept: list[DimLike] = []
     for x in sorted(candidates, key=order):
-        if not any(zero_at_sight(x - y) for y in kept):
+        if len(kept) > _MOST_COMPARED or not any(zero_at_sight(x - y) for y in kept):
             kept.append(x)
     if len(kept) == 1:
         return kept[0]

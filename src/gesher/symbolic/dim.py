@@ -8,7 +8,8 @@ so `==` is cheap and structural. What a reader would guess wrong:
 - `==` answers "written alike", not "equal for all values"; `decide_eq` answers the latter, as True, False or None.
 - A truth value does not exist (`if n:` raises); compare with `decide_lt` and its sisters.
 - Rewrites hold for every value within the symbols' bounds. A division whose divisor may be 0 is not cancelled:
-  `n*m // m` stays until `m >= 1` is known. Sums do take a division as defined: `n//m - n//m` is 0.
+  `n*m // m` stays until `m >= 1` is known. What stands inside a sum, a product or another division is taken as
+  defined, though: `n//m - n//m` is 0, and so is `(n % m) // m`.
 
 The structure that a code generator sees, `d.op` and `d.args` (each argument an `int` or a `Dim`):
 
@@ -104,16 +105,27 @@ class Dim:
         if self.op == "sym":
             lo, hi = _finite(self._bounds)
             return _symbol, (self.name, lo, hi)
-        return _node, (self.op, self.args)
+        return _restored, (self.op, self.args)
 
     def symbols(self) -> frozenset[Dim]:
         """The symbols that occur anywhere in it."""
+        if self.op == "sym":
+            return frozenset((self,))
         if self._symbols is None:
-            if self.op == "sym":
-                return frozenset((self,))
-            atoms = {atom for m in self._terms or () for atom in m}
-            self._symbols = frozenset(atoms if self._terms and all(atom.op == "sym" for atom in atoms) else
-                                      (part for part in walk(self) if part.op == "sym"))
+            # Down to the parts that have been asked before, so that growing an expression step by step stays cheap.
+            stack = [self]
+            while stack:
+                part = stack[-1]
+                below = [x for x in part.args if isinstance(x, Dim) and x.op != "sym"]
+                unasked = [x for x in below if x._symbols is None]
+                if unasked:
+                    stack.extend(unasked)
+                    continue
+                stack.pop()
+                if part._symbols is None:
+                    own = [x for x in part.args if isinstance(x, Dim) and x.op == "sym"]
+                    part._symbols = frozenset(own).union(*(x._symbols or () for x in below))
+            assert self._symbols is not None
         return self._symbols
 
     def __str__(self) -> str:
@@ -285,7 +297,8 @@ def _node(op: str, args: tuple[DimLike, ...]) -> Dim:
             if not first or (key[2] and key[2] < first):
                 first = key[2]
         else:
-            size += 1
+            # A number beyond any size counts for its digits, since `printable` goes by size.
+            size += 1 + (x.bit_length() >> 6 << 3)
             # Python's hash of -1 is that of -2, so the sign goes into the lowest bit.
             digests.append(2 * x if x >= 0 else 1 - 2 * x)
     size = min(size, _LARGEST_SIZE)
@@ -371,6 +384,11 @@ def _fresh(number: int, identity: int, reason: str, bounds: tuple[float, float])
 def _restored_fresh(identity: int, reason: str, lo: int | None, hi: int | None) -> Dim:
     d = _pool.get(("fresh", identity))
     return d if d is not None else _fresh(next(_serial), identity, reason, _interval(lo, hi, "a size"))
+
+
+def _restored(op: str, args: tuple[DimLike, ...]) -> DimLike:
+    from .evaluation import rebuild
+    return rebuild(op, args)
 
 
 # At the end, because these build on Dim.

@@ -140,8 +140,11 @@ def _floordiv_by_constant(terms: Terms, k: int) -> DimLike:
     if constant:
         rest[()] = constant
     merged = _merge_nested(rest, k)
+    opened = None if merged else _open_remainder(rest, k)
     if merged is not None:
         quotient = floordiv(*merged)
+    elif opened is not None:
+        quotient = opened
     else:
         lo, hi = interval_of_terms(rest)
         if lo > -INFINITY and hi < INFINITY and int(lo) // k == int(hi) // k:
@@ -152,10 +155,7 @@ def _floordiv_by_constant(terms: Terms, k: int) -> DimLike:
 
 
 def _merge_nested(terms: Terms, k: DimLike) -> tuple[DimLike, DimLike] | None:
-    """(x//j + r) // k == (x + j*r) // (j*k) for k >= 0, whatever the sign of j; both fail where j or k is 0.
-
-    And (r - c*(x % j)) // k, where that makes the remainder go: x % j == x - j*(x//j).
-    """
+    """(x//j + r) // k == (x + j*r) // (j*k) for k >= 0, whatever the sign of j; both fail where j or k is 0."""
     for m, c in terms.items():
         if len(m) != 1:
             continue
@@ -166,6 +166,20 @@ def _merge_nested(terms: Terms, k: DimLike) -> tuple[DimLike, DimLike] | None:
             if isinstance(j, Dim) and isinstance(rest, Dim):
                 continue
             return x + j * rest, j * k
+    return None
+
+
+def _open_remainder(terms: Terms, k: int) -> DimLike | None:
+    """(n - n % 4) // 4 is n//4: x % j == x - j*(x//j), where that makes x go as well."""
+    for m, c in terms.items():
+        if len(m) == 1 and m[0].op == "mod":
+            x, j = m[0].args
+            if isinstance(j, Dim) or c * j % k:
+                continue
+            rest = from_terms({**terms, m: 0}) + c * x
+            left = sum(1 for m1, c1 in terms_of(rest).items() if m1 and c1 % k)
+            if left < sum(map(bool, terms)) - 1:
+                return floordiv(rest, k) - c * j // k * floordiv(x, j)
     return None
 
 

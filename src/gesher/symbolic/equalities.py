@@ -20,7 +20,7 @@ from .decide import is_not_negative, is_zero, negated
 from .dim import Dim, DimLike, Monomial, dimlike, stand_in, walk
 from .division import known_nonzero
 from .evaluation import rebuild, replace
-from .intervals import INFINITY, interval
+from .intervals import INFINITY, interval, zero_at_sight
 from .polynomial import common_factor, content, from_terms, key_of, multiply, primitive, scaled, terms_of, without
 
 # How many more facts must hang on one of two equal named symbols for it to stay although it was named second.
@@ -59,7 +59,8 @@ class Equalities:
         self._ranges: dict[Dim, _Range] = {}
         # Symbol -> the keys above that mention it, on either side.
         self._watched: dict[Dim, dict[Dim, None]] = {}
-        self._causes: dict[Dim, list[tuple[str, DimLike]]] = {}
+        # Bound or limited expression -> what said so.
+        self._causes: dict[Dim, list[_Equation | _Within]] = {}
 
     def copy(self) -> Equalities:
         """An independent copy: what holds in one branch of an If need not in the other."""
@@ -193,14 +194,15 @@ class Equalities:
         for s, other in (a, b), (b, a):
             if isinstance(s, Dim) and s.op == "sym" and isinstance(other, Dim) and self._gives_way(s, other):
                 return self._bind(s, other, item)
-        difference = a - b
+        difference = self.resolve(a - b)
         if isinstance(difference, Dim):
             difference = self._reduced(difference)
         if not isinstance(difference, Dim):
             if difference == 0:
                 return []
             raise self._contradiction(item, a, b)
-        if self.decide_eq(difference, 0) is False:
+        # Not case by case, which `decide_eq` does: here the question is asked once an equation.
+        if not self._may_be(difference, 0) or zero_at_sight(difference) is False:
             raise self._contradiction(item, a, b)
         atom = self._to_solve_for(difference, a, b)
         if atom is not None:
@@ -273,7 +275,7 @@ class Equalities:
 
     def _bind(self, atom: Dim, value: DimLike, item: _Equation) -> list[_Equation | _Within]:
         """`atom` goes, `value` stands for it; returns what has to be looked at again."""
-        self._causes.setdefault(atom, []).append((item.why, value))
+        self._causes.setdefault(atom, []).append(item)
         again: list[_Equation | _Within] = []
         lo, hi = self._interval(atom)
         vlo, vhi = self._interval(value)
@@ -290,7 +292,7 @@ class Equalities:
     def _keep(self, difference: Dim, item: _Equation) -> list[_Equation | _Within]:
         """An equation that no atom can be taken out of: a product is replaced, or the sum remembered."""
         terms = terms_of(difference)
-        self._causes.setdefault(difference, []).append((item.why, 0))
+        self._causes.setdefault(difference, []).append(item)
         lead = max(terms, key=lambda m: (len(m), [key_of(atom) for atom in m]))
         rest = {m: c for m, c in terms.items() if m != lead}
         symbols = {s for atom in lead for s in atom.symbols()}
@@ -300,7 +302,7 @@ class Equalities:
             self._products.setdefault(lead[0], {})[lead] = value
             key = from_terms({lead: 1})
             assert isinstance(key, Dim)
-            self._causes.setdefault(key, []).append((item.why, value))
+            self._causes.setdefault(key, []).append(item)
             self._watch(key, value)
             return []
         sum_, g, plus = primitive(difference)
@@ -329,7 +331,7 @@ class Equalities:
         if low > high:
             raise self._contradiction(_Equation(item.d, int(item.lo if item.lo > -INFINITY else item.hi), item.why),
                                       d, core)
-        self._causes.setdefault(core, []).append((item.why, 0))
+        self._causes.setdefault(core, []).append(item)
         self._ranges[core] = _Range(low, high, item.why)
         self._watch(core, 0)
         if low == high:
@@ -345,7 +347,7 @@ class Equalities:
         """Take out what was kept about expressions that mention `symbol`, to be learnt anew without it."""
         again: list[_Equation | _Within] = []
         for key in self._watched.pop(symbol, ()):
-            why = self._causes[key][-1][0] if key in self._causes else ""
+            why = self._causes[key][-1].why if key in self._causes else ""
             if key.op != "sym" and key in self._known:
                 again.append(_Equation(key, self._known.pop(key), why))
             if key.op == "mul":
@@ -466,10 +468,10 @@ class Equalities:
                 if part in seen:
                     continue
                 seen.add(part)
-                for why, value in self._causes.get(part, ()):
-                    reasons[why] = None
-                    if isinstance(value, Dim):
-                        pending.append(value)
+                for cause in self._causes.get(part, ()):
+                    reasons[cause.why] = None
+                    sides = (cause.a, cause.b) if isinstance(cause, _Equation) else (cause.d,)
+                    pending.extend(x for x in sides if isinstance(x, Dim))
         return Contradiction(item.a, item.b, tuple(reasons), found=(a, b))
 
 

@@ -1,8 +1,9 @@
 """Between which numbers an expression lies: interval arithmetic over the bounds of its symbols.
 
-Sums are looked at three ways, and the tightest answer counts: term by term; with every symbol counted from its lower
-bound, which shows that `n*m - n` is not negative for m >= 1; and with quotients, minima and maxima replaced by what
-they are surely below or above, which shows it for `n - n//2` and `n - min(n, 5)`.
+Sums are looked at four ways, and the tightest answer counts: term by term; with every symbol counted from its lower
+bound, or with what a symbol stands in taken together, which shows that `n*m - n` is not negative for m >= 1; and with
+quotients, minima and maxima replaced by what they are surely below or above, which shows it for `n - n//2` and
+`n - min(n, 5)`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .dim import Dim, DimLike, Monomial, Terms
 INFINITY = float("inf")
 _FARTHEST = 1 << 256
 _MOST_TERMS = 32
-_MOST_TRIALS = 24
+_MOST_TRIALS = 16
 
 
 def bounds(d: DimLike) -> tuple[int | None, int | None]:
@@ -59,15 +60,35 @@ def zero_at_sight(d: DimLike) -> bool | None:
 def interval_of_terms(terms: Terms) -> tuple[float, float]:
     """The interval of a polynomial."""
     lo, hi = _plain(terms)
-    if len(terms) > 1:
-        nonlinear = any(len(m) > 1 for m in terms)
-        compound = any(atom.op != "sym" for m in terms for atom in m)
-        # Where everything is added and nothing negative, term by term is as good as it gets.
-        opposed = any(m and (c < 0 or interval(atom)[0] < 0) for m, c in terms.items() for atom in m)
-        if (nonlinear or compound) and opposed and len(terms) <= _MOST_TERMS:
-            lo = max(lo, _lower(terms, compound))
-            hi = min(hi, -_lower({m: -c for m, c in terms.items()}, compound))
+    if 1 < len(terms) <= _MOST_TERMS and _hang_together(terms):
+        lo = max(lo, _search(terms, 1, frozenset(), [_MOST_TRIALS]))
+        hi = min(hi, -_search({m: -c for m, c in terms.items()}, 1, frozenset(), [_MOST_TRIALS]))
     return _capped(lo, hi)
+
+
+def _hang_together(terms: Terms) -> bool:
+    """Whether there may be more to find than term by term."""
+    # Not where everything is added and nothing negative, ...
+    if not any(c < 0 or interval(atom)[0] < 0 for m, c in terms.items() for atom in m):
+        return False
+    # ... nor where no two terms share a symbol.
+    seen: set[Dim] = set()
+    for m in terms:
+        symbols = _symbols(m)
+        if not seen.isdisjoint(symbols):
+            return True
+        seen |= symbols
+    return False
+
+
+def _symbols(m: Monomial) -> set[Dim]:
+    out: set[Dim] = set()
+    for atom in m:
+        if atom.op == "sym":
+            out.add(atom)
+        else:
+            out |= atom.symbols()
+    return out
 
 
 def _capped(lo: float, hi: float) -> tuple[float, float]:
@@ -128,21 +149,19 @@ def _plain(terms: Terms) -> tuple[float, float]:
     return lo, hi
 
 
-def _lower(terms: Terms, compound: bool) -> float:
-    """A lower bound by the ways that see how terms hang together."""
-    return _search(terms, 1, frozenset(), [_MOST_TRIALS]) if compound else _counted_from_below(terms)
-
-
 def _search(terms: Terms, denominator: int, kept: frozenset[Monomial], trials: list[int]) -> float:
     """A lower bound of terms / denominator, with one compound factor after the other replaced or kept as it is."""
     trials[0] -= 1
-    best = max(_plain(terms)[0], _counted_from_below(terms))
+    best = max(_plain(terms)[0], _counted_from_below(terms), _taken_together(terms))
     if best != -INFINITY:
         best = -(-int(best) // denominator)
     for m, c in terms.items():
         if m in kept or (place := _replaceable(m)) is None or trials[0] <= 0:
             continue
         atom, others = place
+        symbols = atom.symbols()
+        if all(m1 is m or symbols.isdisjoint(_symbols(m1)) for m1 in terms):
+            continue
         alternatives, each_counts = _beyond(atom, c > 0)
         lows = []
         for replacement, k in alternatives:
@@ -196,6 +215,28 @@ def _counted_from_below(terms: Terms) -> float:
 
 def _key(atom: Dim) -> tuple[int, int, str, int, int]:
     return atom._key
+
+
+def _taken_together(terms: Terms) -> float:
+    """The lower bound with everything that an atom stands in taken together: 6*n - m*n is n*(6 - m)."""
+    counts: dict[Dim, int] = {}
+    for m in terms:
+        for atom in dict.fromkeys(m):
+            counts[atom] = counts.get(atom, 0) + 1
+    best = -INFINITY
+    for atom, count in counts.items():
+        if count < 2:
+            continue
+        factor: Terms = {}
+        rest: Terms = {}
+        for m, c in terms.items():
+            if atom in m:
+                i = m.index(atom)
+                factor[m[:i] + m[i + 1:]] = c
+            else:
+                rest[m] = c
+        best = max(best, _interval_times(interval(atom), _capped(*_plain(factor)))[0] + _plain(rest)[0])
+    return best
 
 
 def _replaceable(m: Monomial) -> tuple[Dim, Monomial] | None:

@@ -6,6 +6,7 @@ PyTorch's `FloorDiv(s0, 2)` and `s0**2`. Any other text is an opaque symbol of t
 
 - Names joined by hyphens (`batch-size`, `dim-1`) are opaque names, not subtractions; `seq - 1` with spaces is one.
 - Text with spaces around it is opaque, as are `1.5`, `007`, `a/b` and `n//0`.
+- So is what is too long to be written back (`printable`).
 - The empty text is no name: it gives a new anonymous symbol each time.
 """
 
@@ -16,14 +17,14 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from .broadcasting import bcast
+from .contradiction import Contradiction
 from .dim import Dim, DimLike, fresh, sym
 from .division import ceil_div, floordiv, mod, trunc_div
 from .extremes import maximum, minimum
 from .polynomial import content, from_terms, multiply, power, scaled, terms_of, total
-from .printing import plain, quoted
+from .printing import LONGEST_TEXT, plain, printable, quoted
 
-LONGEST_TEXT = 20_000
-_MOST_DIGITS = 40
+_MOST_DIGITS = 2500
 _MOST_BITS = 256
 
 _TOKEN = re.compile(r" *(?:(?P<number>[0-9]+)|(?P<name>[^\W\d]\w*)|(?P<quoted>`(?:[^`]|``)+`)"
@@ -171,9 +172,11 @@ def _read(text: str, symbols: Mapping[str, Dim]) -> DimLike:
         return _named(text, symbols)
     if len(text) <= LONGEST_TEXT and text == text.strip() and not _HYPHENATED.fullmatch(text):
         try:
-            return _Reader(text, symbols).read()
-        except (_NotAnExpression, ZeroDivisionError):
-            pass  # an opaque name, then
+            found = _Reader(text, symbols).read()
+            if printable(found):
+                return found
+        except (_NotAnExpression, Contradiction, ZeroDivisionError):
+            return _named(text, symbols)
     return _named(text, symbols)
 
 

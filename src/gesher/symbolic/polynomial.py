@@ -14,7 +14,7 @@ from math import gcd
 from .dim import Dim, DimLike, Monomial, Terms, _node, dimlike
 
 MOST_TERMS = 128
-HIGHEST_DEGREE = 64
+HIGHEST_DEGREE = 1024
 
 
 def terms_of(x: DimLike) -> Terms:
@@ -85,26 +85,43 @@ def _term(m: Monomial, c: int, terms: Terms | None = None) -> DimLike:
     return d
 
 
+def _kept_size(m: Monomial) -> int:
+    """How many terms the factors that were not multiplied out would give; 0 without such factors."""
+    size = 0
+    for atom in m:
+        if atom._terms is not None:
+            size = max(size, 1) * len(atom._terms)
+    return size
+
+
 def _spread(terms: Terms) -> Terms:
-    """Multiply a kept factor back out where it stands without a second one (what it stood with was divided away)."""
-    for m in terms:
-        kept = [atom for atom in m if atom._terms is not None]
-        if len(kept) == 1 and (len(kept[0]._terms or ()) > 1 or len(m) == 1):
-            break
-    else:
+    """Multiply out what no longer is too long for it, because a factor was divided away."""
+    if not any(0 < _kept_size(m) <= MOST_TERMS and sum(_degrees(m)) <= HIGHEST_DEGREE for m in terms):
         return terms
     out: Terms = {}
     for m, c in terms.items():
-        kept = [atom for atom in m if atom._terms is not None]
-        if len(kept) != 1 or not (len(kept[0]._terms or ()) > 1 or len(m) == 1):
-            out[m] = out.get(m, 0) + c
-            continue
-        others = list(m)
-        others.remove(kept[0])
-        for m2, c2 in (kept[0]._terms or {}).items():
-            product_ = _times(tuple(others), m2)
-            out[product_] = out.get(product_, 0) + c * c2
+        parts: Terms = {(): c}
+        if 0 < _kept_size(m) <= MOST_TERMS and sum(_degrees(m)) <= HIGHEST_DEGREE:
+            for atom in m:
+                parts = _times_out(parts, terms_of(atom))
+        else:
+            parts = {m: c}
+        for m1, c1 in parts.items():
+            out[m1] = out.get(m1, 0) + c1
     return _spread({m: c for m, c in out.items() if c})
+
+
+def _degrees(m: Monomial) -> list[int]:
+    return [1 if atom._terms is None else max(map(len, atom._terms)) for atom in m]
+
+
+def _times_out(xs: Terms, ys: Terms) -> Terms:
+    out: Terms = {}
+    for m1, c1 in xs.items():
+        for m2, c2 in ys.items():
+            m = _times(m1, m2)
+            out[m] = out.get(m, 0) + c1 * c2
+    return out
 
 
 def add(x: DimLike, y: DimLike) -> DimLike:
@@ -137,26 +154,44 @@ def multiply(x: DimLike, y: DimLike) -> DimLike:
     xs, ys = terms_of(x), terms_of(y)
     if not xs or not ys:
         return 0
-    if max(map(len, xs)) + max(map(len, ys)) > HIGHEST_DEGREE or (
-            len(xs) > 1 and len(ys) > 1 and len(xs) * len(ys) > MOST_TERMS):
-        assert isinstance(x, Dim) and isinstance(y, Dim)
-        (m1, c1), (m2, c2) = _as_factors(x), _as_factors(y)
-        return from_terms({_times(m1, m2): c1 * c2})
-    out: Terms = {}
-    for m1, c1 in xs.items():
-        for m2, c2 in ys.items():
-            m = _times(m1, m2)
-            out[m] = out.get(m, 0) + c1 * c2
-    return from_terms(out)
+    if max(map(len, xs)) + max(map(len, ys)) > HIGHEST_DEGREE:
+        return from_terms(_product_of_factors(_whole(x), _whole(y)))
+    if len(xs) > 1 and len(ys) > 1:
+        apart = len(xs) * len(ys) > MOST_TERMS
+    else:
+        # A product that was not multiplied out takes a sum as one more factor.
+        single, other = (xs, ys) if len(xs) == 1 else (ys, xs)
+        apart = len(other) > 1 and any(map(_kept_size, single))
+    if apart:
+        return from_terms(_product_of_factors(_factors(xs), _factors(ys)))
+    return from_terms(_times_out(xs, ys))
 
 
-def _as_factors(x: Dim) -> tuple[Monomial, int]:
-    """`x` as a product of atoms that is not to be multiplied out: its factors if it is one already, else itself."""
+def _product_of_factors(x: tuple[Monomial, int], y: tuple[Monomial, int]) -> Terms:
+    return {_times(x[0], y[0]): x[1] * y[1]}
+
+
+def _factors(terms: Terms) -> tuple[Monomial, int]:
+    """A polynomial as factors not to be multiplied out; a sum gives what its terms have in common, and the rest."""
+    if len(terms) == 1:
+        (m, c), = terms.items()
+        return m, c
+    g = content(terms)
+    if next(iter(terms.values())) < 0:
+        g = -g
+    common = common_factor(terms)
+    rest = from_terms({without(m, common) or (): c // g for m, c in terms.items()})
+    assert isinstance(rest, Dim)
+    return monomial(*common, rest), g
+
+
+def _whole(x: DimLike) -> tuple[Monomial, int]:
+    """`x` as one factor, whatever it is made of."""
     terms = terms_of(x)
     if len(terms) > 1:
-        return (x,), 1
+        return _factors(terms)
     (m, c), = terms.items()
-    if len(m) == 1:
+    if len(m) <= 1:
         return m, c
     atom = _term(m, 1)
     assert isinstance(atom, Dim)

@@ -12,7 +12,8 @@ import re
 from .dim import Dim, DimLike, Terms, walk
 
 # A shared part is written as often as it is used, so some expressions have no text of bearable length.
-LONGEST_TREE = 2000
+LONGEST_TREE = 1000
+LONGEST_TEXT = 4000
 
 _PLAIN = re.compile(r"[^\W\d]\w*")
 
@@ -29,25 +30,34 @@ def quoted(name: str) -> str:
 
 def printable(d: DimLike) -> bool:
     """Whether `str(d)` is the whole expression, which `parse` reads back if its symbols are named."""
-    return not isinstance(d, Dim) or d.size <= LONGEST_TREE
+    if not isinstance(d, Dim):
+        return d.bit_length() <= LONGEST_TREE
+    return d.op == "sym" or _whole(d) is not None
 
 
 def write(d: Dim) -> str:
-    """The text of `d`. Beyond `LONGEST_TREE` nodes it is a remark that is no expression."""
+    """The text of `d`. Beyond `LONGEST_TREE` nodes or `LONGEST_TEXT` characters it is a remark, no expression."""
     if d.op == "sym":
         if d.is_fresh or plain(d.name):
             return d.name
         from .parsing import parse
         alone = parse(d.name)
         return d.name if isinstance(alone, Dim) and alone.op == "sym" and alone.name == d.name else quoted(d.name)
-    if not printable(d):
-        names = sorted(s.name for s in d.symbols())
-        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        return f"<an expression of {d.size} nodes over {shown}>"
+    text = _whole(d)
+    if text is not None:
+        return text
+    names = sorted(s.name for s in d.symbols())
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"<an expression of {d.size} nodes over {shown}>"
+
+
+def _whole(d: Dim) -> str | None:
+    if d.size > LONGEST_TREE:
+        return None
     texts: dict[Dim, str] = {}
     for part in walk(d):
         texts[part] = _write(part, texts)
-    return texts[d]
+    return texts[d] if len(texts[d]) <= LONGEST_TEXT else None
 
 
 def _write(part: Dim, texts: dict[Dim, str]) -> str:
