@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gesher.ir import Function, Graph
 from gesher.ops import find
 from gesher.ops.calls import plain_domain
+from gesher.ops.fit import counted
 
 from .context import Context
 
@@ -49,8 +50,8 @@ def _calls(context: Context) -> set[Function]:
             used.add(function)
             place = context.place(graph, node.place)
             if len(node.inputs) > len(function.inputs) or len(node.outputs) > len(function.outputs):
-                context.say("function-arity", f"{function.place} has {len(function.inputs)} inputs and "
-                            f"{len(function.outputs)} outputs, the call gives {len(node.inputs)} and takes "
+                context.say("function-arity", f"{function.place} has {counted(len(function.inputs), 'input')} and "
+                            f"{counted(len(function.outputs), 'output')}, the call gives {len(node.inputs)} and takes "
                             f"{len(node.outputs)}", place)
             known = {*function.attributes, *function.defaults}
             for name, a in node.attributes.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gesher.ir import Graph, Node
+from gesher.ops.fit import counted
 
 from .context import Context
 
@@ -32,8 +33,8 @@ def _scan(context: Context, graph: Graph, node: Node) -> None:
     scanned = node.attr("num_scan_inputs")
     if not isinstance(scanned, int) or not 0 < scanned <= inputs:
         if isinstance(scanned, int):
-            context.say("attribute-value", f"Scan: num_scan_inputs is {scanned}, the node has {inputs} inputs",
-                        context.place(graph, node.place))
+            context.say("attribute-value", f"Scan: num_scan_inputs is {scanned}, the node has "
+                        f"{counted(inputs, 'input')}", context.place(graph, node.place))
         return
     _expect(context, graph, node, "body", inputs, len(node.outputs))
     outputs = len(node.outputs) - (inputs - scanned)
@@ -51,8 +52,8 @@ def _expect(context: Context, graph: Graph, node: Node, name: str, inputs: int, 
         return  # `attributes` tells
     place = context.place(graph, node.place)
     if len(body.inputs) != inputs:
-        context.say("subgraph-arity", f"{node.op_type}: its {name} takes {len(body.inputs)} inputs, it must take "
-                    f"{inputs}", place)
+        context.say("subgraph-arity", f"{node.op_type}: its {name} takes {counted(len(body.inputs), 'input')}, it must "
+                    f"take {inputs}", place)
     if len(body.outputs) != outputs:
-        context.say("subgraph-arity", f"{node.op_type}: its {name} gives {len(body.outputs)} outputs, it must give "
-                    f"{outputs}", place)
+        context.say("subgraph-arity", f"{node.op_type}: its {name} gives "
+                    f"{counted(len(body.outputs), 'output')}, it must give {outputs}", place)

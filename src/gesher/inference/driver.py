@@ -41,7 +41,7 @@ from gesher.ir import (
 from gesher.ops import Fact, infer_node, resolve
 from gesher.ops.calls import bind, bindings_of, called, function_table
 from gesher.ops.fact import VALUE_LIMIT
-from gesher.ops.fit import arity, attributes
+from gesher.ops.fit import arity, attributes, counted
 from gesher.ops.schema import Operator, Schema
 from gesher.symbolic import Dim, Equalities, fresh, substitute
 
@@ -381,8 +381,9 @@ class _Walk:
                              place=(*frame.place, node.place), advice="a model's functions must not be recursive")
         if len(inputs) > len(function.inputs) or len(node.outputs) > len(function.outputs):
             self._problem(node, ModelError(
-                f"{function.place} has {len(function.inputs)} inputs and {len(function.outputs)} outputs, the call "
-                f"gives {len(inputs)} and takes {len(node.outputs)}", rule="function-arity", place=(node.place,)),
+                f"{function.place} has {counted(len(function.inputs), 'input')} and "
+                f"{counted(len(function.outputs), 'output')}, the call gives {len(inputs)} and takes "
+                f"{len(node.outputs)}", rule="function-arity", place=(node.place,)),
                 frame, "error")
             self._store(node, [], "the call does not fit the function", frame)
             return None

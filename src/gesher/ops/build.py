@@ -16,7 +16,7 @@ What a reader would guess wrong:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,9 +42,9 @@ from gesher.ir import (
 )
 from gesher.symbolic import Equalities, fresh, parse
 
-from .calls import FunctionTable, called, function_table, plain_domain
+from .calls import FunctionTable, bind, bindings_of, called, function_table, plain_domain
 from .fact import Fact, sayable
-from .fit import Misfit, arity, attributes, types
+from .fit import Misfit, arity, attributes, counted, types
 from .releases import FUNCTION_DEFAULTS, FUNCTIONS, INITIALIZERS_APART, OVERLOADS, companion, ir_for
 from .rules import infer_node, resolve
 from .schema import Input, Schema
@@ -54,6 +54,8 @@ DEFAULT_OPSET = 21
 
 # Constants up to this many bytes are looked up among those made before.
 _SHARED_BYTES = 1024
+# Calls of functions within functions beyond this are not looked into; recursion among them ends here too.
+_DEEPEST = 32
 
 
 class _Shared:
@@ -120,7 +122,6 @@ class Builder:
     def _inner(cls, outer: Builder, name: str) -> Builder:
         b = object.__new__(cls)
         b.graph, b._shared = Graph(name), outer._shared
-        # What is equal inside a body that may never run is equal there only.
         b.equalities = outer.equalities.copy()
         return b
 
@@ -241,11 +242,10 @@ class Builder:
         if schema is not None:
             self._refuse_misfits(node, schema)
         elif function is not None and (len(values) > len(function.inputs) or len(made) > len(function.outputs)):
-            raise ModelError(f"{function.place} takes {len(function.inputs)} inputs and gives {len(function.outputs)} "
-                             f"outputs, here are {len(values)} and {len(made)}", rule="function-arity")
-        facts = self._inferred(node) if function is None else \
-            [Fact(None, why=f"{function.place} was not looked into")] * len(made)
-        self._put(node, names, facts)
+            raise ModelError(f"{function.place} takes {counted(len(function.inputs), 'input')} and gives "
+                             f"{counted(len(function.outputs), 'output')}, here are {len(values)} and {len(made)}",
+                             rule="function-arity")
+        self._put(node, names, self._inferred(node))
         return made[0] if len(made) == 1 else made
 
     def __getattr__(self, op_type: str) -> Callable[..., Any]:
@@ -294,28 +294,48 @@ class Builder:
                              advice=misfit.advice)
 
     def _inferred(self, node: Node) -> list[Fact | None]:
-        facts = [None if v is None else self._shared.facts[v] for v in node.inputs]
         try:
-            return infer_node(node, self.opsets, facts, self.equalities, self._body)
+            return self._of_node(node, self._shared.facts, self.opsets, None, self.equalities, 0)
         except GesherError as e:
             e.within(self.graph.place)
             raise
 
-    def _body(self, graph: Graph, inputs: Sequence[Fact | None]) -> list[Fact | None]:
-        """What an inner graph gives out for these inputs. Its values' facts become those of this asking."""
-        facts = self._shared.facts
-        for value, fact in zip(graph.inputs, inputs):
-            if fact is not None and fact.type is not None:
-                facts[value] = fact.with_sizes(value.name)
-        equalities = self.equalities.copy()
+    def _of_node(self, node: Node, env: dict[Value, Fact], opsets: dict[str, int],
+                 bindings: Mapping[str, Attribute] | None, equalities: Equalities, depth: int) -> list[Fact | None]:
+        """What a node gives, through the functions that it calls and the graphs that it holds."""
+        node = bind(node, bindings)
+        facts = [None if v is None else env[v] for v in node.inputs]
+        function = called(node, self._shared.table)
+        if function is not None:
+            if depth >= _DEEPEST:
+                return [Fact(None, why="functions call each other too deep")] * len(node.outputs)
+            own: dict[Value, Fact] = {}
+            for i, v in enumerate(function.inputs):
+                given = facts[i] if i < len(facts) else None
+                own[v] = given if given is not None else Fact(None, why="the call leaves it out")
+            return self._of_graph(function, own, function.opsets, bindings_of(node, function), equalities, depth + 1)
+
+        def body(graph: Graph, inputs: Sequence[Fact | None]) -> list[Fact | None]:
+            for v, fact in zip(graph.inputs, inputs):
+                if fact is not None and fact.type is not None:
+                    env[v] = fact.with_sizes(v.name)
+                else:
+                    env.setdefault(v, Fact(v.type, why="nobody tells what it is").with_sizes(v.name))
+            for v in graph.initializers:
+                if isinstance(v.constant, Tensor):
+                    env[v] = Fact.of(v.constant)
+            # What is equal inside a body that may never run is equal there only.
+            return self._of_graph(graph, env, opsets, bindings, equalities.copy(), depth)
+
+        return infer_node(node, opsets, facts, equalities, body)
+
+    def _of_graph(self, graph: Graph, env: dict[Value, Fact], opsets: dict[str, int],
+                  bindings: Mapping[str, Attribute] | None, equalities: Equalities, depth: int) -> list[Fact | None]:
         for node in graph.nodes:
-            if called(node, self._shared.table) is None:
-                made = infer_node(node, self.opsets, [None if v is None else facts[v] for v in node.inputs], equalities,
-                                  self._body)
-                for o, fact in zip(node.outputs, made):
-                    if o is not None:
-                        facts[o] = (fact or Fact(None)).with_sizes(o.name)
-        return [facts.get(o) for o in graph.outputs]
+            for o, fact in zip(node.outputs, self._of_node(node, env, opsets, bindings, equalities, depth)):
+                if o is not None:
+                    env[o] = (fact or Fact(None)).with_sizes(o.name)
+        return [env.get(o) for o in graph.outputs]
 
     # Operands and attributes
 
@@ -356,8 +376,9 @@ class Builder:
             # Of Python's own numbers, fractions are float32 here as nearly everywhere in models.
             wanted = dtypes.FLOAT if array.dtype == np.float64 else dtypes.from_numpy(array.dtype)
         try:
-            cast = np.asarray(x, wanted.numpy) if not array.size or array.dtype.kind in "OUST" \
-                else array.astype(wanted.numpy)
+            with np.errstate(invalid="ignore"):  # nan is no integer, which is seen below
+                cast = np.asarray(x, wanted.numpy) if not array.size or array.dtype.kind in "OUST" \
+                    else array.astype(wanted.numpy)
         except (TypeError, ValueError, OverflowError) as e:
             raise ModelError(f"{node.op_type}: input {index}, {x!r}, is no constant of {wanted.name}: {e}",
                              rule="builder-constant", place=(self.graph.place,)) from e

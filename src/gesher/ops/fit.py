@@ -141,6 +141,11 @@ def _range(least: int, most: int | None) -> str:
     return str(least) if least == most else f"{least} to {most}"
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 input`, `2 inputs`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def _formal(f: Input) -> str:
     return f"{f.name}{'...' if f.variadic else '?' if f.optional else ''}"
 
