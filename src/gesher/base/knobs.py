@@ -39,7 +39,7 @@ KNOBS: tuple[Knob, ...] = (
     STOP := Knob("GESHER_STOP", "-1", "stop the optimizer after this many steps (-1: never)"),
     CACHE := Knob("GESHER_CACHE", "", "folder of compiled models (unset: gesher/ in the user's cache folder)"),
     CACHE_MB := Knob("GESHER_CACHE_MB", "4096", "compiled models above this many megabytes evict the oldest"),
-    CC := Knob("GESHER_CC", "", "C compiler for the compiled engine (unset: cc, clang, gcc, then the ziglang package)"),
+    CC := Knob("GESHER_CC", "", "C compiler for the compiled engine (unset: the ziglang package, clang, cc, gcc)"),
     THREADS := Knob("GESHER_THREADS", "0", "threads of a session (0: the cores this process may use)"),
     BUDGET_MB := Knob("GESHER_BUDGET_MB", "8192", "the reference engine refuses to make a tensor above this size"),
 )
