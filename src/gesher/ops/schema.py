@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from struct import pack, unpack
 from typing import Any, Literal, TypeVar, overload
 
 from gesher.base.errors import GesherError
@@ -69,6 +70,11 @@ class Attr:
     name: str
     kind: str
     default: Any = None
+
+    def __post_init__(self) -> None:
+        # A file holds floats as float32; a default must be the number that writing it out would give.
+        if self.kind == "float" and isinstance(self.default, float):
+            object.__setattr__(self, "default", unpack("f", pack("f", self.default))[0])
 
     @property
     def required(self) -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 UNWRITTEN: frozenset[tuple[str, str]] = frozenset((domain, name) for domain, names in {
-    "": """AffineGrid Attention BatchNormalization Bernoulli BlackmanWindow CausalConvWithState Col2Im DFT DeformConv
-        Det GRU GridSample GroupNormalization HammingWindow HannWindow ImageDecoder InstanceNormalization LRN LSTM
-        LayerNormalization LinearAttention LpNormalization MaxRoiPool MaxUnpool MeanVarianceNormalization
-        MelWeightMatrix Multinomial NegativeLogLikelihoodLoss RMSNormalization RNN RandomNormal RandomNormalLike
-        RandomUniform RandomUniformLike Resize RoiAlign RotaryEmbedding STFT SoftmaxCrossEntropyLoss TfIdfVectorizer
+    "": """AffineGrid Attention BlackmanWindow CausalConvWithState Col2Im DFT DeformConv GridSample
+        HammingWindow HannWindow ImageDecoder LinearAttention MaxRoiPool MaxUnpool MelWeightMatrix
+        NegativeLogLikelihoodLoss Resize RoiAlign RotaryEmbedding STFT SoftmaxCrossEntropyLoss TfIdfVectorizer
         Upsample""",
     "ai.onnx.ml": "CastMap DictVectorizer SVMClassifier SVMRegressor",
     "ai.onnx.preview": "FlexAttention",

@@ -22,19 +22,13 @@ from ..rules import InferNode
 from ..schema import BF16, FLOATS, INTS, NUMBERS, Attr, Drop, Input, Output, op, tensors
 from .elementwise_unary import erf
 
-
-def _f32(x: float) -> float:
-    """The float32 nearest to `x`: attributes hold no more."""
-    return float(np.float32(x))
-
-
 _TO_6 = {1: FLOATS, 6: FLOATS}
 _TO_13 = {1: FLOATS, 6: FLOATS, 13: FLOATS | BF16}
 _TO_22 = {1: FLOATS, 6: FLOATS, 22: FLOATS | BF16}
 
 
 def alpha(default: float) -> Attr:
-    return Attr("alpha", "float", _f32(default))
+    return Attr("alpha", "float", default)
 
 
 def sigmoid(x: Any) -> Any:
@@ -73,8 +67,8 @@ Elu = unary("Elu", "X", "Y", _TO_22,
 Selu = unary("Selu", "X", "Y", _TO_22,
              lambda x, *, alpha, gamma: gamma * np.where(x > 0, x, alpha * np.expm1(x)),
              lambda p, x, *, alpha, gamma: p.select(p.gt(x, 0.0), x, p.expm1(x) * alpha) * gamma,
-             alpha(1.6732), Attr("gamma", "float", _f32(1.0507)),
-             changes={6: (alpha(1.67326319217681884765625), Attr("gamma", "float", _f32(1.05070102214813232421875)))})
+             alpha(1.6732), Attr("gamma", "float", 1.0507),
+             changes={6: (alpha(1.67326319217681884765625), Attr("gamma", "float", 1.05070102214813232421875))})
 
 Celu = unary("Celu", "X", "Y", {12: tensors("float"), 28: FLOATS | BF16},
              lambda x, *, alpha: np.maximum(0, x) + np.minimum(0, alpha * np.expm1(x / x.dtype.type(alpha))),
@@ -85,9 +79,12 @@ HardSigmoid = unary("HardSigmoid", "X", "Y", _TO_22,
                     lambda p, x, *, alpha, beta: p.max(p.min(x * alpha + beta, 1.0), 0.0),
                     alpha(0.2), Attr("beta", "float", 0.5))
 
+# A float32, as an attribute would hold it.
+_SIXTH = float(np.float32(1 / 6))
+
 HardSwish = unary("HardSwish", "X", "Y", {14: FLOATS, 22: FLOATS | BF16},
-                  lambda x: x * np.clip(_f32(1 / 6) * x + 0.5, 0, 1),
-                  lambda p, x: x * p.max(p.min(x * _f32(1 / 6) + 0.5, 1.0), 0.0))
+                  lambda x: x * np.clip(_SIXTH * x + 0.5, 0, 1),
+                  lambda p, x: x * p.max(p.min(x * _SIXTH + 0.5, 1.0), 0.0))
 
 Swish = unary("Swish", "X", "Y", {24: FLOATS | BF16},
               lambda x, *, alpha: x * sigmoid(alpha * x),
