@@ -36,8 +36,8 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names = [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level:
-            # From a package's __init__, one dot is the package itself.
-            base = here[:len(here) - node.level] if here[-1] != "__init__" else here[:len(here) - node.level]
+            # In a package's __init__ one dot is the package itself, and `here` ends in "__init__" there.
+            base = here[:len(here) - node.level]
             parts = ("gesher", *base, *(node.module or "").split("."))
             names = [".".join(p for p in parts if p)] if node.module or base else [f"gesher.{a.name}"
                                                                                   for a in node.names]

@@ -75,7 +75,7 @@ def difference(a: Any, b: Any, *, rtol: float | None = None, atol: float | None 
         wrong = int(np.sum(gap != 0))
         return Difference(engine, output, float(gap.max()), float(rel.max()), wrong, b.size, wrong == 0)
     wide = np.complex128 if dtype.kind == "complex" else np.float64
-    x, y = a.astype(wide), b.astype(wide)
+    x, y = a.astype(wide).reshape(-1), b.astype(wide).reshape(-1)    # a scalar too is an array then
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         gap = np.abs(x - y)
         gap[(x == y) | (np.isnan(x) & np.isnan(y))] = 0

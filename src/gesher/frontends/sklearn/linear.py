@@ -29,12 +29,7 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
             both = t.b.Concat(t.b.Neg(scores), scores, axis=1)
             return Outputs(label=t.sign(classes, scores), probabilities=t.b.Softmax(both, axis=1), scores=scores)
         return Outputs(label=t.sign(classes, scores), probabilities=t.two(t.b.Sigmoid(scores)), scores=scores)
-    if one_against_rest:
-        each = t.b.Sigmoid(scores)
-        total = t.b.ReduceSum(each, t.b.constant(np.array([1], np.int64)))
-        probabilities = t.b.Div(each, total)
-    else:
-        probabilities = t.b.Softmax(scores, axis=1)
+    probabilities = t.one_against_rest(scores) if one_against_rest else t.b.Softmax(scores, axis=1)
     return Outputs(label=t.choose(classes, scores), probabilities=probabilities, scores=scores)
 
 
@@ -57,11 +52,8 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
         if model.loss == "modified_huber":
             raise UnsupportedError("SGDClassifier(loss='modified_huber') has no way to ONNX yet", who="sklearn")
         return Outputs(label=label, scores=scores)
-    each = t.b.Sigmoid(scores)
-    if two:
-        return Outputs(label=label, probabilities=t.two(each), scores=scores)
-    total = t.b.ReduceSum(each, t.b.constant(np.array([1], np.int64)))
-    return Outputs(label=label, probabilities=t.b.Div(each, total), scores=scores)
+    probabilities = t.two(t.b.Sigmoid(scores)) if two else t.one_against_rest(scores)
+    return Outputs(label=label, probabilities=probabilities, scores=scores)
 
 
 @translates(*(f"linear_model.{n}" for n in (

@@ -67,6 +67,14 @@ def _(t: Translation, binarizer: Any, x: Value) -> Outputs:
     return Outputs(transformed=t.b.Cast(above, to=t.dtype.code))
 
 
+@translates("preprocessing.FunctionTransformer")
+def _(t: Translation, transformer: Any, x: Value) -> Outputs:
+    if transformer.func is not None:
+        raise UnsupportedError(f"FunctionTransformer({getattr(transformer.func, '__name__', 'a function')}) has no way "
+                               "to ONNX yet", who="sklearn", advice="the identity (func=None) has")
+    return Outputs(transformed=x)
+
+
 @translates("impute.SimpleImputer")
 def _(t: Translation, imputer: Any, x: Value) -> Outputs:
     if imputer.add_indicator:

@@ -78,6 +78,10 @@ class Translation:
         index = self.b.Squeeze(self.b.Cast(above, to=7), self.b.constant(np.array([1], np.int64)))
         return self.labels(classes, index)
 
+    def one_against_rest(self, scores: Value) -> Value:
+        """The sigmoid of each column, divided by their sum: as a softmax of log sigmoids, which cannot become 0 / 0."""
+        return self.b.Softmax(self.b.Neg(self.b.Softplus(self.b.Neg(scores))), axis=1)
+
     def two(self, second: Value) -> Value:
         """Both probabilities from the second class's (rows, 1)."""
         return self.b.Concat(self.b.Sub(self.constant(1), second), second, axis=1)

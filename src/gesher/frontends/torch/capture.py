@@ -55,10 +55,11 @@ def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
     args, kwargs = _arguments(obj, example)
     names = _argument_names(obj, args, kwargs)
     shapes, wished = _dynamic_shapes(names, args, kwargs, options.dynamic)
+    seen_args, seen_kwargs = _larger(names, args, kwargs, wished)
     with evaluating(obj), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            program = torch.export.export(obj, args, kwargs, dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(obj, seen_args, seen_kwargs, dynamic_shapes=shapes, strict=False)
         except Exception as e:
             text = str(e).strip().split("\n\n")[0]
             text = re.sub(r'File "[^"]*[/\\]', 'File "', text)[:1500]
@@ -139,7 +140,7 @@ def _dynamic_shapes(names: list[str], args: tuple[Any, ...], kwargs: Mapping[str
         # PyTorch wants an identifier, and compares dims of one name as one.
         safe = re.sub(r"\W", "_", name) or "dim"
         safe = safe if not safe[0].isdigit() else f"d{safe}"
-        return dims.setdefault(name, torch.export.Dim(safe))
+        return dims.setdefault(name, torch.export.Dim(safe, min=1))
 
     wished = {(n, axis): name for n, d in asked.items() for axis, name in d.items() if name is not None}
     spec: dict[str, Any] = {}
@@ -153,6 +154,20 @@ def _dynamic_shapes(names: list[str], args: tuple[Any, ...], kwargs: Mapping[str
     if kwargs:
         return {**dict(zip(names[:len(args)], positional)), **{n: spec[n] for n in kwargs}}, wished
     return positional, wished
+
+
+def _larger(names: list[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], wished: dict[tuple[str, int], str]
+            ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The example with free dims of 0 or 1 made larger: PyTorch takes those two sizes for fixed, whatever is asked."""
+    values = dict(zip(names, (*args, *kwargs.values())))
+    small = {name for (n, axis), name in wished.items() if values[n].shape[axis] < 2}
+    for (n, axis), name in wished.items():
+        if name in small:
+            # A repeated piece keeps indices valid; an empty tensor has none, and zeros are valid for most.
+            x = values[n]
+            values[n] = x.index_select(axis, torch.zeros(3, dtype=torch.long)) if x.shape[axis] else \
+                x.new_zeros([3 if i == axis % x.ndim else s for i, s in enumerate(x.shape)])
+    return tuple(values[n] for n in names[:len(args)]), {n: values[n] for n in kwargs}
 
 
 def _finish(program: Any, module: Any, args: tuple[Any, ...], kwargs: Any, title: str,
