@@ -1,4 +1,4 @@
-"""TopK, Unique, NonMaxSuppression: onnx's cases, ONNX Runtime with equals among the elements, bounds of unknown sizes."""
+"""TopK, Unique, NonMaxSuppression: onnx's cases, ONNX Runtime with equals among the elements, bounds of sizes."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_truth_values_are_added_as_or() -> None:
 
 
 @pytest.mark.parametrize(("case", "says"), [
-    (Case("ScatterElements", 16, [np.zeros(2), np.array([0]), np.zeros(1)], {"reduction": "max"}), "no reduction 'max'"),
+    (Case("ScatterElements", 16, [np.zeros(2), np.array([0]), np.zeros(1)], {"reduction": "max"}), "no reduction"),
     (Case("ScatterElements", 13, [np.zeros(2), np.array([0]), np.zeros(2)]), "axis 0 of indices and updates"),
     (Case("ScatterElements", 13, [np.zeros((2, 2)), np.zeros((1, 3), int), np.zeros((1, 3))]), "reach beyond"),
     (Case("ScatterND", 13, [np.zeros((2, 2)), np.array([[0]]), np.zeros((1, 3))]), "axis 1 of the updates"),

@@ -20,6 +20,7 @@ from gesher.ir import DimLike, Graph, OptionalType, SequenceType, SparseTensorTy
 from gesher.symbolic import Dim, bounds, fresh, maximum
 
 from ..axes import axis_of
+from ..bodies import ask, shape_of, symbols_in, with_shape
 from ..fact import Fact
 from ..merging import Unlike, merge_facts
 from ..rules import InferNode, Run
@@ -150,7 +151,7 @@ class _Carried:
         results = []
         for i, fact in enumerate(self.facts):
             last = answers[i] if i < len(answers) else None
-            sizes = _shape_of(fact.type)
+            sizes = shape_of(fact.type)
             if sizes is None:
                 results.append(fact)
                 continue
@@ -161,23 +162,23 @@ class _Carried:
                 out.append(d)
             value = fact.value
             if value is None and at_least_once and last is not None and last.value is not None and \
-                    not _symbols(last.value.reshape(-1).tolist()) & changing:
+                    not symbols_in(last.value.reshape(-1).tolist()) & changing:
                 value = last.value
-            results.append(Fact(_with_shape(fact.type, out), value, why=fact.why))
+            results.append(Fact(with_shape(fact.type, out), value, why=fact.why))
         return results
 
     def _final_dim(self, index: int, axis: int, moving: Dim, last: Fact | None, turns: DimLike | None,
                    at_least_once: bool, changing: frozenset[Dim]) -> DimLike:
-        first, after = _shape_of(self.initial[index].type), _shape_of(None if last is None else last.type)
+        first, after = shape_of(self.initial[index].type), shape_of(None if last is None else last.type)
         why = f"the carried value {index} changes its size on axis {axis}"
         if first is None or after is None or first[axis] is None or after[axis] is None:
             return self.node.fresh(why)
         start, end = first[axis], after[axis]
         assert start is not None and end is not None
-        if at_least_once and not _symbols([end]) & changing:
+        if at_least_once and not symbols_in([end]) & changing:
             return end
         growth = end - moving
-        if turns is not None and not _symbols([growth]) & changing:
+        if turns is not None and not symbols_in([growth]) & changing:
             return start + turns * growth
         return self.node.fresh(why)
 
@@ -186,25 +187,12 @@ def _knows_less(after: Fact, before: Fact) -> bool:
     return after.type != before.type or (after.value is None and before.value is not None)
 
 
-def _shape_of(type: Type | None) -> Any:
-    return type.shape if isinstance(type, (TensorType, SparseTensorType)) else None
-
-
-def _with_shape(type: Type | None, shape: Sequence[DimLike | None] | None) -> Type | None:
-    assert isinstance(type, (TensorType, SparseTensorType))
-    return type.__class__(type.dtype, None if shape is None else tuple(shape))
-
-
 def _without_shape(type: Type) -> Type | None:
     if isinstance(type, (TensorType, SparseTensorType)):
         return type.__class__(type.dtype)
     if isinstance(type, (SequenceType, OptionalType)):
         return type.__class__(None if type.element is None else _without_shape(type.element))
     return type
-
-
-def _symbols(sizes: Iterable[Any]) -> frozenset[Dim]:
-    return frozenset(s for d in sizes if isinstance(d, Dim) for s in d.symbols())
 
 
 def _stacked(node: InferNode, fact: Fact | None, length: DimLike | None, axis: int, changing: frozenset[Dim],
@@ -217,7 +205,7 @@ def _stacked(node: InferNode, fact: Fact | None, length: DimLike | None, axis: i
         return Fact(fact.type, why=f"the rank of the items of {what} is unknown")
     # All items have one shape, so a size that would change from turn to turn is one that nobody knows.
     sizes: list[DimLike | None] = [node.fresh(f"dim {i} of the items of {what} hangs on the turn")
-                                   if _symbols([d]) & changing else d for i, d in enumerate(item)]
+                                   if symbols_in([d]) & changing else d for i, d in enumerate(item)]
     axis = axis_of(axis, len(sizes) + 1, node)
     return Fact(TensorType(fact.type.dtype, (*sizes[:axis], length, *sizes[axis:])), why=fact.why)
 
@@ -255,12 +243,12 @@ def _(node: InferNode) -> None:
     carried = _Carried(node, node.inputs[2:2 + count])
     answers: list[Fact | None] = []
 
-    def ask(facts: Sequence[Fact]) -> list[Fact | None]:
+    def take_turn(facts: Sequence[Fact]) -> list[Fact | None]:
         nonlocal answers
-        answers = node.infer_graph(body, [*fixed, *facts])
+        answers = ask(node, body, [*fixed, *facts])
         return answers[1:]
 
-    last = carried.settle(ask)
+    last = carried.settle(take_turn)
     goes_on = answers[0].numbers() if answers and answers[0] is not None else None
     if node.has(1) and condition is not None and not condition.reshape(-1)[0]:
         turns: DimLike | None = 0
@@ -365,7 +353,7 @@ def _infer_scan(node: InferNode, first: int, lead: int, input_axes: Sequence[int
             shape = (*shape[:axis], *shape[axis + 1:])
         slices.append(Fact.tensor(node.dtype(first + i), shape))
     carried = _Carried(node, initial)
-    last = carried.settle(lambda facts: node.infer_graph(body, [*facts, *slices]))
+    last = carried.settle(lambda facts: ask(node, body, [*facts, *slices]))
     final = carried.final(last, length, ())
     if length is None:
         length = node.fresh("the length of what is scanned is not known")
@@ -379,8 +367,8 @@ def _infer_scan(node: InferNode, first: int, lead: int, input_axes: Sequence[int
 
 
 def _batched(fact: Fact, batch: DimLike | None) -> Fact:
-    shape = _shape_of(fact.type)
-    return fact if shape is None else Fact(_with_shape(fact.type, (batch, *shape)), why=fact.why)
+    shape = shape_of(fact.type)
+    return fact if shape is None else Fact(with_shape(fact.type, (batch, *shape)), why=fact.why)
 
 
 def _flags(node: InferNode, name: str, count: int, allowed: Sequence[int] | None) -> Sequence[int]:

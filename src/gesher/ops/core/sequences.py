@@ -17,6 +17,7 @@ from gesher.ir import DimLike, Graph, SequenceType, TensorType, Type
 from gesher.symbolic import Dim, fresh
 
 from ..axes import axis_of
+from ..bodies import ask, names_declared_in, shape_of, symbols_in
 from ..fact import Fact
 from ..merging import Unlike, merge_types
 from ..rules import InferNode, Run
@@ -271,11 +272,13 @@ def _(node: InferNode) -> None:
                     for a, d in enumerate(element.shape)))
             fact = Fact(element)
         inputs.append(fact)
-    for i, fact in enumerate(node.infer_graph(body, inputs)):
+    known = symbols_in(d for f in inputs if f is not None for d in shape_of(f.type) or ())
+    named_inside = names_declared_in(body) - known
+    for i, fact in enumerate(ask(node, body, inputs)):
         element = None if fact is None else fact.type
         if isinstance(element, TensorType) and element.shape is not None:
             element = TensorType(element.dtype, tuple(
-                None if isinstance(d, Dim) and any(_is_younger(s, before) for s in d.symbols()) else d
+                None if any(s in named_inside or _is_younger(s, before) for s in symbols_in([d])) else d
                 for d in element.shape))
         _set_sequence(node, i, element)
 

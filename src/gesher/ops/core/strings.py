@@ -70,8 +70,12 @@ def _(node: InferNode) -> None:
 
 @StringSplit.reference
 def string_split(x: Any, *, delimiter: str | None, maxsplit: int | None) -> Any:
-    # An empty delimiter is white space, of any length, and none at either end.
-    parts = [_text(s).split(delimiter or None, -1 if maxsplit is None else maxsplit) for s in x.reshape(-1)]
+    most = -1 if maxsplit is None else maxsplit
+    if delimiter:
+        parts = [_text(s).split(delimiter, most) for s in x.reshape(-1)]
+    else:
+        # White space of any length divides; none is left at either end, even of a rest that is not split any more.
+        parts = [_text(s).strip().split(None, most) for s in x.reshape(-1)]
     out = np.full((x.size, max(map(len, parts), default=0)), "", object)
     for row, found in zip(out, parts):
         row[:len(found)] = found
@@ -163,6 +167,13 @@ def re2_pattern(pattern: str) -> re.Pattern[str]:
                 end = len(pattern) if end < 0 else end
                 out.append(re.escape(pattern[i + 2:end]))
                 i = end + 2
+                continue
+            elif following == "x" and pattern[i + 2:i + 3] == "{" and (end := pattern.find("}", i)) > 0:
+                try:
+                    out.append(re.escape(chr(int(pattern[i + 3:end], 16))))
+                except (ValueError, OverflowError):
+                    raise RunError(f"RegexFullMatch: {pattern[i:end + 1]} names no character") from None
+                i = end + 1
                 continue
             elif following in "pPCX":
                 raise RunError(f"RegexFullMatch: \\{following} in {pattern!r} is not supported")
