@@ -76,8 +76,10 @@ def deterministic(node: Node, schema: Schema, inputs: Sequence[Any]) -> bool:
     if schema.name in _RANDOM:
         return False
     if schema.name == "Dropout":
+        if schema.version < 7:
+            return bool(node.attr("is_test", 0))
         training = inputs[2] if len(inputs) > 2 else None
-        return (training is None or not bool(np.any(training))) and node.attr("is_test", 1) != 0
+        return training is None or not bool(np.any(training))
     return not any(True for _ in node.subgraphs())
 
 

@@ -30,19 +30,29 @@ def broadcast_shapes(node: InferNode, shapes: Sequence[Sequence[DimLike] | None]
     Raises:
         ModelError: two of them surely do not fit.
     """
-    result: tuple[DimLike, ...] | None = ()
-    for shape in shapes:
-        if shape is None or result is None:
-            result = None
+    if not shapes or any(shape is None for shape in shapes):
+        return None
+    first, *others = (tuple(shape) for shape in shapes if shape is not None)
+    result = first
+    for shape in others:
+        if shape == result:
             continue
         rank = max(len(result), len(shape))
-        a, b = (1,) * (rank - len(result)) + result, (1,) * (rank - len(shape)) + tuple(shape)
+        a, b = (1,) * (rank - len(result)) + result, (1,) * (rank - len(shape)) + shape
         try:
-            result = tuple(broadcast(x, y, node.equalities, f"{node.node.place}: axis {i} of its inputs broadcasts")
-                           for i, (x, y) in enumerate(zip(a, b)))
+            result = tuple(_broadcast_sizes(node, i, x, y) for i, (x, y) in enumerate(zip(a, b)))
         except Contradiction as e:
-            node.fail(f"the shapes {print_shape(result)} and {print_shape(tuple(shape))} do not broadcast", str(e))
+            node.fail(f"the shapes {print_shape(result)} and {print_shape(shape)} do not broadcast", str(e))
     return result
+
+
+def _broadcast_sizes(node: InferNode, axis: int, a: DimLike, b: DimLike) -> DimLike:
+    # Most pairs need no thought, and a model has many thousands of them.
+    if b.__class__ is int and b == 1:
+        return a
+    if a.__class__ is int and (a == 1 or a == b):
+        return b
+    return broadcast(a, b, node.equalities, f"{node.node.place}: axis {axis} of its inputs broadcasts")
 
 
 def broadcast_inputs(node: InferNode, *indices: int) -> Shape | None:
