@@ -107,6 +107,10 @@ class Builder:
         """Say what the value of `x` is (numbers, or an object array of ints and Dims)."""
         self._known[x] = value
 
+    def forget_unknown(self) -> None:
+        """Look anew at what was not known: something was learned that it may follow from."""
+        self._known = {e: v for e, v in self._known.items() if v is not None}
+
     # Leaves
 
     def input(self, name: str, dtype: DType, shape: Sequence[DimLike]) -> Expr:

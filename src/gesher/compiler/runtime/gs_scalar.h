@@ -118,3 +118,16 @@ GS_SORT(i32, int32_t, 0, 0)
 GS_SORT(u32, uint32_t, 0, 0)
 GS_SORT(i64, int64_t, 0, 0)
 GS_SORT(u64, uint64_t, 0, 0)
+
+// A float from which rounding further gives what rounding the double would: inexact results get an odd last bit.
+GS_INLINE float gs_f32_odd_of_f64(double x) {
+  float y = (float)x;
+  if ((double)y == x || x != x || y - y != 0) return y;
+  uint32_t u = gs_bits_of_f32(y);
+  if (fabs((double)y) > fabs(x)) u--;
+  return gs_f32_of_bits(u | 1);
+}
+
+// Floor division and remainder that are defined for 0 below, as sizes that are never used may ask.
+GS_INLINE int64_t gs_quotient(int64_t a, int64_t b) { return b ? gs_floor_div(a, b) : 0; }
+GS_INLINE int64_t gs_remainder(int64_t a, int64_t b) { return b ? gs_floor_mod(a, b) : 0; }

@@ -1,0 +1,674 @@
+"""Programs as C for people to read: one comment and one function a loop nest, names from the model.
+
+The shape of a file:
+
+    typedef struct Frame { sizes; pointers } Frame;      what a run's functions share
+    static void add_y(void* arg, begin, end, thread)     a nest; `begin` and `end` cut its outer loops among threads
+    static int64_t places(Frame* f)                      where everything lies in the arena, and how large that is
+    int64_t gs_arena_0(const GsCall*)                    bytes of the arena for these sizes
+    int gs_run_0(const GsCall*)                          one run: 0, or an error code with a message
+
+What a reader would guess wrong: the arena is laid out anew at each run, from the sizes of that run. It costs a few
+additions a tensor, and one compilation serves all sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from gesher.base.dtypes import BOOL, DType
+from gesher.base.errors import CompileError
+from gesher.primitives import MAPS
+from gesher.primitives.table import REDUCTIONS, computing
+from gesher.symbolic import Dim, DimLike, bounds, walk as parts_of
+
+from . import memory
+from .loops import Apply, Assign, Buffer, Fail, For, If, Index, IndexValue, Let, Load, Nest, Number, Store, Var
+from .loops import dims_of, reads, scalars, walk, writes
+from .matching import SortOrder
+from .plan import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
+
+SUFFIX = {"float": "f32", "double": "f64", "int8": "i8", "uint8": "u8", "int16": "i16", "uint16": "u16", "int32": "i32",
+          "uint32": "u32", "int64": "i64", "uint64": "u64", "bool": "u8"}
+_NARROW = {"float16": "f16", "bfloat16": "bf16"}
+
+# Elements times cost below which a nest stays on one thread: waking the others takes microseconds.
+ALONE = 40_000
+
+_PRAGMAS = """
+#pragma omp declare reduction(gs_largest : float : omp_out = gs_maxf(omp_out, omp_in)) initializer(omp_priv = -INFINITY)
+#pragma omp declare reduction(gs_smallest : float : omp_out = gs_minf(omp_out, omp_in)) initializer(omp_priv = INFINITY)
+"""
+
+
+def c_type(dtype: DType) -> str:
+    """How a buffer of this type is declared."""
+    return dtype.c
+
+
+def scalar_type(dtype: DType) -> str:
+    """How a variable of this type is declared: narrow floats are floats."""
+    return "float" if dtype.name in _NARROW else dtype.c
+
+
+class Spelling:
+    """Spells index expressions with the C names of their symbols."""
+
+    def __init__(self, names: dict[Dim, str]):
+        self.names = names
+
+    def __call__(self, d: DimLike) -> str:
+        if not isinstance(d, Dim):
+            return _integer(d)
+        done: dict[Dim, str] = {}
+        for part in parts_of(d):
+            xs = [_integer(x) if not isinstance(x, Dim) else done[x] for x in part.args]
+            match part.op:
+                case "sym":
+                    if part not in self.names:
+                        raise CompileError(f"the size {part} ({part.reason}) in {d} has no name in C")
+                    text = self.names[part]
+                case "add":
+                    text = "(" + " + ".join(xs).replace("+ -", "- ") + ")"
+                case "mul":
+                    text = "(" + " * ".join(xs) + ")" if xs[0] != "-1" else "(-" + " * ".join(xs[1:]) + ")"
+                case "floordiv":
+                    text = f"({xs[0]} / {xs[1]})" if self._plain(part) else f"gs_quotient({xs[0]}, {xs[1]})"
+                case "mod":
+                    text = f"({xs[0]} % {xs[1]})" if self._plain(part) else f"gs_remainder({xs[0]}, {xs[1]})"
+                case "min" | "max":
+                    text = reduce(lambda x, y, op=part.op: f"gs_{op}_i64({x}, {y})", xs)  # type: ignore[misc]
+                case "bcast":
+                    text = reduce(lambda y, x: f"({x} == 1 ? {y} : {x})", reversed(xs))
+                case _:
+                    raise CompileError(f"the index operator {part.op} has no C spelling")
+            done[part] = text
+        return done[d]
+
+    @staticmethod
+    def _plain(part: Dim) -> bool:
+        """Whether C's own division does the same: nothing negative, no zero below."""
+        (low, _), (divisor, _) = bounds(part.args[0]), bounds(part.args[1])
+        return low is not None and low >= 0 and divisor is not None and divisor >= 1
+
+
+def _integer(n: int) -> str:
+    if not -(1 << 63) <= n < (1 << 63):
+        raise CompileError(f"the size {n} does not fit 64 bits")
+    return str(n) if abs(n) < 1 << 31 else f"INT64_C({n})" if n > -(1 << 63) else "INT64_MIN"
+
+
+def number(value: Any, dtype: DType) -> str:
+    """A literal of the type in which scalars of `dtype` are computed."""
+    if dtype.is_float:
+        value = float(value)
+        single = dtype.name != "double"
+        if math.isnan(value):
+            return "NAN" if single else "((double)NAN)"
+        if math.isinf(value):
+            text = "INFINITY" if single else "((double)INFINITY)"
+            return text if value > 0 else f"(-{text})"
+        if single:
+            shown = np.format_float_scientific(np.float32(value), unique=True, trim="0") if value and not (
+                1e-4 <= abs(value) < 1e7) else np.format_float_positional(np.float32(value), unique=True, trim="0")
+        else:
+            shown = repr(value)
+        text = shown + ("f" if single else "")
+        return f"({text})" if text.startswith("-") else text
+    value = int(value)
+    if dtype.name == "uint64":
+        return f"UINT64_C({value})"
+    if dtype.name == "uint32":
+        return f"UINT32_C({value})"
+    if dtype.name == "int64":
+        return f"INT64_C({value})" if value > -(1 << 63) else "INT64_MIN"
+    if dtype.name == "int32" and value == -(1 << 31):
+        return "INT32_MIN"
+    return str(value) if value >= 0 else f"({value})"
+
+
+class Writer:
+    """Writes one program."""
+
+    def __init__(self, program: Program, index: int):
+        self.program, self.index = program, index
+        self.arena = memory.plan(program)
+        self.lines: list[str] = []
+        self.frame = f"Frame{index}"
+        taken = {b.name for b in (*program.inputs, *program.outputs, *program.weights, *program.buffers,
+                                  *program.pointers)}
+        self.sizes: dict[Dim, str] = {}
+        for s in program.symbols:
+            base = "".join(c if c.isalnum() and c.isascii() else "_" for c in s.name).strip("_") or "size"
+            base = f"n_{base}"
+            name, k = base, 1
+            while name in taken:
+                k += 1
+                name = f"{base}_{k}"
+            taken.add(name)
+            self.sizes[s] = name
+        self.counters = {s: f"turn{i}" for i, s in enumerate(program.counters)}
+        self.steps = [s for s in program.all_steps()]
+        self.number_of = {s: i for i, s in enumerate(self.steps)}
+
+    def text(self) -> str:
+        """The C of this program, without headers."""
+        self._frame()
+        for step in self.steps:
+            if isinstance(step, NestStep):
+                self._nest(step.nest)
+            elif isinstance(step, KernelStep):
+                self._kernel(step)
+        self._places()
+        self._run()
+        return "\n".join(self.lines) + "\n"
+
+    def headers(self) -> list[str]:
+        """The runtime's files that it needs."""
+        found = dict.fromkeys(["gs_scalar.h", "gs_pool.h"])
+        for step in self.steps:
+            if isinstance(step, KernelStep):
+                found[step.kernel.header] = None
+        return list(found)
+
+    # The frame
+
+    def _frame(self) -> None:
+        p = self.program
+        out = self.lines
+        out.append("typedef struct {")
+        out.append("  const GsCall* call;")
+        out.append("  const char* failed;  // why the run must end with an error")
+        names = [*self.sizes.values(), *self.counters.values()]
+        if names:
+            out.append("  int64_t " + ", ".join(names) + ";")
+        out.append("  float* scratch;")
+        for b in (*p.inputs, *p.weights):
+            out.append(f"  const {c_type(b.dtype)}* {b.name};  // {_type_text(b)}")
+        for b in (*p.outputs, *p.buffers, *p.pointers):
+            out.append(f"  {c_type(b.dtype)}* {b.name};  // {_type_text(b)}")
+        out.append(f"}} {self.frame};")
+        out.append("")
+
+    def _sizes_into(self, used: Iterable[Dim], names: dict[Dim, str]) -> list[str]:
+        """Declarations of the sizes among `used`, which get their names."""
+        symbols = {s for d in used for s in d.symbols()}
+        lines = []
+        for s, name in (*self.sizes.items(), *self.counters.items()):
+            if s in symbols:
+                names[s] = name
+                lines.append(f"  const int64_t {name} = f->{name};")
+        return lines
+
+    # Nests
+
+    def _nest(self, nest: Nest) -> None:
+        out = self.lines
+        names: dict[Dim, str] = {}
+        out.append(f"// {nest.comment}")
+        if not nest.body:
+            out.append(f"static void {nest.name}(void* arg, int64_t begin, int64_t end, int thread) {{}}")
+            out.append("")
+            return
+        out.append(f"static void {nest.name}(void* arg, int64_t begin, int64_t end, int thread) {{")
+        out.append(f"  {self.frame}* const f = arg;")
+        out += self._sizes_into(dims_of(nest), names)
+        out += self._pointers(nest)
+        spell = Spelling(names)
+        loops: list[For] = []
+        body = nest.body
+        for _ in range(nest.parallel):
+            assert isinstance(body[0], For)
+            loops.append(body[0])
+            body = body[0].body
+        if not loops:
+            self._body(nest.body, "  ", spell)
+        elif len(loops) == 1:
+            loop = loops[0]
+            names[loop.symbol] = "i0"
+            if loop.vector:
+                out.append("#pragma omp simd")
+            out.append("  for (int64_t i0 = begin; i0 < end; i0++) {")
+            self._body(loop.body, "    ", spell)
+            out.append("  }")
+        else:
+            out.append("  for (int64_t task = begin; task < end; task++) {")
+            rest = "task"
+            for n in range(len(loops) - 1, -1, -1):
+                names[loops[n].symbol] = f"i{n}"
+                if n == 0:
+                    out.append(f"    const int64_t i0 = {rest};")
+                else:
+                    extent = spell(loops[n].extent)
+                    out.append(f"    const int64_t i{n} = {rest} % {extent};")
+                    rest = f"{rest} / {extent}"
+            self._body(body, "    ", spell)
+            out.append("  }")
+        out.append("  (void)begin, (void)end, (void)thread;" if not loops else "  (void)thread;")
+        out.append("}")
+        out.append("")
+
+    def _pointers(self, nest: Nest, besides: Buffer | None = None) -> list[str]:
+        written = writes(nest)
+        lines = []
+        for b in sorted(reads(nest) | written, key=lambda b: b.name):
+            if b is besides:
+                continue
+            const = "" if b in written else "const "
+            lines.append(f"  {const}{c_type(b.dtype)}* restrict const {b.name} = f->{b.name};")
+        return lines
+
+    def _body(self, body: Sequence[Any], indent: str, spell: Spelling) -> None:
+        out = self.lines
+        for s in body:
+            if isinstance(s, Let):
+                const = "" if s.changes else "const "
+                out.append(f"{indent}{const}{scalar_type(s.var.dtype)} {s.var.name} = {self.scalar(s.value, spell)};")
+            elif isinstance(s, Assign):
+                out.append(f"{indent}{s.var.name} = {self.scalar(s.value, spell)};")
+            elif isinstance(s, Store):
+                out.append(f"{indent}{s.buffer.name}[{_bare(spell(s.index))}] = {self._narrowed(s, spell)};")
+            elif isinstance(s, For):
+                self._for(s, indent, spell)
+            elif isinstance(s, If):
+                out.append(f"{indent}if ({self._conditions(s.conditions, spell)}) {{")
+                self._body(s.then, indent + "  ", spell)
+                if s.other:
+                    out.append(f"{indent}}} else {{")
+                    self._body(s.other, indent + "  ", spell)
+                out.append(f"{indent}}}")
+            elif isinstance(s, Index):
+                name = f"at_{s.ok.name}"
+                size = spell(s.size)
+                unsigned = s.value.dtype.kind == "uint"
+                out.append(f"{indent}int64_t {name} = (int64_t){self.scalar(s.value, spell)};")
+                if not unsigned:
+                    out.append(f"{indent}if ({name} < 0) {name} += {size};")
+                out.append(f"{indent}const uint8_t {s.ok.name} = {name} >= 0 && {name} < {size};")
+                spell.names[s.symbol] = name
+            elif isinstance(s, Fail):
+                out.append(f'{indent}if (!{s.ok.name}) __atomic_store_n(&f->failed, "{s.message}", __ATOMIC_RELAXED);')
+
+    def _for(self, s: For, indent: str, spell: Spelling) -> None:
+        out = self.lines
+        name = f"i{len(spell.names)}"
+        spell.names[s.symbol] = name
+        if s.vector:
+            pragma = self._reduction_pragma(s)
+            if pragma is not None:
+                out.append(pragma)
+        out.append(f"{indent}for (int64_t {name} = 0; {name} < {_bare(spell(s.extent))}; {name}++) {{")
+        self._body(s.body, indent + "  ", spell)
+        out.append(f"{indent}}}")
+
+    @staticmethod
+    def _reduction_pragma(s: For) -> str | None:
+        clauses = []
+        for var, op in s.folds:
+            if op in ("sum", "prod"):
+                clauses.append(f" reduction({'+' if op == 'sum' else '*'} : {var.name})")
+            elif op in ("max", "min") and var.dtype.name == "float":
+                clauses.append(f" reduction({'gs_largest' if op == 'max' else 'gs_smallest'} : {var.name})")
+            elif op in ("max", "min") and var.dtype.is_integer:
+                clauses.append(f" reduction({op} : {var.name})")
+            else:
+                return None
+        return "#pragma omp simd" + "".join(clauses)
+
+    def _conditions(self, conditions: Sequence[Any], spell: Spelling) -> str:
+        tests = []
+        for c in conditions:
+            if isinstance(c, Var):
+                tests.append(c.name)
+                continue
+            value, low, high = c
+            at = spell(value)
+            if (b := bounds(value - low)[0]) is None or b < 0:
+                tests.append(f"{at} >= {spell(low)}")
+            tests.append(f"{at} < {spell(high)}")
+        return " && ".join(tests)
+
+    # Scalars
+
+    def _narrowed(self, s: Store, spell: Spelling) -> str:
+        text = self.scalar(s.value, spell)
+        narrow = _NARROW.get(s.buffer.dtype.name)
+        return f"gs_{narrow}_of_f32({text})" if narrow else text
+
+    def scalar(self, s: Any, spell: Spelling) -> str:
+        """A scalar as a C expression."""
+        if isinstance(s, Var):
+            return s.name
+        if isinstance(s, Number):
+            return number(s.value, s.dtype)
+        if isinstance(s, IndexValue):
+            text = spell(s.dim)
+            return text if s.dtype.name == "int64" else f"({scalar_type(s.dtype)}){text}"
+        if isinstance(s, Load):
+            text = f"{s.buffer.name}[{_bare(spell(s.index))}]"
+            narrow = _NARROW.get(s.dtype.name)
+            return f"gs_f32_of_{narrow}({text})" if narrow else text
+        assert isinstance(s, Apply)
+        args = [self.scalar(a, spell) for a in s.args]
+        if s.op == "select":
+            return f"({args[0]} ? {args[1]} : {args[2]})"
+        if s.op == "cast":
+            return cast(args[0], s.args[0].dtype, s.dtype)
+        if s.op == "bitcast":
+            return bitcast(args[0], s.args[0].dtype, s.dtype)
+        if s.op == "is_inf":
+            asked = dict(s.params)
+            tests = [f"{args[0]} == {sign}INFINITY" for sign, on in (("", asked["positive"]), ("-", asked["negative"]))
+                     if on]
+            return "(" + (" || ".join(tests) or "0") + ")"
+        return self._map(s, args)
+
+    @staticmethod
+    def _map(s: Apply, args: list[str]) -> str:
+        row, dtype = MAPS[s.op], s.args[0].dtype
+        wide = computing(dtype)
+        spelled = row.c_float if wide.is_float else row.c_int
+        if not spelled:
+            raise CompileError(f"the map {s.op} has no C spelling for {dtype.name}")
+        unsigned = "uint64_t" if wide.bits == 64 else "uint32_t"
+        text = spelled.format(*args, f="f" if wide.name == "float" else "", t=SUFFIX[wide.name], T=wide.c, U=unsigned)
+        if wide is not dtype and row.gives == "same":
+            return f"gs_round_{_NARROW[dtype.name]}({text})"
+        return text
+
+    # Kernels
+
+    def _kernel(self, step: KernelStep) -> None:
+        out = self.lines
+        kernel = step.kernel
+        if isinstance(kernel, SortOrder):
+            self._sort(step, kernel)
+            return
+        if step.tile is not None:
+            self._tile(step)
+        names = {**{s: f"f->{n}" for s, n in self.sizes.items()}, **{s: f"f->{n}" for s, n in self.counters.items()}}
+        spell = Spelling(names)
+        fields = kernel.fields(spell, lambda e: f"f->{step.pointers[e].name}")
+        out.append(f"// {step.comment}: {kernel.describe()}")
+        out.append(f"static {kernel.struct} {step.name}_of(const {self.frame}* f) {{")
+        out.append(f"  {kernel.struct} v = {{0}};")
+        out += [f"  v.{name} = {_bare(text)};" for name, text in fields]
+        out.append(f"  v.{kernel.output} = f->{step.result.name};")
+        if kernel.scratch:
+            out.append("  v.scratch = f->scratch;")
+        if step.tile is not None:
+            out.append(f"  v.epilogue = {step.tile.name};")
+            out.append("  v.context = (void*)f;")
+        out.append("  return v;")
+        out.append("}")
+        if kernel.scratch:
+            out.append(f"static int64_t {step.name}_scratch(const {self.frame}* f) {{")
+            out.append(f"  const {kernel.struct} v = {step.name}_of(f);")
+            empty = self._empty_test(step, spell)
+            out.append(f"  return {empty}{kernel.scratch}(&v, gs_pool_size(f->call->pool));")
+            out.append("}")
+        out.append(f"static void {step.name}({self.frame}* f) {{")
+        out.append(f"  {kernel.struct} v = {step.name}_of(f);")
+        around = kernel.around()
+        indent = "  "
+        if around:
+            start = self._starts(step, around)
+            out += [f"{indent}{line}" for line in start]
+        for n, (extent, _) in enumerate(around):
+            out.append(f"{indent}for (int64_t i{n} = 0; i{n} < {_bare(spell(extent))}; i{n}++) {{")
+            indent += "  "
+        if around:
+            pointers = sorted({k for _, moves in around for k in moves})
+            for name in pointers:
+                moved = " + ".join(f"i{n} * {spell(moves[name])}" for n, (_, moves) in enumerate(around)
+                                   if moves.get(name, 0) != 0)
+                out.append(f"{indent}v.{name} = {name}0{' + ' + moved if moved else ''};")
+        out.append(f"{indent}{kernel.function}(&v, f->call->pool);")
+        for _ in around:
+            indent = indent[:-2]
+            out.append(f"{indent}}}")
+        out.append("}")
+        out.append("")
+
+    @staticmethod
+    def _starts(step: KernelStep, around: Sequence[tuple[DimLike, dict[str, DimLike]]]) -> list[str]:
+        pointers = sorted({k for _, moves in around for k in moves})
+        output = step.kernel.output
+        return [f"{'' if p == output else 'const '}float* const {p}0 = v.{p};" for p in pointers]
+
+    def _empty_test(self, step: KernelStep, spell: Spelling) -> str:
+        size = step.result.size
+        return "" if isinstance(size, int) else f"{spell(size)} <= 0 ? 0 : "
+
+    def _tile(self, step: KernelStep) -> None:
+        out = self.lines
+        tile = step.tile
+        assert tile is not None
+        batch, m, n, ldc, rows, columns = step.symbols[:6]
+        names = {batch: "batch", m: "row0", n: "column0", ldc: "ldc", rows: "rows", columns: "columns"}
+        out.append(f"// {tile.comment}")
+        out.append(f"static void {tile.name}(void* context, float* tile, int64_t ldc, int64_t batch, int64_t row0, "
+                   "int64_t column0, int64_t rows, int64_t columns) {")
+        out.append(f"  {self.frame}* const f = context;")
+        out += self._sizes_into(dims_of(tile), names)
+        out += self._pointers(tile, besides=step.tile_buffer)
+        out.append("  (void)f, (void)batch, (void)row0, (void)column0;")
+        self._body(tile.body, "  ", Spelling(names))
+        out.append("}")
+
+    def _sort(self, step: KernelStep, kernel: SortOrder) -> None:
+        out = self.lines
+        names = {**{s: f"f->{n}" for s, n in self.sizes.items()}, **{s: f"f->{n}" for s, n in self.counters.items()}}
+        values = dict(kernel.fields(Spelling(names), lambda e: ""))
+        suffix = SUFFIX[kernel.expr.args[0].dtype.name]
+        out.append(f"// {step.comment}: rows sorted by merging")
+        out.append(f"static int64_t {step.name}_scratch(const {self.frame}* f) {{")
+        out.append(f"  return 4 * {values['n']};  // two rows of int64_t, in floats")
+        out.append("}")
+        out.append(f"static void {step.name}({self.frame}* f) {{")
+        out.append(f"  const int64_t outer = {values['outer']}, n = {values['n']}, inner = {values['inner']};")
+        out.append("  int64_t* const rows = (int64_t*)f->scratch;")
+        out.append("  for (int64_t o = 0; o < outer; o++)")
+        out.append("    for (int64_t i = 0; i < inner; i++)")
+        operand = step.pointers[kernel.operands[0]].name
+        out.append(f"      gs_sort_order_{suffix}(f->{operand} + o * n * inner + i, inner, n, {values['falling']}, "
+                   f"f->{step.result.name} + o * n * inner + i, inner, rows, rows + n);")
+        out.append("}")
+        out.append("")
+
+    # The whole
+
+    def _places(self) -> None:
+        out = self.lines
+        spell = Spelling({s: f"f->{n}" for s, n in self.sizes.items()})
+        out.append("// Where everything lies; gives the bytes of the arena.")
+        out.append(f"static int64_t places{self.index}({self.frame}* f, uintptr_t arena) {{")
+        out.append("  int64_t at = 0, size;")
+        for place in self.arena.places:
+            sizes = []
+            for b in place.buffers:
+                out.append(f"  f->{b.name} = ({c_type(b.dtype)}*)(arena + at);")
+                sizes.append(_bare(spell(b.size * b.dtype.numpy.itemsize)))
+            unique = list(dict.fromkeys(sizes))
+            known = [int(s) for s in unique if s.isdigit()]
+            unique = [s for s in unique if not s.isdigit()] + ([str(max(known))] if known else [])
+            text = reduce(lambda a, b: f"gs_max_i64({a}, {b})", unique)
+            out.append(f"  size = {text};")
+            out.append(f"  at += gs_round_up(size, {memory.ALIGNMENT});")
+        out.append("  f->scratch = (float*)(arena + at);")
+        out.append("  size = 0;")
+        for step in self.steps:
+            if isinstance(step, KernelStep) and (step.kernel.scratch or isinstance(step.kernel, SortOrder)):
+                out.append(f"  size = gs_max_i64(size, {step.name}_scratch(f));")
+        out.append("  return at + size * (int64_t)sizeof(float);")
+        out.append("}")
+        out.append("")
+
+    def _setup(self) -> list[str]:
+        p = self.program
+        lines = [f"  {self.frame} frame = {{0}}, *f = &frame;", "  f->call = call;"]
+        lines += [f"  f->{name} = call->dims[{i}];" for i, name in enumerate(self.sizes.values())]
+        return lines + [f"  f->{b.name} = call->inputs[{len(p.inputs) + b.slot}];" for b in p.weights]
+
+    def _run(self) -> None:
+        out, p = self.lines, self.program
+        out.append(f"GS_EXPORT int64_t gs_arena_{self.index}(const GsCall* call) {{")
+        out += self._setup()
+        # Sizes only: the addresses are not used.
+        out.append(f"  return places{self.index}(f, (uintptr_t)call->arena);")
+        out.append("}")
+        out.append("")
+        out.append(f"GS_EXPORT int gs_run_{self.index}(const GsCall* call) {{")
+        out += self._setup()
+        out += [f"  f->{b.name} = call->inputs[{b.slot}];" for b in p.inputs]
+        out += [f"  f->{b.name} = call->outputs[{b.slot}];" for b in p.outputs]
+        out.append(f"  places{self.index}(f, (uintptr_t)call->arena);")
+        out.append("  int64_t clock = 0;")
+        out.append("  (void)clock;")
+        self._steps(p.steps, "  ")
+        out.append("  return 0;")
+        out.append("}")
+
+    def _steps(self, steps: Sequence[Step], indent: str) -> None:
+        out = self.lines
+        names = {**{s: f"f->{n}" for s, n in self.sizes.items()}, **{s: f"f->{n}" for s, n in self.counters.items()}}
+        spell = Spelling(names)
+        for step in steps:
+            timed = not isinstance(step, (LoopStep, BranchStep))
+            if timed:
+                out.append(f"{indent}if (call->times) clock = gs_now_ns();")
+            if isinstance(step, NestStep):
+                self._call(step, indent, spell)
+            elif isinstance(step, KernelStep):
+                out.append(f"{indent}{step.name}(f);")
+            elif isinstance(step, LoopStep):
+                self._loop(step, indent, spell)
+            else:
+                out.append(f"{indent}if (*f->{step.condition.name}) {{")
+                self._steps(step.then, indent + "  ")
+                out.append(f"{indent}}} else {{")
+                self._steps(step.other, indent + "  ")
+                out.append(f"{indent}}}")
+            if timed:
+                out.append(f"{indent}if (call->times) call->times[{self.number_of[step]}] += gs_now_ns() - clock;")
+
+    def _call(self, step: NestStep, indent: str, spell: Spelling) -> None:
+        out, nest = self.lines, step.nest
+        loops: list[For] = []
+        body = nest.body
+        for _ in range(nest.parallel):
+            loops.append(body[0])  # type: ignore[arg-type]
+            body = body[0].body  # type: ignore[union-attr]
+        all_loops = list(loops)
+        while len(body) == 1 and isinstance(body[0], For) and not body[0].folds:
+            all_loops.append(body[0])
+            body = body[0].body
+        from gesher.symbolic import product
+
+        tasks = product(s.extent for s in loops)
+        work = product(s.extent for s in all_loops) * nest.cost
+        # What is computed for an outer index must not be, where there is nothing inside: its operands may be empty.
+        guard = [spell(s.extent) for s in all_loops if not isinstance(s.extent, int)]
+        prefix = indent
+        if guard:
+            out.append(f"{indent}if ({' && '.join(f'{g} > 0' for g in guard)})")
+            prefix += "  "
+        if not loops:
+            out.append(f"{prefix}{nest.name}(f, 0, 1, 0);")
+        elif isinstance(work, int):
+            pool = "call->pool" if work >= ALONE else "NULL"
+            if pool == "NULL":
+                out.append(f"{prefix}{nest.name}(f, 0, {_bare(spell(tasks))}, 0);")
+            else:
+                out.append(f"{prefix}gs_parallel_for(call->pool, {_bare(spell(tasks))}, {nest.name}, f);")
+        else:
+            out.append(f"{prefix}gs_parallel_for({spell(work)} >= {ALONE} ? call->pool : NULL, {_bare(spell(tasks))}, "
+                       f"{nest.name}, f);")
+        if any(isinstance(s, Fail) for s in walk(nest.body)):
+            out.append(f"{indent}if (f->failed) return gs_fail(call, 1, f->failed);")
+
+    def _loop(self, step: LoopStep, indent: str, spell: Spelling) -> None:
+        out = self.lines
+        turn = f"f->{self.counters[step.symbol]}"
+        for now, first, _, _ in step.carried:
+            out.append(f"{indent}f->{now.name} = ({c_type(now.dtype)}*)f->{first.name};")
+        out.append(f"{indent}for ({turn} = 0; {turn} < {_bare(spell(step.count))}; {turn}++) {{")
+        inner = indent + "  "
+        for _, _, then, (even, odd) in step.carried:
+            out.append(f"{inner}f->{then.name} = {turn} % 2 ? f->{odd.name} : f->{even.name};")
+        for row, whole in (*step.slices, *step.stacked):
+            out.append(f"{inner}f->{row.name} = ({c_type(row.dtype)}*)f->{whole.name} + {turn} * {spell(row.size)};")
+        self._steps(step.body, inner)
+        for now, _, then, _ in step.carried:
+            out.append(f"{inner}f->{now.name} = f->{then.name};")
+        out.append(f"{indent}}}")
+
+
+def cast(text: str, source: DType, target: DType) -> str:
+    """The C of a conversion; see `primitives.interpret.convert`."""
+    if target is BOOL:
+        return f"({text} != 0)"
+    if target.is_float:
+        narrow = _NARROW.get(target.name)
+        if narrow is None:
+            return f"({target.c}){text}"
+        if source.name == "double":
+            # Rounding twice would be wrong by one where the first rounding makes a tie.
+            text = f"gs_f32_odd_of_f64({text})"
+        elif not source.is_float:
+            text = f"(float){text}"
+        return f"gs_round_{narrow}({text})"
+    if not source.is_float:
+        return f"({target.c}){text}"
+    if target.name == "uint64":
+        return f"gs_u64_of_f64({text})"
+    if target.bits == 64 or target.name == "uint32":
+        return f"({target.c})gs_i64_of_f64({text})"
+    return f"({target.c})gs_i32_of_{'f64' if source.name == 'double' else 'f32'}({text})"
+
+
+def bitcast(text: str, source: DType, target: DType) -> str:
+    """The same bits as another type."""
+    bits = text
+    if source.is_float:
+        narrow = _NARROW.get(source.name)
+        bits = f"gs_{narrow}_of_f32({text})" if narrow else f"gs_bits_of_{SUFFIX[source.name]}({text})"
+    if not target.is_float:
+        return f"({target.c}){bits}"
+    narrow = _NARROW.get(target.name)
+    if narrow:
+        return f"gs_f32_of_{narrow}((uint16_t){bits})"
+    return f"gs_{SUFFIX[target.name]}_of_bits((uint{target.bits}_t){bits})"
+
+
+def _bare(text: str) -> str:
+    """Without the outermost parentheses."""
+    if not (text.startswith("(") and text.endswith(")")):
+        return text
+    depth = 0
+    for i, c in enumerate(text):
+        depth += (c == "(") - (c == ")")
+        if depth == 0 and i < len(text) - 1:
+            return text
+    return text[1:-1]
+
+
+def _type_text(b: Buffer) -> str:
+    return f"{b.dtype.name}({','.join(map(str, b.shape))})"
+
+
+def unit(programs: Sequence[Program], title: str) -> str:
+    """One C file of several programs, `#include` lines first."""
+    writers = [Writer(p, i) for i, p in enumerate(programs)]
+    headers = dict.fromkeys(h for w in writers for h in w.headers())
+    texts = [f"// ---- segment {w.index}\n\n{w.text()}" for w in writers]
+    comment = title.replace("\n", " ").replace("\\", "/")
+    return f"// {comment}\n" + "".join(f'#include "{h}"\n' for h in headers) + _PRAGMAS + "\n" + "\n".join(texts)
+
+
+__all__ = ["REDUCTIONS", "Writer", "scalars", "unit"]

@@ -1,0 +1,267 @@
+"""Which expressions get memory of their own, and which are computed on the way.
+
+Everything elementwise is computed where it is needed, unless it would be computed often: it has several readers, it is
+repeated by a broadcast or a gather, or a kernel wants it in memory. A kernel's result that only feeds elementwise steps
+of its own shape is not kept itself: the last of those steps is, and the steps run on each finished tile of the kernel.
+
+The costs are counted in additions per element. What costs no more than `CHEAP` is rather computed again than kept:
+reading it back from memory would cost as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from gesher.base.dtypes import FLOAT
+from gesher.primitives import MAPS, Expr
+from gesher.symbolic import decide_eq, product
+
+from .matching import Kernel, match
+
+CHEAP = 3
+LARGEST = 40  # primitives in one nest: more are cut, for the compiler's sake and the reader's
+
+_ELEMENTWISE = frozenset(("select", "cast", "bitcast", "is_inf", *MAPS))
+_MOVES = frozenset(("broadcast", "reshape", "transpose", "slice"))
+# Computed by nests of their own, never on the way.
+_ALONE = frozenset(("concat", "scatter_along", "scatter_nd", "cumulate", "sort_order", "contract", "convolve",
+                    "convolve_transposed", "window", "argreduce", "item", "loop", "branch"))
+_FREE = frozenset(("size", "iota"))
+
+
+@dataclass(slots=True)
+class Fusion:
+    """The decisions for one block of expressions.
+
+    Attributes:
+        order: what is computed, operands first.
+        kept: those of them that get a buffer, in order.
+        kernels: the kernel for each kept expression that has one.
+        epilogues: for a kernel's expression that is not kept, the kept one that its tiles are turned into.
+        given: values known from sizes alone.
+    """
+
+    order: list[Expr]
+    kept: list[Expr] = field(default_factory=list)
+    kernels: dict[Expr, Kernel] = field(default_factory=dict)
+    epilogues: dict[Expr, Expr] = field(default_factory=dict)
+    given: set[Expr] = field(default_factory=set)
+
+
+def is_scalar_constant(e: Expr) -> bool:
+    return e.prim == "constant" and decide_eq(product(e.shape), 1) is True
+
+
+def needs(e: Expr, given: Iterable[Expr] = ()) -> tuple[Expr, ...]:
+    """What must be known before `e`: its operands, and for a bundle's part those of the bundle."""
+    if e in given:  # type: ignore[operator]
+        return ()
+    if e.prim == "item":
+        return e.args[0].args
+    return e.args
+
+
+def order_of(roots: Sequence[Expr], leaves: Iterable[Expr], given: set[Expr],
+             kernels: dict[Expr, Kernel] | None = None) -> list[Expr]:
+    """Every expression to be computed for `roots`, operands first; `leaves` are there already.
+
+    With `kernels`, those found on the way are put there, and what they read counts instead of the operands: a kernel
+    may look through a reshape, or ask for a copy in another order.
+    """
+    seen = set(leaves)
+    order: list[Expr] = []
+    stack = [(r, False) for r in reversed(roots)]
+    while stack:
+        e, ready = stack.pop()
+        if ready:
+            order.append(e)
+        elif e not in seen:
+            seen.add(e)
+            stack.append((e, True))
+            below: Sequence[Expr] = needs(e, given)
+            kernel = match(e) if kernels is not None and e not in given else None
+            if kernels is not None and kernel is not None:
+                kernels[e] = kernel
+                below = kernel.operands
+            stack.extend((a, False) for a in reversed(below) if a not in seen)
+    return order
+
+
+def fuse(roots: Sequence[Expr], leaves: set[Expr], given: set[Expr], extra: Sequence[Expr] = ()) -> Fusion:
+    """Decide for the expressions that `roots` need.
+
+    Args:
+        roots: what must lie in memory at the end.
+        leaves: what lies in memory already.
+        given: integer expressions whose values are known from sizes.
+        extra: what bodies of loops read from here.
+    """
+    kernels: dict[Expr, Kernel] = {}
+    order = order_of([*roots, *extra], leaves, given, kernels)
+    forced: set[Expr] = {*roots, *extra}
+    for e in order:
+        if e in kernels:
+            forced.update(kernels[e].operands)
+        elif e.prim == "item":
+            # Loops and branches read and write whole tensors.
+            forced.update(e.args[0].args)
+    users = _users(order, kernels, given)
+    costs = _costs(order, leaves, given)
+    fusion = Fusion(order, given=given, kernels=kernels)
+    kept: set[Expr] = set()
+    nest_of: dict[Expr, Expr] = {}
+    sizes: dict[Expr, int] = {}
+    for e in reversed(order):
+        if (e.prim in _FREE or is_scalar_constant(e)) and e not in forced:
+            continue
+        readers = users.get(e, [])
+        nests = {r if r in kept else nest_of.get(r) for r in readers}
+        if e in forced or e in kernels or e.prim in _ALONE or len(nests) != 1 or None in nests \
+                or (e in given and decide_eq(product(e.shape), 1) is not True) \
+                or _repeated(e, readers, users, kept, costs):
+            kept.add(e)
+            sizes[e] = 1
+            continue
+        nest = next(iter(nests))
+        assert nest is not None
+        if sizes[nest] >= LARGEST or (len(readers) > 1 and costs[e] > CHEAP and not _aligned(e, readers, kept, nest)):
+            kept.add(e)
+            sizes[e] = 1
+            continue
+        nest_of[e] = nest
+        sizes[nest] += 1
+    # Cheap steps with several nests among their readers are computed again in each.
+    for e in reversed(order):
+        if e in kept and e not in forced and e not in kernels and e.prim not in _ALONE and e not in given \
+                and e.prim in (_ELEMENTWISE | _MOVES) and costs[e] <= CHEAP and users.get(e) \
+                and not _repeated(e, users[e], users, kept, costs):
+            kept.discard(e)
+    _find_epilogues(fusion, kept, users, forced)
+    fusion.kept = [e for e in order if e in kept and e not in fusion.epilogues]
+    return fusion
+
+
+def _users(order: Sequence[Expr], kernels: dict[Expr, Kernel], given: set[Expr]) -> dict[Expr, list[Expr]]:
+    users: dict[Expr, list[Expr]] = {}
+    for e in order:
+        read = kernels[e].operands if e in kernels else needs(e, given)
+        for a in dict.fromkeys(read):
+            users.setdefault(a, []).append(e)
+    return users
+
+
+def _costs(order: Sequence[Expr], leaves: set[Expr], given: set[Expr]) -> dict[Expr, int]:
+    """What an element costs when everything down to memory is computed on the way."""
+    costs: dict[Expr, int] = {}
+    for e in order:
+        if e in given or e.prim in _FREE or e.prim == "constant":
+            costs[e] = 0
+            continue
+        below = sum(costs.get(a, 1) for a in dict.fromkeys(needs(e, given)))
+        if e.prim in MAPS:
+            own = MAPS[e.prim].cost
+        elif e.prim in _MOVES:
+            own = 0
+        elif e.prim == "reduce":
+            own = 1000
+        elif e.prim in _ALONE:
+            own, below = 1, 0
+        elif e.prim in ("gather", "gather_along", "gather_nd", "pad"):
+            own = 4
+        else:
+            own = 1
+        costs[e] = min(own + below, 1 << 30)
+    return costs
+
+
+def _repeated(e: Expr, readers: Sequence[Expr], users: dict[Expr, list[Expr]], kept: set[Expr],
+              costs: dict[Expr, int]) -> bool:
+    """Whether some reader asks for the elements of `e` more often than there are."""
+    if costs[e] <= 1:
+        return False
+    for r in readers:
+        if r.prim == "broadcast" and _expands(r) and not _hoists(r, users, kept):
+            return True
+        if r.prim in ("gather", "gather_nd", "gather_along") and r.args[0] is e and costs[e] > CHEAP:
+            return True
+        if r.prim == "gather_nd" and r.args[1] is e and costs[e] > CHEAP:
+            return True
+        if r.prim in ("contract", "convolve", "convolve_transposed", "window"):
+            return True
+        if r.prim in ("cumulate", "argreduce", "scatter_nd", "concat", "pad") and costs[e] >= 1000:
+            return True
+    # A reduction under a step that moves indices would loop inside loops that walk another way.
+    return e.prim == "reduce" and any(r.prim not in _ELEMENTWISE and r.prim not in ("reshape", "broadcast", "reduce")
+                                      for r in readers)
+
+
+def _expands(b: Expr) -> bool:
+    """Whether a broadcast repeats anything, beyond putting axes of size 1."""
+    x = b.args[0]
+    skip = b.rank - x.rank
+    return any(decide_eq(d, 1) is not True for d in b.shape[:skip]) or any(
+        decide_eq(d, t) is not True for d, t in zip(x.shape, b.shape[skip:]))
+
+
+def _hoists(b: Expr, users: dict[Expr, list[Expr]], kept: set[Expr]) -> bool:
+    """Whether what a broadcast repeats is the same for whole rows of the nest that reads it, so that it is computed once
+    a row: it must repeat along the last axes only, and the nest must walk in its order."""
+    x = b.args[0]
+    skip = b.rank - x.rank
+    shape = (*([1] * skip), *x.shape)
+    varying = [i for i, d in enumerate(shape) if decide_eq(d, 1) is not True]
+    repeated = [i for i, (d, t) in enumerate(zip(shape, b.shape))
+                if decide_eq(d, 1) is not False and decide_eq(t, 1) is not True and decide_eq(d, t) is not True]
+    if varying and repeated and max(varying) > min(repeated):
+        return False
+    e = b
+    while e not in kept:
+        readers = users.get(e, [])
+        if len(readers) != 1 or (readers[0].prim not in _ELEMENTWISE and readers[0].prim != "reduce"):
+            return False
+        e = readers[0]
+        if e.prim == "reduce":
+            axes = e.params["axes"]
+            return axes == tuple(range(b.rank - len(axes), b.rank)) and (
+                not repeated or min(repeated) >= b.rank - len(axes))
+    return e.prim in _ELEMENTWISE or e.prim == "reduce"
+
+
+def _aligned(e: Expr, readers: Sequence[Expr], kept: set[Expr], nest: Expr) -> bool:
+    """Whether all readers, of one nest, ask for the same element in the same turn, so that it is computed once."""
+    return all(r.prim in _ELEMENTWISE and r.shape == e.shape for r in readers) and not any(
+        a.prim == "reduce" and a is not nest for a in readers)
+
+
+def _find_epilogues(fusion: Fusion, kept: set[Expr], users: dict[Expr, list[Expr]], forced: set[Expr]) -> None:
+    """Let kernels' results flow into the elementwise steps that follow, where nothing else reads them."""
+    taken: set[Expr] = set()
+    for e, kernel in fusion.kernels.items():
+        if not kernel.tiles or e in forced or e not in kept:
+            continue
+        end = _sole_end(e, users, kept, fusion.kernels)
+        if end is None or end in taken or end.dtype is not FLOAT:
+            continue
+        fusion.epilogues[e] = end
+        taken.add(end)
+
+
+def _sole_end(e: Expr, users: dict[Expr, list[Expr]], kept: set[Expr], kernels: dict[Expr, Kernel]) -> Expr | None:
+    """The one kept expression into which all elementwise readers of `e`, of its shape, flow."""
+    end: Expr | None = None
+    pending, seen = [e], {e}
+    while pending:
+        for r in users.get(pending.pop(), ()):
+            if r in seen:
+                continue
+            seen.add(r)
+            if r.prim not in _ELEMENTWISE or r.shape != e.shape or r in kernels:
+                return None
+            if r in kept:
+                if end is not None and end is not r:
+                    return None
+                end = r
+            else:
+                pending.append(r)
+    return end

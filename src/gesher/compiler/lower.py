@@ -1,0 +1,391 @@
+"""From a graph to segments: runs of nodes lowered to primitives, and between them the nodes that are not.
+
+Every node is tried in order with one builder, so that a segment spans as much of the graph as can be: a node joins the
+earliest segment behind the last fallback that it depends on. A fallback node runs by its reference rule in the same
+session; why it was not lowered is kept with it.
+
+What a reader would guess wrong: shapes inside a segment come from the primitives, not from inference. Inference says what
+enters it, types of inputs and of what fallback nodes make, and values that it knows better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gesher.base import dtypes, knobs
+from gesher.base.errors import GesherError
+from gesher.evaluator.plan import Plan as GraphSteps
+from gesher.evaluator.plan import Step as NodeStep
+from gesher.inference import Facts
+from gesher.ir import Graph, Node, SparseTensor, Tensor, TensorType, Value
+from gesher.ops import Fact
+from gesher.ops.rules import attributes_of
+from gesher.primitives import Builder, CannotLower, Expr
+from gesher.symbolic import Dim, DimLike, fresh
+
+from .plan import check_types
+
+# Small integer tensors whose numbers may have to be known as sizes when a segment starts.
+_FEW = 16
+
+
+@dataclass(slots=True)
+class Fallback:
+    """A node that runs by its reference rule, and why."""
+
+    step: NodeStep
+    reason: str
+
+    @property
+    def node(self) -> Node:
+        return self.step.node
+
+
+@dataclass(slots=True)
+class Stage:
+    """A segment and the fallback nodes behind it.
+
+    Attributes:
+        nodes: what was lowered into the segment.
+        inputs: the values that it reads from outside, with their expressions.
+        outputs: the values that it must give out, with their expressions.
+        fallbacks: in order.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    inputs: dict[Value, Expr] = field(default_factory=dict)
+    outputs: dict[Value, Expr] = field(default_factory=dict)
+    fallbacks: list[Fallback] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Lowered:
+    """A graph cut into stages.
+
+    Attributes:
+        stages: in order.
+        leaves: what enters as arrays (inputs, captured values, what fallback nodes make), and the expressions that say
+            which shapes they must have.
+        aliases: values that are another value or a constant.
+        learned: expressions of small integer arrays, and the symbols that their elements are bound to.
+        reasons: why each fallback node is one.
+    """
+
+    graph: Graph
+    stages: list[Stage]
+    leaves: dict[Value, Expr]
+    aliases: dict[Value, Value | np.ndarray]
+    learned: dict[Value, list[Dim]]
+
+
+class Lowering:
+    """Lowers one graph.
+
+    Args:
+        steps: the graph's nodes, resolved.
+        facts: what inference knows.
+        opsets: the imports that hold in the graph.
+        given: types to take for inputs and captured values instead of what inference says.
+        trusting: whether small integer tensors may be taken for sizes that are not negative. A session tries that
+            first, and does without where the numbers then are others.
+    """
+
+    def __init__(self, steps: GraphSteps, facts: Facts, given: dict[Value, TensorType] | None = None,
+                 trusting: bool = True):
+        self.steps, self.facts, self.trusting = steps, facts, trusting
+        self.given = given or {}
+        self.builder = Builder()
+        self.exprs: dict[Value, Expr] = {}
+        self.stage_of: dict[Value, int] = {}
+        self.made_by_fallback: set[Value] = set()
+        self.stages: list[Stage] = []
+        self.leaves: dict[Value, Expr] = {}
+        self.refused: dict[Value, str] = {}
+        self.symbols: set[Dim] = set()
+        self.learned: dict[Value, list[Dim]] = {}
+        self.names: dict[str, int] = {}
+        self.checked: set[Expr] = set()
+        self.asked: list[Expr] = []
+
+    def run(self) -> Lowered:
+        graph = self.steps.graph
+        entering = [*self.steps.captures, *(v for v in graph.inputs if v not in self.exprs)]
+        # Plain symbols first: sums of them are checked against what they then are.
+        for v in entering:
+            self._note_symbols(v)
+        for step in self.steps.steps:
+            self._node(step)
+        return self._cut()
+
+    # Values
+
+    def _fact(self, v: Value) -> Fact:
+        if v in self.given:
+            return Fact(self.given[v])
+        return self.facts[v]
+
+    def _note_symbols(self, v: Value) -> None:
+        if v in self.learned or isinstance(v.constant, (Tensor, SparseTensor)):
+            return
+        for d in self._fact(v).shape or ():
+            if isinstance(d, Dim) and d.op == "sym":
+                self.symbols.add(d)
+
+    def _unique(self, v: Value) -> str:
+        name = v.name or "value"
+        n = self.names[name] = self.names.get(name, 0) + 1
+        return name if n == 1 else f"{name}#{n}"
+
+    def expr(self, v: Value) -> Expr:
+        """The expression of a value.
+
+        Raises:
+            CannotLower: it is no tensor, or its type or rank is not known.
+        """
+        found = self.exprs.get(v)
+        if found is not None:
+            return found
+        if v in self.refused:
+            raise CannotLower(self.refused[v])
+        constant = self._constant(v)
+        if constant is not None:
+            if constant.dtype is dtypes.STRING:
+                raise CannotLower(f"'{v.name}' holds strings")
+            made = self.builder.constant(constant)
+        else:
+            made = self._leaf(v)
+        self.exprs[v] = made
+        return made
+
+    def _constant(self, v: Value) -> Tensor | None:
+        if v in self.given:
+            return None
+        if v.constant is not None and v.producer is None and not (v.is_input and self._overridable(v)):
+            held = v.constant
+            return held if isinstance(held, Tensor) else Tensor.of(held.numpy(), v.name)
+        return None
+
+    def _overridable(self, v: Value) -> bool:
+        return self.facts.model.ir_version >= 4
+
+    def _leaf(self, v: Value) -> Expr:
+        """What comes from outside the segments, as an input of its type."""
+        fact = self._fact(v)
+        if not isinstance(fact.type, TensorType) or fact.dtype is dtypes.UNDEFINED:
+            raise CannotLower(f"what '{v.name}' is, is not known before running" if fact.type is None
+                              else f"'{v.name}' is {fact.type}, no tensor of a known type")
+        if fact.dtype is dtypes.STRING or fact.dtype.kind == "complex":
+            raise CannotLower(f"'{v.name}' is {fact.type}")
+        if fact.shape is None:
+            raise CannotLower(f"the rank of '{v.name}' is not known before running")
+        shape: list[DimLike] = []
+        for d in fact.shape:
+            if d is None or (isinstance(d, Dim) and d.op != "sym" and not d.symbols() <= self.symbols):
+                d = fresh(f"a size of '{v.name}'")
+            if isinstance(d, Dim) and d.op == "sym":
+                self.symbols.add(d)
+            shape.append(d)
+        made = self.builder.input(self._unique(v), fact.dtype, shape)
+        made.name = v.name
+        self.leaves[v] = made
+        self._learn_fact(made, fact)
+        return made
+
+    def _learn_fact(self, e: Expr, fact: Fact) -> None:
+        """Let the builder know what inference knows."""
+        if not (e.dtype.is_integer or e.dtype is dtypes.BOOL) or e.prim == "constant":
+            return
+        value = fact.value
+        if value is None or fact.constant is not None and fact.constant.size > _FEW or self.builder.known(e) is not None:
+            return
+        if value.dtype == object:
+            for x in value.reshape(-1):
+                if isinstance(x, Dim) and not x.symbols() <= self.symbols:
+                    return
+        if value.shape == e.shape:
+            self.builder.learn(e, value)
+
+    # Nodes
+
+    def _node(self, step: NodeStep) -> None:
+        node = step.node
+        try:
+            results = self._lowered(step)
+        except CannotLower as e:
+            self._fall_back(step, e.reason)
+            return
+        stage = max((self._behind(v) for v in step.inputs if v is not None), default=0)
+        self._stage(stage).nodes.append(node)
+        for v, e in zip(node.outputs, results):
+            if v is not None:
+                self.exprs[v] = e
+                self.stage_of[v] = stage
+                if e.prim not in ("input", "constant", "parameter"):
+                    e.name = e.name or v.name
+                self._learn_fact(e, self.facts[v])
+
+    def _behind(self, v: Value) -> int:
+        """The first stage whose segment can read `v`."""
+        if v in self.made_by_fallback:
+            return self.stage_of[v] + 1
+        return self.stage_of.get(v, 0)
+
+    def _stage(self, index: int) -> Stage:
+        while len(self.stages) <= index:
+            self.stages.append(Stage())
+        return self.stages[index]
+
+    def _fall_back(self, step: NodeStep, reason: str) -> None:
+        reads = [v for v in step.inputs if v is not None]
+        reads += [v for g in step.node.subgraphs() for v in captured_by(g)]
+        stage = max((self.stage_of.get(v, 0) for v in reads), default=0)
+        self._stage(stage).fallbacks.append(Fallback(step, reason))
+        for v in step.node.outputs:
+            if v is not None:
+                self.stage_of[v] = stage
+                self.made_by_fallback.add(v)
+
+    def _lowered(self, step: NodeStep) -> list[Expr]:
+        """The expressions of a node's outputs.
+
+        Raises:
+            CannotLower: with the reason.
+        """
+        assert step.operator is not None and step.schema is not None
+        rule = step.operator.rule("lower", step.schema.version)
+        if rule is None:
+            raise CannotLower("the operator has no lowering for this version")
+        args = [None if v is None else self.expr(v) for v in step.inputs]
+        for _ in range(2):
+            try:
+                return self._applied(step, rule.function, args)
+            except CannotLower:
+                # Perhaps it lacks only numbers that will be known when the segment starts.
+                if not self._learn_numbers(args):
+                    raise
+        return self._applied(step, rule.function, args)
+
+    def _applied(self, step: NodeStep, function: Any, args: Sequence[Expr | None]) -> list[Expr]:
+        assert step.schema is not None
+        builder = self.builder
+        builder.outputs, builder.version = len(step.node.outputs), step.schema.version
+        attributes = step.attributes if step.attributes is not None else attributes_of(step.node, step.schema)
+        try:
+            result = function(builder, *args, **attributes)
+        except GesherError as e:
+            raise CannotLower(e.what) from e
+        except (CannotLower, AssertionError):
+            raise
+        except Exception as e:
+            if knobs.VERIFY.number:
+                raise
+            raise CannotLower(f"its lowering failed: {type(e).__name__}: {e}") from e
+        results = list(result) if isinstance(result, (tuple, list)) else [result]
+        wanted = [o for o in step.node.outputs]
+        if len(results) < len(wanted) or any(v is not None and not isinstance(e, Expr)
+                                             for v, e in zip(wanted, results)):
+            raise CannotLower("its lowering does not give all outputs")
+        for v, e in zip(wanted, results):
+            if v is not None and e not in self.checked:
+                check_types([e], self.checked)
+                self._check_shape(e)
+        return results
+
+    def _check_shape(self, e: Expr) -> None:
+        loose = {s for d in e.shape if isinstance(d, Dim) for s in d.symbols()} - self.symbols
+        if loose:
+            s = min(loose, key=str)
+            raise CannotLower(f"a size of the result is not known when it starts: {s.reason or s}")
+
+    def _learn_numbers(self, args: Sequence[Expr | None]) -> bool:
+        """Bind the elements of small integer tensors that `args` hang on to symbols; whether any was new."""
+        if not self.trusting:
+            return False
+        found = False
+        by_expr = {e: v for v, e in self.leaves.items()}
+        pending = [a for a in args if a is not None and a.dtype is dtypes.INT64 and self.builder.known(a) is None]
+        seen: set[Expr] = set()
+        while pending:
+            e = pending.pop()
+            if e in seen:
+                continue
+            seen.add(e)
+            v = by_expr.get(e)
+            if v is None:
+                pending.extend(e.args)
+                continue
+            size = 1
+            for d in e.shape:
+                size = size * d if isinstance(d, int) else _FEW + 1
+            if e.dtype not in (dtypes.INT64, dtypes.INT32) or size > _FEW or v in self.learned:
+                continue
+            symbols = [fresh(f"element {i} of '{v.name}'") for i in range(size)]
+            value = np.empty(e.shape, object)  # type: ignore[arg-type]
+            value.reshape(-1)[:] = symbols
+            self.symbols.update(symbols)
+            self.learned[v] = symbols
+            # What was looked at before and not known, may be now.
+            self.builder.forget_unknown()
+            self.builder.learn(e, value)
+            found = True
+        return found
+
+    # Cutting
+
+    def _cut(self) -> Lowered:
+        graph = self.steps.graph
+        aliases: dict[Value, Value | np.ndarray] = {}
+        by_expr = {e: v for v, e in self.leaves.items()}
+        wanted: dict[Value, None] = dict.fromkeys(graph.outputs)
+        for here, stage in enumerate(self.stages):
+            for f in stage.fallbacks:
+                for v in f.step.inputs:
+                    if v is not None:
+                        wanted[v] = None
+                for g in f.node.subgraphs():
+                    wanted.update(dict.fromkeys(captured_by(g)))
+            for node in stage.nodes:
+                for v in node.inputs:
+                    if v is not None and v in self.exprs and v not in self.made_by_fallback \
+                            and self.stage_of.get(v, here) < here:
+                        wanted[v] = None
+        held: dict[Expr, Value] = {}
+        for v in wanted:
+            if v in self.made_by_fallback or v not in self.stage_of:
+                constant = self._constant(v) if v not in self.stage_of else None
+                if constant is not None:
+                    aliases[v] = constant.numpy()
+                continue
+            e = self.exprs[v]
+            if e in by_expr:
+                aliases[v] = by_expr[e]
+            elif e.prim == "constant":
+                value = e.params["value"]
+                aliases[v] = value if isinstance(value, np.ndarray) else value.numpy()
+            elif e in held:
+                aliases[v] = held[e]
+            else:
+                held[e] = v
+                self.stages[self.stage_of[v]].outputs[v] = e
+        return Lowered(graph, [s for s in self.stages if s.outputs or s.fallbacks], self.leaves, aliases, self.learned)
+
+
+def captured_by(graph: Graph) -> list[Value]:
+    """The values that a nested graph reads from those around it, those of graphs nested in it among them."""
+    own: set[Value] = set()
+    read: dict[Value, None] = {}
+    pending = [graph]
+    while pending:
+        g = pending.pop()
+        own.update(g.inputs)
+        own.update(g.initializers)
+        for node in g.nodes:
+            own.update(o for o in node.outputs if o is not None)
+            read.update(dict.fromkeys(v for v in node.inputs if v is not None))
+            pending.extend(node.subgraphs())
+        read.update(dict.fromkeys(g.outputs))
+    return [v for v in read if v not in own]

@@ -1,0 +1,328 @@
+"""Which hand-tuned kernel computes which primitive: one class a kernel, looked for in the order of `KERNELS`.
+
+A kernel says which operands must lie in memory, how its struct is filled, and, where something elementwise may follow
+in the same breath, which element of the result stands where in a finished tile.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from gesher.base.dtypes import FLOAT
+from gesher.primitives import Expr
+from gesher.symbolic import Dim, DimLike, decide_eq, product
+
+from .indexing import unravel
+from .views import View, contiguous, merge, same_memory, view_of
+
+Spell = Callable[[DimLike], str]
+Point = Callable[[Expr], str]
+
+
+class Kernel(ABC):
+    """A kernel chosen for one expression.
+
+    Attributes:
+        expr: what it computes.
+        operands: the expressions that must lie in memory.
+        header: the C file that has it.
+        struct: the C type of its argument.
+        function: what is called with the struct's address and the pool.
+        scratch: the C function that tells how many floats it needs to work in ("" for none).
+        tiles: whether it takes an epilogue.
+    """
+
+    header = ""
+    struct = ""
+    function = ""
+    scratch = ""
+    tiles = False
+
+    def __init__(self, expr: Expr, operands: Sequence[Expr]):
+        self.expr, self.operands = expr, list(operands)
+
+    @abstractmethod
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        """The struct's fields but for the output, scratch and epilogue: names and C expressions."""
+
+    output = "y"
+
+    def around(self) -> list[tuple[DimLike, dict[str, DimLike]]]:
+        """Loops around the call: (extent, elements by which each pointer moves a turn)."""
+        return []
+
+    def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
+        """Which element of the result stands at row m and column n of the matrix `batch`."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        return self.function
+
+
+class Gemm(Kernel):
+    """Contractions of floats: every group of axes must walk as one."""
+
+    header, struct, function, scratch = "gs_gemm_f32.h", "GsGemm", "gs_gemm_f32", "gs_gemm_f32_scratch"
+    output = "c"
+
+    def __init__(self, expr: Expr, a: View, b: View, sizes: dict[str, DimLike], strides: dict[str, DimLike],
+                 outer: list[tuple[DimLike, dict[str, DimLike]]]):
+        super().__init__(expr, [a.base, b.base])
+        self.a, self.b, self.sizes, self.strides, self.outer = a, b, sizes, strides, outer
+        self.tiles = not outer
+        self._rests()
+
+    def _rests(self) -> None:
+        p, (a, b) = self.expr.params, self.expr.args
+        n = len(p["a_batch"])
+        rows = a.rank - n - len(p["a_axes"])
+        self.groups = (range(n), range(n, n + rows), range(n + rows, self.expr.rank))
+
+    @classmethod
+    def match(cls, e: Expr) -> Gemm | None:
+        if e.prim != "contract" or e.dtype is not FLOAT:
+            return None
+        p, builder = e.params, e.builder
+        views = []
+        for x, batch, axes in ((e.args[0], p["a_batch"], p["a_axes"]), (e.args[1], p["b_batch"], p["b_axes"])):
+            rest = [i for i in range(x.rank) if i not in batch and i not in axes]
+            view = view_of(x)
+            found = _three(view, batch, rest, axes)
+            if found is None:
+                # A copy in the order in which it is read walks as one.
+                x = builder.transpose(x, (*batch, *rest, *axes))
+                view = View(x, x.shape, contiguous(x.shape))
+                batch, rest, axes = (range(len(batch)), range(len(batch), len(batch) + len(rest)),
+                                     range(len(batch) + len(rest), x.rank))
+                found = _three(view, batch, rest, axes)
+                assert found is not None
+            views.append((view, [view.strides[i] for i in batch], found))
+        (a, a_batch, (a_row, a_col)), (b, b_batch, (b_col, b_row)) = views
+        shape = e.shape[:len(a_batch)]
+        rest_a = [d for i, d in enumerate(e.args[0].shape) if i not in p["a_axes"] and i not in p["a_batch"]]
+        rest_b = [d for i, d in enumerate(e.args[1].shape) if i not in p["b_axes"] and i not in p["b_batch"]]
+        m, n = product(rest_a), product(rest_b)
+        k = product(e.args[0].shape[i] for i in p["a_axes"])
+        # As many of the last batch axes as walk as one go into the kernel, the others around it.
+        cut = len(shape)
+        while cut > 0 and merge(shape[cut - 1:], a_batch[cut - 1:]) is not None \
+                and merge(shape[cut - 1:], b_batch[cut - 1:]) is not None:
+            cut -= 1
+        inside = product(shape[cut:])
+        c_strides = contiguous((*shape, m, n))
+        outer = [(d, {"a": sa, "b": sb, "c": sc}) for d, sa, sb, sc in
+                 zip(shape[:cut], a_batch, b_batch, c_strides) if decide_eq(d, 1) is not True]
+        strides = {"a_batch": merge(shape[cut:], a_batch[cut:]) or 0, "a_row": a_row, "a_col": a_col,
+                   "b_batch": merge(shape[cut:], b_batch[cut:]) or 0, "b_row": b_row, "b_col": b_col,
+                   "c_batch": m * n, "c_row": n}
+        if decide_eq(inside, 1):
+            strides["a_batch"] = strides["b_batch"] = 0
+        return cls(e, a, b, {"M": m, "N": n, "K": k, "batch": inside}, strides, outer)
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        pointers = [(name, point(v.base) + (f" + {spell(v.offset)}" if v.offset != 0 else ""))
+                    for name, v in (("a", self.a), ("b", self.b))]
+        return [*((k, spell(d)) for k, d in self.sizes.items()), *pointers,
+                *((k, spell(d)) for k, d in self.strides.items())]
+
+    def around(self) -> list[tuple[DimLike, dict[str, DimLike]]]:
+        return self.outer
+
+    def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
+        shape, found = self.expr.shape, []
+        for axes, at in zip(self.groups, (batch, m, n)):
+            found += unravel([shape[i] for i in axes], at)
+        return tuple(found)
+
+    def describe(self) -> str:
+        s = self.sizes
+        return f"gemm {s['batch']} x ({s['M']},{s['K']}) x ({s['K']},{s['N']})"
+
+
+def _three(v: View, batch: Sequence[int], rest: Sequence[int], axes: Sequence[int]) -> tuple[DimLike, DimLike] | None:
+    """The strides with which the rest and the summed axes walk."""
+    found = [merge([v.shape[i] for i in part], [v.strides[i] for i in part]) for part in (rest, axes)]
+    if found[0] is None or found[1] is None:
+        return None
+    return found[0], found[1]
+
+
+class _Windowed(Kernel):
+    """What convolutions and pooling share: axes of places."""
+
+    def axes(self, rank: int, spell: Spell, **columns: Sequence[DimLike]) -> list[tuple[str, str]]:
+        """The struct's arrays. One axis is run as a picture of height 1."""
+        filled = {"in": 1, "out": 1, "kernel": 1, "stride": 1, "dilation": 1, "pad": 0, "pad_end": 0}
+        fields = [("rank", str(max(rank, 2)))]
+        for name, column in columns.items():
+            whole = [filled[name], *column] if rank == 1 else list(column)
+            fields += [(f"{name}[{i}]", spell(d)) for i, d in enumerate(whole)]
+        return fields
+
+
+class Conv(_Windowed):
+    """Convolutions of floats in one or two dimensions."""
+
+    header, struct = "gs_conv_f32.h", "GsConv"
+    tiles = True
+
+    @classmethod
+    def match(cls, e: Expr) -> Conv | None:
+        if e.prim != "convolve" or e.dtype is not FLOAT or not 1 <= e.rank - 2 <= 6:
+            return None
+        return cls(e, [same_memory(a) for a in e.args])
+
+    def __init__(self, expr: Expr, operands: Sequence[Expr]):
+        super().__init__(expr, operands)
+        x, w = expr.args
+        groups = expr.params["groups"]
+        if expr.rank > 4:
+            self.function, self.scratch = "gs_conv_f32_plain", ""
+        elif groups > 1 and decide_eq(x.shape[1], groups) and decide_eq(w.shape[1], 1):
+            self.function, self.scratch = "gs_depthwise2d_f32", "gs_depthwise2d_f32_scratch"
+        else:
+            self.function, self.scratch = "gs_conv2d_f32", "gs_conv2d_f32_scratch"
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        (x, w), p = self.expr.args, self.expr.params
+        return [("N", spell(x.shape[0])), ("C", spell(x.shape[1])), ("O", spell(self.expr.shape[1])),
+                ("group", str(p["groups"])), ("x", point(self.operands[0])), ("w", point(self.operands[1])),
+                *self.axes(x.rank - 2, spell, **{
+                    "in": x.shape[2:], "out": self.expr.shape[2:], "kernel": w.shape[2:], "stride": p["strides"],
+                    "dilation": p["dilations"], "pad": [lo for lo, _ in p["pads"]]})]
+
+    def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
+        shape, groups = self.expr.shape, self.expr.params["groups"]
+        image, channel = (batch, m) if groups == 1 else (batch // groups, batch % groups * (shape[1] // groups) + m)
+        return (image, channel, *unravel(shape[2:], n))
+
+    def describe(self) -> str:
+        w = self.expr.args[1]
+        return f"{self.function} {'x'.join(map(str, w.shape[2:]))}, {w.shape[1]}*{self.expr.params['groups']} " \
+               f"-> {w.shape[0]} channels"
+
+
+class ConvTransposed(Conv):
+    """Transposed convolutions of floats in one or two dimensions."""
+
+    @classmethod
+    def match(cls, e: Expr) -> ConvTransposed | None:
+        if e.prim != "convolve_transposed" or e.dtype is not FLOAT or not 1 <= e.rank - 2 <= 6:
+            return None
+        return cls(e, [same_memory(a) for a in e.args])
+
+    def __init__(self, expr: Expr, operands: Sequence[Expr]):
+        Kernel.__init__(self, expr, operands)
+        self.function, self.scratch = (("gs_conv_transpose2d_f32", "gs_conv_transpose2d_f32_scratch")
+                                       if expr.rank <= 4 else ("gs_conv_transpose_f32_plain", ""))
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        (x, w), p = self.expr.args, self.expr.params
+        return [("N", spell(x.shape[0])), ("C", spell(x.shape[1])), ("O", spell(self.expr.shape[1])),
+                ("group", str(p["groups"])), ("x", point(self.operands[0])), ("w", point(self.operands[1])),
+                *self.axes(x.rank - 2, spell, **{
+                    "in": x.shape[2:], "out": self.expr.shape[2:], "kernel": w.shape[2:], "stride": p["strides"],
+                    "dilation": p["dilations"], "pad": [lo for lo, _ in p["pads"]]})]
+
+
+class MaxWindow(_Windowed):
+    """The maximum over windows of one or two axes."""
+
+    header, struct, function = "gs_window_f32.h", "GsWindow", "gs_window2d_f32"
+
+    @classmethod
+    def match(cls, e: Expr) -> MaxWindow | None:
+        if e.prim != "window" or e.dtype is not FLOAT or e.params["op"] != "max" or len(e.params["size"]) not in (1, 2):
+            return None
+        # A window wholly inside the padding has no element, which the kernel does not expect.
+        reach = [(k - 1) * d + 1 for k, d in zip(e.params["size"], e.params["dilations"])]
+        if any(not isinstance(pad, int) or pad >= r for r, pads in zip(reach, e.params["pads"]) for pad in pads):
+            return None
+        if any(d != 1 for d in e.params["dilations"]):
+            return None
+        return cls(e, [same_memory(e.args[0])])
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        x, p = self.expr.args[0], self.expr.params
+        n = len(p["size"])
+        return [("planes", spell(product(x.shape[:x.rank - n]))), ("x", point(self.operands[0])),
+                *self.axes(n, spell, **{
+                    "in": x.shape[x.rank - n:], "out": self.expr.shape[x.rank - n:], "kernel": p["size"],
+                    "stride": p["strides"], "dilation": p["dilations"], "pad": [lo for lo, _ in p["pads"]],
+                    "pad_end": [hi for _, hi in p["pads"]]})]
+
+
+class Softmax(Kernel):
+    """Softmax and its logarithm along any axis."""
+
+    header, struct, function = "gs_rows_f32.h", "GsRows", "gs_softmax_f32"
+
+    @classmethod
+    def match(cls, e: Expr) -> Softmax | None:
+        if e.prim != "item" or e.args[0].prim != "composite":
+            return None
+        bundle = e.args[0]
+        if bundle.params["name"] not in ("softmax", "log_softmax") or e.dtype is not FLOAT \
+                or bundle.args[0].dtype is not FLOAT:
+            return None
+        return cls(e, [same_memory(bundle.args[0])])
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        bundle = self.expr.args[0]
+        x = bundle.args[0]
+        axis = dict(bundle.params["of"])["axis"] % x.rank
+        log = bundle.params["name"] == "log_softmax"
+        return [("outer", spell(product(x.shape[:axis]))), ("n", spell(x.shape[axis])),
+                ("inner", spell(product(x.shape[axis + 1:]))), ("x", point(self.operands[0])), ("log", str(int(log)))]
+
+
+class Reduce(Kernel):
+    """Folds of floats along neighbouring axes that are not the last: the last would fuse with what surrounds it."""
+
+    header, struct, function = "gs_reduce_f32.h", "GsReduce", "gs_reduce_f32"
+    OPS = {"sum": "GS_SUM", "prod": "GS_PROD", "max": "GS_MAX", "min": "GS_MIN"}
+
+    @classmethod
+    def match(cls, e: Expr) -> Reduce | None:
+        if e.prim != "reduce" or e.dtype is not FLOAT or e.params["op"] not in cls.OPS:
+            return None
+        axes, x = e.params["axes"], e.args[0]
+        if axes != tuple(range(axes[0], axes[-1] + 1)) or axes[-1] == x.rank - 1:
+            return None
+        return cls(e, [same_memory(x)])
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        axes, x = self.expr.params["axes"], self.expr.args[0]
+        return [("op", self.OPS[self.expr.params["op"]]), ("outer", spell(product(x.shape[:axes[0]]))),
+                ("n", spell(product(x.shape[a] for a in axes))), ("inner", spell(product(x.shape[axes[-1] + 1:]))),
+                ("x", point(self.operands[0]))]
+
+
+class SortOrder(Kernel):
+    """Sorting rows, by merging."""
+
+    header = "gs_scalar.h"
+
+    @classmethod
+    def match(cls, e: Expr) -> SortOrder | None:
+        if e.prim != "sort_order" or (e.args[0].dtype.is_float and e.args[0].dtype.bits < 32):
+            return None
+        return cls(e, [same_memory(e.args[0])])
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        x, axis = self.expr.args[0], self.expr.params["axis"]
+        return [("outer", spell(product(x.shape[:axis]))), ("n", spell(x.shape[axis])),
+                ("inner", spell(product(x.shape[axis + 1:]))), ("falling", str(int(self.expr.params["descending"])))]
+
+
+KERNELS: tuple[type[Kernel], ...] = (Gemm, Conv, ConvTransposed, MaxWindow, Softmax, Reduce, SortOrder)
+
+
+def match(e: Expr) -> Kernel | None:
+    """The first kernel that computes `e`, or None."""
+    for kernel in KERNELS:
+        found = kernel.match(e)  # type: ignore[attr-defined]
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,517 @@
+"""The plan of one compiled segment: its expressions as steps over buffers, in order.
+
+A `Program` is what becomes one C function: inputs, weights and outputs by slot, the symbols of its sizes, and a block of
+steps. A step is a loop nest, a call of a kernel (with what is done to its finished tiles), a loop or a branch with blocks
+of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gesher.base.dtypes import INT64, DType
+from gesher.base.errors import CompileError
+from gesher.primitives import CannotLower, Expr, inner
+from gesher.primitives.simplify import expand, fold_constants, simplify
+from gesher.symbolic import Dim, DimLike, decide_eq, fresh, product
+
+from . import indexing
+from .fuse import Fusion, fuse, is_scalar_constant, needs, order_of
+from .loops import Buffer, IndexValue, Load, Nest, Number, Scalar, Store, reads, verify, writes
+from .matching import Kernel, match
+from .nests import At, Puller, Scope, describe
+
+# Types with a spelling in C, whole bytes each.
+_COMPILED = frozenset("float double float16 bfloat16 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split())
+
+
+@dataclass(eq=False, slots=True)
+class NestStep:
+    nest: Nest
+    reads: set[Buffer]
+    writes: set[Buffer]
+
+
+@dataclass(eq=False, slots=True)
+class KernelStep:
+    """A kernel's call. `tile` is the nest that finishes its tiles in place, with the symbols of a tile."""
+
+    name: str
+    comment: str
+    kernel: Kernel
+    pointers: dict[Expr, Buffer]
+    result: Buffer
+    reads: set[Buffer]
+    writes: set[Buffer]
+    tile: Nest | None = None
+    symbols: tuple[Dim, ...] = ()
+    tile_buffer: Buffer | None = None
+
+
+@dataclass(eq=False, slots=True)
+class LoopStep:
+    """A counted loop. Each carried value is read through a pointer and written into one of two buffers in turns."""
+
+    name: str
+    count: DimLike
+    symbol: Dim
+    body: list[Any]
+    carried: list[tuple[Buffer, Buffer, Buffer, tuple[Buffer, Buffer]]]   # current, first, next, the two
+    slices: list[tuple[Buffer, Buffer]]                                   # a row of what is scanned
+    stacked: list[tuple[Buffer, Buffer]]                                  # a row of what is gathered
+    reads: set[Buffer]
+    writes: set[Buffer]
+
+
+@dataclass(eq=False, slots=True)
+class BranchStep:
+    name: str
+    condition: Buffer
+    then: list[Any]
+    other: list[Any]
+    reads: set[Buffer]
+    writes: set[Buffer]
+
+
+Step = NestStep | KernelStep | LoopStep | BranchStep
+
+
+@dataclass(slots=True)
+class Program:
+    """One segment, ready to be written as C.
+
+    Attributes:
+        name: of its C function.
+        inputs, outputs: by slot. An input's buffer has the shape it must be fed with.
+        weights: the constants by slot, and the arrays or tensors that hold them.
+        steps: in order.
+        symbols: the sizes that must be known, in the order of `GsCall.dims`.
+        buffers: everything in the arena.
+        pointers: what is set while running: slices and carried values.
+    """
+
+    name: str
+    inputs: list[Buffer] = field(default_factory=list)
+    outputs: list[Buffer] = field(default_factory=list)
+    weights: list[Buffer] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    symbols: list[Dim] = field(default_factory=list)
+    counters: list[Dim] = field(default_factory=list)
+    buffers: list[Buffer] = field(default_factory=list)
+    pointers: list[Buffer] = field(default_factory=list)
+
+    def all_steps(self) -> Iterable[Step]:
+        """Every step, outer before inner."""
+        pending: list[Step] = list(reversed(self.steps))
+        while pending:
+            step = pending.pop()
+            yield step
+            if isinstance(step, LoopStep):
+                pending.extend(reversed(step.body))
+            elif isinstance(step, BranchStep):
+                pending.extend(reversed([*step.then, *step.other]))
+
+
+def prepared(roots: Sequence[Expr]) -> list[Expr]:
+    """The roots simplified, constants folded, and composites without a kernel expanded."""
+    for _ in range(2):
+        roots = simplify(expand(roots, lambda e: match(e) is not None))
+        roots = fold_constants(roots)
+    return list(roots)
+
+
+def check_types(roots: Sequence[Expr], seen: set[Expr] | None = None) -> None:
+    """Refuse what has no C type. What is in `seen` was checked before; what is checked now is put there.
+
+    Raises:
+        CannotLower: strings, complex numbers, narrow types.
+    """
+    seen = set() if seen is None else seen
+    pending = list(roots)
+    fresh_ones: list[Expr] = []
+    while pending:
+        e = pending.pop()
+        if e in seen:
+            continue
+        seen.add(e)
+        fresh_ones.append(e)
+        if e.dtype.name != "undefined" and e.dtype.name not in _COMPILED:
+            seen.difference_update(fresh_ones)
+            raise CannotLower(f"{e.prim} of type {e.dtype.name} is not compiled")
+        if e.prim == "sort_order" and e.args[0].dtype.is_float and e.args[0].dtype.bits < 32:
+            seen.difference_update(fresh_ones)
+            raise CannotLower(f"sorting {e.args[0].dtype.name} is not compiled")
+        pending.extend((*e.args, *inner(e), *e.params.get("meaning", ())))
+
+
+def build(name: str, inputs: Sequence[Expr], roots: Sequence[Expr], names: Sequence[str] = ()) -> Program:
+    """Plan one segment.
+
+    Args:
+        name: of its C function.
+        inputs: the expressions whose values are fed, in the order of slots.
+        roots: what is computed, in the order of slots; prepared already.
+        names: of the outputs, for people.
+    """
+    return _Planner(name, inputs, roots, names).run()
+
+
+class _Planner:
+    def __init__(self, name: str, inputs: Sequence[Expr], roots: Sequence[Expr], names: Sequence[str]):
+        self.program = Program(name)
+        self.inputs, self.roots = inputs, roots
+        self.output_names = list(names) or [""] * len(roots)
+        self.taken: set[str] = set(_RESERVED)
+        self.leaves: dict[Expr, Buffer] = {}
+
+    def name(self, hint: str) -> str:
+        """A C identifier that is still free."""
+        base = re.sub(r"\W+", "_", hint.split("/")[-1] or hint).strip("_")[:40] or "t"
+        if base[0].isdigit():
+            base = "t" + base
+        found, n = base, 1
+        while found in self.taken:
+            n += 1
+            found = f"{base}_{n}"
+        self.taken.add(found)
+        return found
+
+    def buffer(self, hint: str, dtype: DType, shape: Sequence[DimLike], **more: Any) -> Buffer:
+        made = Buffer(self.name(hint), dtype, tuple(shape), **more)
+        if made.place == "arena":
+            self.program.buffers.append(made)
+        elif made.place == "slice":
+            self.program.pointers.append(made)
+        return made
+
+    def run(self) -> Program:
+        program = self.program
+        for slot, e in enumerate(self.inputs):
+            made = self.buffer(e.name or "input", e.dtype, e.shape, place="input", slot=slot)
+            program.inputs.append(made)
+            self.leaves[e] = made
+        targets: list[tuple[Expr, Buffer]] = []
+        for slot, (e, hint) in enumerate(zip(self.roots, self.output_names)):
+            made = self.buffer(hint or e.name or "output", e.dtype, e.shape, place="output", slot=slot)
+            program.outputs.append(made)
+            targets.append((e, made))
+        program.steps = self.block(targets, self.leaves, {})
+        program.symbols = self.symbols()
+        sizes = frozenset((*program.symbols, *program.counters))
+        for step in program.all_steps():
+            if isinstance(step, NestStep):
+                verify(step.nest, sizes)
+            elif isinstance(step, KernelStep) and step.tile is not None:
+                verify(step.tile, sizes | frozenset(step.symbols))
+        return program
+
+    def symbols(self) -> list[Dim]:
+        """Every size symbol, in order of first use: inputs first."""
+        program = self.program
+        found: dict[Dim, None] = {}
+
+        def note(d: Any) -> None:
+            if isinstance(d, Dim):
+                for s in sorted(d.symbols(), key=lambda s: s._key):
+                    found.setdefault(s)
+
+        from .loops import For, Index, dims_of, walk
+
+        for buffer in (*program.inputs, *program.outputs, *program.weights, *program.buffers, *program.pointers):
+            for d in buffer.shape:
+                note(d)
+        inner: set[Dim] = set(program.counters)
+        for step in program.all_steps():
+            nests = [step.nest] if isinstance(step, NestStep) else []
+            if isinstance(step, KernelStep):
+                step.kernel.fields(lambda d: (note(d), "")[1], lambda e: "")
+                for extent, moves in step.kernel.around():
+                    note(extent)
+                    for d in moves.values():
+                        note(d)
+                inner |= set(step.symbols)
+                if step.tile is not None:
+                    nests.append(step.tile)
+            elif isinstance(step, LoopStep):
+                note(step.count)
+            for nest in nests:
+                for st in walk(nest.body):
+                    if isinstance(st, (For, Index)):
+                        inner.add(st.symbol)
+                for d in dims_of(nest):
+                    note(d)
+        return [s for s in found if s not in inner]
+
+    # Blocks
+
+    def given(self, e: Expr) -> Any:
+        """The known value of a small integer expression, where it says more than the expression itself."""
+        if e.prim in ("constant", "size", "iota", "input", "parameter") or not (e.dtype.is_integer or e.dtype.name == "bool"):
+            return None
+        size = product(e.shape)
+        if not isinstance(size, int) or not 0 < size <= 64 or e.scopes:
+            return None
+        return e.builder.known(e)
+
+    def block(self, targets: Sequence[tuple[Expr, Buffer]], leaves: dict[Expr, Buffer],
+              ready: dict[Expr, Any]) -> list[Step]:
+        """The steps that compute each target into its buffer."""
+        roots = [e for e, _ in targets]
+        outside = set(leaves) | set(ready)
+        given: dict[Expr, Any] = {}
+        for e in order_of(roots, outside, set()):
+            value = self.given(e)
+            if value is not None:
+                given[e] = value
+        weights: set[Expr] = set()
+        extra: list[Expr] = []
+        order = order_of(roots, outside, set(given))
+        seen: set[Expr] = set()
+        while True:
+            # Bodies of loops read what is computed here, which may hold loops again.
+            bundles = [e.args[0] for e in order if e.prim == "item" and e.args[0].prim in ("loop", "branch")]
+            fresh_ones = [b for b in dict.fromkeys(bundles) if b not in seen]
+            if not fresh_ones:
+                break
+            for b in fresh_ones:
+                seen.add(b)
+                extra += [x for x in self.captured(b, set(given)) if x not in outside and x not in extra]
+            order = order_of([*roots, *extra], outside, set(given))
+        weights = {e for e in order if e.prim == "constant" and not is_scalar_constant(e)}
+        local = dict(leaves)
+        for e in order:
+            if e in weights:
+                local[e] = self.weight(e)
+        fusion = fuse(roots, set(local) | set(ready), set(given), extra)
+        buffers = dict(local)
+        # A result is computed where it belongs; what is a leaf, or wanted twice, is copied.
+        copies: list[tuple[Expr, Buffer]] = []
+        for e, target in targets:
+            if e in buffers or e in ready or e not in fusion.kept or e.prim == "item" and e not in fusion.kernels:
+                copies.append((e, target))
+            else:
+                buffers[e] = target
+        steps: list[Step] = []
+        started = {end: e for e, end in fusion.epilogues.items()}
+        for e in fusion.kept:
+            if e in local:
+                continue
+            if e.prim == "item" and e not in fusion.kernels:
+                if e not in buffers:
+                    self.bundle(e.args[0], buffers, ready, steps)
+                continue
+            if decide_eq(product(e.shape), 0):
+                buffers.setdefault(e, self.buffer(e.name or e.prim, e.dtype, e.shape))
+                continue
+            steps += self.step(e, buffers, ready, fusion, started.get(e), given)
+        for e, target in copies:
+            steps += self.copy(e, target, buffers, ready, given)
+        return steps
+
+    def captured(self, bundle: Expr, given: set[Expr]) -> list[Expr]:
+        """What the body of a loop reads that does not depend on its turns and costs something."""
+        if bundle.prim != "loop":
+            return []
+        scope = bundle.params["scope"]
+        found: dict[Expr, None] = {}
+        seen: set[Expr] = set()
+        stack = [*bundle.params["carried_out"], *bundle.params["stacked_out"]]
+        while stack:
+            e = stack.pop()
+            if e in seen:
+                continue
+            seen.add(e)
+            if scope in e.scopes:
+                if e.prim == "item" and e.args[0].prim in ("loop", "branch"):
+                    inner = e.args[0].params
+                    stack += [x for k in ("carried_out", "stacked_out", "then", "other") for x in inner.get(k, ())]
+                stack += needs(e, given)
+            elif e.prim != "parameter" and not all(
+                    x.prim in ("constant", "size", "iota", "broadcast", "reshape") for x in order_of([e], (), given)):
+                found[e] = None
+        return list(found)
+
+    def weight(self, e: Expr) -> Buffer:
+        held = self.leaves.get(e)
+        if held is None:
+            program = self.program
+            held = self.buffer(e.name or "weight", e.dtype, e.shape, place="weight", slot=len(program.weights))
+            program.weights.append(held)
+            program.values.append(e.params["value"])
+            self.leaves[e] = held
+        return held
+
+    def puller(self, buffers: dict[Expr, Buffer], ready: dict[Expr, Any], given: dict[Expr, Any]) -> Puller:
+        known = {e: self._known_element(e, value) for e, value in given.items() if e not in buffers}
+        return Puller(buffers, {**known, **ready})
+
+    def _known_element(self, e: Expr, value: Any) -> Any:
+        if decide_eq(product(e.shape), 1) is not True:
+            raise CompileError(f"a known value of shape {e.shape} has no buffer")
+        one = value.reshape(-1).tolist()[0]
+
+        def element(index: At) -> Scalar:
+            return IndexValue(one, e.dtype) if isinstance(one, Dim) else Number(one, e.dtype)
+
+        return element
+
+    def step(self, e: Expr, buffers: dict[Expr, Buffer], ready: dict[Expr, Any], fusion: Fusion, start: Expr | None,
+             given: dict[Expr, Any]) -> list[Step]:
+        """The steps that compute `e` into its buffer, which is made where it has none."""
+        if e not in buffers:
+            buffers[e] = self.buffer(e.name or e.prim, e.dtype, e.shape)
+        target = buffers[e]
+        if e in given:
+            return [self.known(e, given[e], target)]
+        if start is not None:
+            return [self.kernel(start, fusion.kernels[start], target, buffers, ready, given, end=e)]
+        if e in fusion.kernels:
+            return [self.kernel(e, fusion.kernels[e], target, buffers, ready, given)]
+        others = {k: v for k, v in buffers.items() if k is not e}
+        small = {k: v for k, v in given.items() if decide_eq(product(k.shape), 1)}
+        puller = self.puller(others, ready, small)
+        return [self.nest_step(n) for n in puller.nests(e, target, self.name(f"{e.prim}_{target.name}"))]
+
+    def nest_step(self, nest: Nest) -> NestStep:
+        return NestStep(nest, reads(nest), writes(nest))
+
+    def known(self, e: Expr, value: Any, target: Buffer) -> NestStep:
+        body: list[Any] = []
+        for i, v in enumerate(value.reshape(-1).tolist()):
+            scalar: Scalar = IndexValue(v, e.dtype) if isinstance(v, Dim) else Number(v, e.dtype)
+            body.append(Store(target, i, scalar))
+        return self.nest_step(Nest(self.name(f"sizes_{target.name}"), f"{describe(e)}, known from sizes", body))
+
+    def copy(self, e: Expr, target: Buffer, buffers: dict[Expr, Buffer], ready: dict[Expr, Any],
+             given: dict[Expr, Any]) -> list[Step]:
+        if decide_eq(product(e.shape), 0):
+            return []
+        if e in given and e not in buffers:
+            return [self.known(e, given[e], target)]
+        puller = self.puller(buffers, ready, {k: v for k, v in given.items() if decide_eq(product(k.shape), 1)})
+        nest = puller.nest(e.shape, self.name(f"copy_{target.name}"), f"{target.name} = {describe(e)}",
+                           lambda index, scope: scope.statements.append(
+                               Store(target, indexing.linear(e.shape, index), puller.value(e, index, scope))))
+        return [self.nest_step(nest)]
+
+    def kernel(self, e: Expr, kernel: Kernel, target: Buffer, buffers: dict[Expr, Buffer], ready: dict[Expr, Any],
+               given: dict[Expr, Any], end: Expr | None = None) -> KernelStep:
+        pointers = {x: buffers[x] for x in kernel.operands}
+        step = KernelStep(self.name(f"{e.prim if e.prim != 'item' else e.args[0].params['name']}_{target.name}"),
+                          describe(e), kernel, pointers, target, set(pointers.values()), {target})
+        if end is None:
+            return step
+        batch, m, n, ldc = (fresh(w) for w in ("batch", "row", "column", "ldc"))
+        tile = Buffer("tile", e.dtype, (fresh("tile"),), place="slice")
+        holder: dict[str, DimLike] = {}
+
+        def element(index: At) -> Scalar:
+            if index != holder["index"]:
+                raise CompileError(f"an epilogue asks for {index}, the tile holds {holder['index']}")
+            return Load(tile, holder["at"])
+
+        others = {k: v for k, v in buffers.items() if k is not end}
+        puller = self.puller(others, {**ready, e: element},
+                             {k: v for k, v in given.items() if decide_eq(product(k.shape), 1)})
+        rows, columns = fresh("rows"), fresh("columns")
+
+        def make(at: At, scope: Scope) -> None:
+            i, j = at
+            index = tuple(kernel.tile(batch, m + i, n + j))
+            holder["index"], holder["at"] = index, i * ldc + j
+            # Where the result has one row or column only, its index does not tell that the tile's does move.
+            scope.barrier = not {i, j} <= indexing.symbols(index)
+            scope.statements.append(Store(tile, holder["at"], puller.compute(end, index, scope)))
+
+        step.tile = puller.nest((rows, columns), f"{step.name}_tile", f"then {describe(end)}", make)
+        step.symbols = (batch, m, n, ldc, rows, columns, *tile.shape)  # type: ignore[assignment]
+        step.tile_buffer = tile
+        step.reads |= reads(step.tile) - {tile}
+        return step
+
+    # Loops and branches
+
+    def bundle(self, bundle: Expr, buffers: dict[Expr, Buffer], ready: dict[Expr, Any], steps: list[Step]) -> None:
+        """The step of a loop or branch; its parts get buffers."""
+        parts = bundle.builder.parts(bundle)
+        if bundle.prim == "loop":
+            steps.append(self.loop(bundle, parts, buffers, ready))
+        elif bundle.prim == "branch":
+            steps.append(self.branch(bundle, parts, buffers, ready))
+        else:
+            raise CompileError(f"the composite {bundle.params['name']} was not expanded")
+
+    def inside(self, buffers: dict[Expr, Buffer]) -> dict[Expr, Buffer]:
+        return {**buffers, **{e: b for e, b in self.leaves.items() if e not in buffers}}
+
+    def loop(self, bundle: Expr, parts: list[Expr], buffers: dict[Expr, Buffer], ready: dict[Expr, Any]) -> LoopStep:
+        p = bundle.params
+        carried, scanned = bundle.args[1:1 + p["carried"]], bundle.args[1 + p["carried"]:]
+        counter = fresh("turn")
+        self.program.counters.append(counter)
+        index, *rest = p["parameters"]
+        inside = self.inside(buffers)
+        targets: list[tuple[Expr, Buffer]] = []
+        turns = []
+        for parameter, start, out, part in zip(rest, carried, p["carried_out"], parts):
+            two = (self.buffer("even", start.dtype, start.shape), self.buffer("odd", start.dtype, start.shape))
+            over = (buffers[start], *two)
+            now = self.buffer("carried", start.dtype, start.shape, place="slice", over=over)
+            then = self.buffer("next", start.dtype, start.shape, place="slice", over=two)
+            inside[parameter] = now
+            buffers[part] = now
+            targets.append((out, then))
+            turns.append((now, buffers[start], then, two))
+        slices = []
+        for parameter, whole in zip(rest[len(carried):], scanned):
+            row = self.buffer("row", whole.dtype, whole.shape[1:], place="slice", over=(buffers[whole],))
+            inside[parameter] = row
+            slices.append((row, buffers[whole]))
+        stacked = []
+        for part, out in zip(parts[len(carried):], p["stacked_out"]):
+            whole = self.buffer("stacked", out.dtype, part.shape)
+            buffers[part] = whole
+            row = self.buffer("out_row", out.dtype, out.shape, place="slice", over=(whole,))
+            targets.append((out, row))
+            stacked.append((row, whole))
+        body = self.block(targets, inside, {**ready, index: lambda at: IndexValue(counter, INT64)})
+        return LoopStep(self.name("loop"), p["length"], counter, body, turns, slices, stacked,
+                        {b for _, b, _, _ in turns} | {b for _, b in slices} | _all_reads(body),
+                        {x for t in turns for x in (t[0], t[2], *t[3])} | {b for _, b in stacked})
+
+    def branch(self, bundle: Expr, parts: list[Expr], buffers: dict[Expr, Buffer], ready: dict[Expr, Any]) -> BranchStep:
+        results = []
+        for part in parts:
+            buffers[part] = self.buffer("branch", part.dtype, part.shape)
+            results.append(buffers[part])
+        outside = {e: b for e, b in self.inside(buffers).items() if e not in parts}
+        then = self.block(list(zip(bundle.params["then"], results)), outside, ready)
+        other = self.block(list(zip(bundle.params["other"], results)), outside, ready)
+        condition = buffers[bundle.args[0]]
+        return BranchStep(self.name("branch"), condition, then, other,
+                          {condition} | _all_reads(then) | _all_reads(other), set(results))
+
+
+def _all_reads(steps: Sequence[Step]) -> set[Buffer]:
+    return {b for s in steps for b in s.reads}
+
+
+def array_of(value: Any) -> np.ndarray:
+    """The numbers of a weight as the C code reads them."""
+    array = value if isinstance(value, np.ndarray) else value.numpy()
+    return np.ascontiguousarray(array)
+
+
+# Words of C, of the frame, and of the functions that are written around the nests.
+_RESERVED = frozenset("""auto break case char const continue default do double else enum extern float for goto if inline int
+long register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool
+main call arena failed scratch f v pool begin end thread arg tile context ldc batch row0 column0 rows columns t i j k
+Frame abs exp log sin cos tan pow sqrt floor ceil round trunc fabs erf tanh sinh cosh asin acos atan min max signbit
+y0 y1 yn j0 j1 jn gamma index time clock rand read write open close select link pipe exit abort malloc free
+""".split())

@@ -1,0 +1,168 @@
+"""Compiled segments in memory: the library, the threads, the arena, and how one segment is called.
+
+What a reader would guess wrong: the results of a call are fresh arrays each time, the arena is not: its memory is used
+again by the next call, which is why a module runs one call at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gesher.base import knobs
+from gesher.base.errors import RunError
+from gesher.symbolic import Dim, evaluate
+
+from . import cpu
+from .build import build
+from .emit import unit
+from .library import Call, Library, Pool, address, entry_point
+from .plan import Program, array_of
+
+# Sets of sizes whose shapes are remembered.
+_REMEMBERED = 256
+# `omp simd` alone: loops are marked as vector loops, no OpenMP runtime is asked for.
+FLAGS = ("-fopenmp-simd",)
+
+
+class Module:
+    """Programs compiled into one library.
+
+    Args:
+        programs: the segments, by the numbers of their functions.
+        title: of the C file, for people.
+        threads: how many at the most; 0 for every core that this process may use.
+        extra: more flags for the compiler, as the tests' sanitizers.
+
+    Raises:
+        CompileError: the C does not compile; the bundle replays it.
+        UnsupportedError: there is no compiler.
+    """
+
+    def __init__(self, programs: Sequence[Program], title: str, threads: int = 0, extra: Sequence[str] = ()):
+        self.source = unit(programs, title)
+        if knobs.DEBUG.number >= 4:
+            knobs.debug(4, self.source)
+        self.entry = build(self.source, extra=[*FLAGS, *extra])
+        self.library = Library(self.entry.library)
+        self.threads = threads or cpu.threads()
+        self.pool: Pool | None = Pool(self.library, self.threads) if self.threads > 1 else None
+        self.lock = threading.RLock()
+        self._arena = np.empty(0, np.uint8)
+        self._arena_at = 0
+        self._arena_bytes = 0
+        self.segments = [Segment(self, p, i) for i, p in enumerate(programs)]
+
+    def arena(self, nbytes: int) -> int:
+        """The address of working memory of that size at the least, aligned to 64 bytes."""
+        if nbytes > self._arena_bytes:
+            self._arena = np.empty(nbytes + 64, np.uint8)
+            self._arena_at = -(-address(self._arena) // 64) * 64
+            self._arena_bytes = nbytes
+            for segment in self.segments:
+                segment.call.arena(self._arena_at)
+        return self._arena_at
+
+    def close(self) -> None:
+        """Stop the threads; nothing of this can run afterwards."""
+        with self.lock:
+            if self.pool is not None:
+                self.pool.close()
+                self.pool = None
+            self.segments = []
+
+
+class Segment:
+    """One function of a module."""
+
+    def __init__(self, module: Module, program: Program, index: int):
+        self.module, self.program = module, program
+        self.weights = [np.require(array_of(v), requirements=["C", "A"]) for v in program.values]
+        self.steps = list(program.all_steps())
+        self.call = Call(len(program.inputs) + len(self.weights), len(program.outputs), len(program.symbols),
+                         len(self.steps))
+        for i, w in enumerate(self.weights, len(program.inputs)):
+            self.call.inputs[i] = address(w)
+        self.call.pool(module.pool)
+        self._run = entry_point(module.library, f"gs_run_{index}")
+        import ctypes
+
+        self._arena_bytes = module.library.function(f"gs_arena_{index}", ctypes.c_int64, ctypes.c_void_p)
+        self._dtypes = [b.dtype.numpy for b in program.outputs]
+        self._shapes: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+
+    def run(self, inputs: Sequence[np.ndarray], sizes: Mapping[Dim, int]) -> list[np.ndarray]:
+        """The outputs for these inputs, which must be C-contiguous and of the right types and shapes.
+
+        Raises:
+            RunError: an index in the data was outside, or a size is impossible.
+        """
+        key = tuple(map(sizes.__getitem__, self.program.symbols))
+        with self.module.lock:
+            call = self.call
+            shapes = self._shapes.get(key)
+            # The arena may have been given up for a larger one since; `arena` keeps all calls right.
+            if shapes is None:
+                shapes = self._prepare(key, sizes)
+            for i, n in enumerate(key):
+                call.dims[i] = n
+            for i, x in enumerate(inputs):
+                call.inputs[i] = address(x)
+            outputs = [np.empty(shape, dtype) for shape, dtype in zip(shapes, self._dtypes)]
+            for i, y in enumerate(outputs):
+                call.outputs[i] = address(y)
+            code = self._run(call.pointer)
+            if code:
+                call.check(code)
+            return outputs
+
+    def _prepare(self, key: tuple[int, ...], sizes: Mapping[Dim, int]) -> list[tuple[int, ...]]:
+        """The shapes of the outputs for these sizes, and an arena that is large enough."""
+        try:
+            shapes = [tuple(evaluate(d, sizes) for d in b.shape) for b in self.program.outputs]
+            for buffer in (*self.program.buffers, *self.program.pointers):
+                self._check(buffer.name, buffer.shape, sizes)
+        except ZeroDivisionError as e:
+            raise RunError(f"a size cannot be computed: {e}") from e
+        for buffer, shape in zip(self.program.outputs, shapes):
+            if any(d < 0 for d in shape):
+                raise RunError(f"'{buffer.name}' would have the shape {shape}")
+        for i, n in enumerate(key):
+            self.call.dims[i] = n
+        self.module.arena(self._arena_bytes(self.call.pointer))
+        if len(self._shapes) >= _REMEMBERED:
+            self._shapes.clear()
+        self._shapes[key] = shapes
+        return shapes
+
+    @staticmethod
+    def _check(name: str, shape: Sequence[Any], sizes: Mapping[Dim, int]) -> None:
+        counted = [evaluate(d, sizes) for d in shape if not isinstance(d, Dim) or d.symbols() <= sizes.keys()]
+        if any(d < 0 for d in counted):
+            raise RunError(f"a tensor on the way ('{name}') would have the sizes {counted}")
+
+    def profile(self, on: bool) -> None:
+        """Whether the time of each step is added up in `call.times`."""
+        self.call.profile(on)
+
+
+def compile_exprs(inputs: Sequence[Any], roots: Sequence[Any], title: str = "expressions", threads: int = 1,
+                  extra: Sequence[str] = ()) -> Segment:
+    """Compile expressions by themselves: for tests and people.
+
+    >>> from gesher.base.dtypes import FLOAT
+    >>> from gesher.primitives import Builder
+    >>> p = Builder()
+    >>> x = p.input("x", FLOAT, (2,))
+    >>> compile_exprs([x], [x + 1.0]).run([np.float32([1, 2])], {})[0].tolist()
+    [2.0, 3.0]
+    """
+    from .plan import build as plan
+    from .plan import check_types, prepared
+
+    ready = prepared(roots)
+    check_types(ready)
+    return Module([plan("segment", inputs, ready)], title, threads, extra).segments[0]
