@@ -67,6 +67,8 @@ _CONV, _CONVT = meanings.convolution, meanings.convolution_transposed
 KERNELS: tuple[Kernel, ...] = (
     Kernel("gs_gemm_f32", "gs_gemm_f32.h", "batched matrix product, any strides, bias, epilogue",
            "gs_gemm_f32_plain", meanings.gemm),
+    Kernel("gs_gemm_i8", "gs_gemm_i8.h", "batched product of 8-bit integers in 32 bits, zero points, epilogue",
+           "gs_gemm_i8_plain", meanings.integer_gemm),
     Kernel("gs_conv2d_f32", "gs_conv_f32.h", "convolution of rank 2 with groups as a product with patches",
            "gs_conv_f32_plain", _CONV),
     Kernel("gs_depthwise2d_f32", "gs_conv_f32.h", "convolution of rank 2 of each channel by itself",

@@ -196,3 +196,8 @@ def trees(x: Array, roots: Sequence[Any], targets: int, aggregate: str = "SUM", 
             if weights:
                 y[i, target] = AGGREGATES[aggregate](weights, len(roots))
     return y if base is None else y + base
+
+
+def integer_gemm(a: Array, b: Array, a_zero: Array | int = 0, b_zero: Array | int = 0) -> Array:
+    """(a (batch,M,K) - a_zero) @ (b (batch,K,N) - b_zero) in integers; a_zero of (M,1), b_zero of (N) or scalars."""
+    return np.matmul(a.astype(np.int64) - a_zero, b.astype(np.int64) - b_zero).astype(np.int32)
