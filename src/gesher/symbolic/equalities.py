@@ -12,31 +12,18 @@ looked at again. What a reader would guess wrong:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 from .contradiction import Contradiction
-from .decide import is_not_negative, is_zero, negated
-from .dim import Dim, DimLike, Monomial, dimlike, stand_in, walk
+from .dim import Dim, DimLike, dimlike, walk
 from .division import known_nonzero
-from .evaluation import rebuild, replace
-from .intervals import INFINITY, interval, zero_at_sight
-from .polynomial import common_factor, content, from_terms, key_of, multiply, primitive, scaled, terms_of, without
+from .intervals import INFINITY, zero_at_sight
+from .knowledge import Equation, Knowledge, Range, Within
+from .polynomial import common_factor, content, from_terms, key_of, primitive, scaled, terms_of, without
 
 # How many more facts must hang on one of two equal named symbols for it to stay although it was named second.
 _CROWD = 16
 
 
-@dataclass(slots=True)
-class _Range:
-    lo: float
-    hi: float
-    why: str
-    # A symbol that has these bounds as its own; made when it is needed.
-    stand_in: Dim | None = None
-
-
-class Equalities:
+class Equalities(Knowledge):
     """A store of equations between sizes.
 
     Example:
@@ -48,103 +35,16 @@ class Equalities:
         36
     """
 
-    def __init__(self) -> None:
-        # Symbols and compound atoms, and what stands for them. May name symbols that went later: `resolve` follows.
-        self._known: dict[Dim, DimLike] = {}
-        # Products of two and more atoms, found by their first.
-        self._products: dict[Dim, dict[Monomial, DimLike]] = {}
-        # Sums without constant and common divisor, and their values, where neither of the above could be had.
-        self._sums: dict[Dim, int] = {}
-        # Tighter bounds of symbols and of such sums than their own.
-        self._ranges: dict[Dim, _Range] = {}
-        # Symbol -> the keys above that mention it, on either side.
-        self._watched: dict[Dim, dict[Dim, None]] = {}
-        # Bound or limited expression -> what said so.
-        self._causes: dict[Dim, list[_Equation | _Within]] = {}
-
     def copy(self) -> Equalities:
         """An independent copy: what holds in one branch of an If need not in the other."""
         other = Equalities()
         other._known = dict(self._known)
         other._products = {atom: dict(rules) for atom, rules in self._products.items()}
         other._sums = dict(self._sums)
-        other._ranges = {d: _Range(r.lo, r.hi, r.why) for d, r in self._ranges.items()}
+        other._ranges = {d: Range(r.lo, r.hi, r.why) for d, r in self._ranges.items()}
         other._watched = {s: dict(keys) for s, keys in self._watched.items()}
         other._causes = {d: list(causes) for d, causes in self._causes.items()}
         return other
-
-    # ---- questions
-
-    def resolve(self, d: DimLike) -> DimLike:
-        """`d` with everything that is known put in, to the end.
-
-        A part that would divide by zero or broadcast what does not broadcast stays as it is.
-        """
-        if not isinstance(d, Dim):
-            return d
-        if d.op == "sym":
-            value = self._known.get(d)
-            if value is None:
-                return d
-            return value if self._final(value) else self._resolve(d)
-        if self._final(d):
-            return d
-        symbols = d.symbols()
-        if self._watched.keys().isdisjoint(symbols):
-            values = {s: self._known[s] for s in symbols if s in self._known}
-            if all(self._final(v) and not (v in self._watched if isinstance(v, Dim) else False)
-                   for v in values.values()):
-                try:
-                    return replace(d, values)
-                except (ZeroDivisionError, Contradiction):
-                    return self._resolve(d)
-        return self._resolve(d)
-
-    def _final(self, d: DimLike) -> bool:
-        """Whether nothing is known of the symbols of `d`. Every equation is watched by the symbols that it mentions."""
-        if not isinstance(d, Dim):
-            return True
-        if d.op == "sym":
-            return d not in self._known
-        symbols = d.symbols()
-        return self._known.keys().isdisjoint(symbols) and self._watched.keys().isdisjoint(symbols)
-
-    def bounds(self, d: DimLike) -> tuple[int | None, int | None]:
-        """The smallest and the largest value that `d` can have, as far as is known here; None where there is none."""
-        lo, hi = self._interval(self.resolve(d))
-        return (None if lo == -INFINITY else int(lo)), (None if hi == INFINITY else int(hi))
-
-    def decide_eq(self, a: DimLike, b: DimLike) -> bool | None:
-        """`decide_eq` with what is known here."""
-        difference = self.resolve(dimlike(a) - dimlike(b))
-        lo, hi = self._interval(difference)
-        if lo > 0 or hi < 0:
-            return False
-        if lo == hi == 0:
-            return True
-        return is_zero(self._with_learnt_bounds(difference))
-
-    def decide_ge(self, a: DimLike, b: DimLike) -> bool | None:
-        """Whether a >= b, with what is known here."""
-        difference = self.resolve(dimlike(a) - dimlike(b))
-        lo, hi = self._interval(difference)
-        if lo >= 0:
-            return True
-        return False if hi < 0 else is_not_negative(self._with_learnt_bounds(difference))
-
-    def decide_gt(self, a: DimLike, b: DimLike) -> bool | None:
-        """Whether a > b, with what is known here."""
-        return negated(self.decide_ge(b, a))
-
-    def decide_le(self, a: DimLike, b: DimLike) -> bool | None:
-        """Whether a <= b, with what is known here."""
-        return self.decide_ge(b, a)
-
-    def decide_lt(self, a: DimLike, b: DimLike) -> bool | None:
-        """Whether a < b, with what is known here."""
-        return negated(self.decide_ge(a, b))
-
-    # ---- what is learnt
 
     def unify(self, a: DimLike, b: DimLike, why: str = "") -> DimLike:
         """Record that a == b, for the reason `why`, and return what now stands for both.
@@ -157,7 +57,7 @@ class Equalities:
         a, b = dimlike(a), dimlike(b)
         if a is b:
             return self.resolve(a)
-        self._settle([_Equation(a, b, why)])
+        self._settle([Equation(a, b, why)])
         return self.resolve(a)
 
     def narrow(self, d: DimLike, min: int | None = None, max: int | None = None, why: str = "") -> None:
@@ -166,14 +66,14 @@ class Equalities:
         Raises:
             Contradiction: it surely does not.
         """
-        self._settle([_Within(dimlike(d), -INFINITY if min is None else min, INFINITY if max is None else max, why)])
+        self._settle([Within(dimlike(d), -INFINITY if min is None else min, INFINITY if max is None else max, why)])
 
-    def _settle(self, pending: list[_Equation | _Within]) -> None:
+    def _settle(self, pending: list[Equation | Within]) -> None:
         failed: Contradiction | None = None
         while pending:
             item = pending.pop()
             try:
-                if isinstance(item, _Equation):
+                if isinstance(item, Equation):
                     pending.extend(self._learn(item))
                 else:
                     pending.extend(self._limit(item))
@@ -182,7 +82,7 @@ class Equalities:
         if failed is not None:
             raise failed
 
-    def _learn(self, item: _Equation) -> list[_Equation | _Within]:
+    def _learn(self, item: Equation) -> list[Equation | Within]:
         a, b = self.resolve(item.a), self.resolve(item.b)
         if a is b:
             return []
@@ -219,7 +119,7 @@ class Equalities:
         olo, ohi = self._interval(other)
         return lo <= olo and ohi <= hi
 
-    def _learn_symbol(self, s: Dim, other: DimLike, item: _Equation) -> list[_Equation | _Within]:
+    def _learn_symbol(self, s: Dim, other: DimLike, item: Equation) -> list[Equation | Within]:
         lo, hi = self._interval(s)
         olo, ohi = self._interval(other)
         if olo > hi or ohi < lo:
@@ -273,14 +173,14 @@ class Equalities:
         """The symbol of which this is least goes: it is anonymous, its bounds are those of the rest, ..."""
         return not s.is_fresh, loses_bounds, len(self._watched.get(s, ())) // _CROWD, first
 
-    def _bind(self, atom: Dim, value: DimLike, item: _Equation) -> list[_Equation | _Within]:
+    def _bind(self, atom: Dim, value: DimLike, item: Equation) -> list[Equation | Within]:
         """`atom` goes, `value` stands for it; returns what has to be looked at again."""
         self._causes.setdefault(atom, []).append(item)
-        again: list[_Equation | _Within] = []
+        again: list[Equation | Within] = []
         lo, hi = self._interval(atom)
         vlo, vhi = self._interval(value)
         if vlo < lo or vhi > hi:
-            again.append(_Within(value, lo, hi, item.why))
+            again.append(Within(value, lo, hi, item.why))
         self._ranges.pop(atom, None)
         if atom.op == "sym":
             again.extend(self._disturbed(atom))
@@ -289,7 +189,7 @@ class Equalities:
             self._watch(atom, value)
         return again
 
-    def _keep(self, difference: Dim, item: _Equation) -> list[_Equation | _Within]:
+    def _keep(self, difference: Dim, item: Equation) -> list[Equation | Within]:
         """An equation that no atom can be taken out of: a product is replaced, or the sum remembered."""
         terms = terms_of(difference)
         self._causes.setdefault(difference, []).append(item)
@@ -310,14 +210,14 @@ class Equalities:
         self._watch(sum_, 0)
         return []
 
-    def _limit(self, item: _Within) -> list[_Equation | _Within]:
+    def _limit(self, item: Within) -> list[Equation | Within]:
         d = self.resolve(item.d)
         lo, hi = self._interval(d)
         if item.lo <= lo and hi <= item.hi:
             return []
         if item.lo > hi or item.hi < lo:
             bound = int(item.lo) if item.lo > hi else int(item.hi)
-            raise self._contradiction(_Equation(item.d, bound, item.why), d, bound)
+            raise self._contradiction(Equation(item.d, bound, item.why), d, bound)
         assert isinstance(d, Dim)
         # lo <= g*core + plus <= hi
         core, g, plus = primitive(d)
@@ -329,13 +229,13 @@ class Equalities:
         lo, hi = self._interval(core)
         low, high = max(low, lo), min(high, hi)
         if low > high:
-            raise self._contradiction(_Equation(item.d, int(item.lo if item.lo > -INFINITY else item.hi), item.why),
+            raise self._contradiction(Equation(item.d, int(item.lo if item.lo > -INFINITY else item.hi), item.why),
                                       d, core)
         self._causes.setdefault(core, []).append(item)
-        self._ranges[core] = _Range(low, high, item.why)
+        self._ranges[core] = Range(low, high, item.why)
         self._watch(core, 0)
         if low == high:
-            return [_Equation(core, int(low), item.why)]
+            return [Equation(core, int(low), item.why)]
         return []
 
     def _watch(self, key: Dim, value: DimLike) -> None:
@@ -343,123 +243,28 @@ class Equalities:
         for symbol in symbols:
             self._watched.setdefault(symbol, {})[key] = None
 
-    def _disturbed(self, symbol: Dim) -> list[_Equation | _Within]:
+    def _disturbed(self, symbol: Dim) -> list[Equation | Within]:
         """Take out what was kept about expressions that mention `symbol`, to be learnt anew without it."""
-        again: list[_Equation | _Within] = []
+        again: list[Equation | Within] = []
         for key in self._watched.pop(symbol, ()):
             why = self._causes[key][-1].why if key in self._causes else ""
             if key.op != "sym" and key in self._known:
-                again.append(_Equation(key, self._known.pop(key), why))
+                again.append(Equation(key, self._known.pop(key), why))
             if key.op == "mul":
                 (m, _), = terms_of(key).items()
                 rules = self._products.get(m[0], {})
                 if m in rules:
-                    again.append(_Equation(key, rules.pop(m), why))
+                    again.append(Equation(key, rules.pop(m), why))
                     if not rules:
                         del self._products[m[0]]
             if key in self._sums:
-                again.append(_Equation(key, self._sums.pop(key), why))
+                again.append(Equation(key, self._sums.pop(key), why))
             if key in self._ranges:
                 limits = self._ranges.pop(key)
-                again.append(_Within(key, limits.lo, limits.hi, limits.why))
+                again.append(Within(key, limits.lo, limits.hi, limits.why))
         return again
 
-    # ---- how
-
-    def _interval(self, d: DimLike) -> tuple[float, float]:
-        """The interval of a resolved expression, by the bounds learnt here too."""
-        lo, hi = interval(d)
-        if not isinstance(d, Dim) or not self._ranges:
-            return lo, hi
-        if d.op == "sym":
-            limits = self._ranges.get(d)
-            return (lo, hi) if limits is None else (limits.lo, limits.hi)
-        a, b = interval(self._with_learnt_bounds(d))
-        lo, hi = max(lo, a), min(hi, b)
-        core, g, plus = primitive(d)
-        if core in self._ranges:
-            limits = self._ranges[core]
-            ends = g * limits.lo + plus, g * limits.hi + plus
-            lo, hi = max(lo, min(ends)), min(hi, max(ends))
-        return lo, hi
-
-    def _with_learnt_bounds(self, d: DimLike) -> DimLike:
-        """`d` over symbols that have as their own the bounds that were learnt here."""
-        if not isinstance(d, Dim) or self._ranges.keys().isdisjoint(d.symbols()):
-            return d
-        try:
-            return replace(d, {s: self._stand_in(s) for s in d.symbols() if s in self._ranges})
-        except (ZeroDivisionError, Contradiction):
-            return d
-
-    def _stand_in(self, symbol: Dim) -> Dim:
-        limits = self._ranges[symbol]
-        if limits.stand_in is None:
-            limits.stand_in = stand_in(None if limits.lo == -INFINITY else int(limits.lo),
-                                       None if limits.hi == INFINITY else int(limits.hi))
-        return limits.stand_in
-
-    def _resolve(self, d: Dim) -> DimLike:
-        done: dict[Dim, DimLike] = {}
-        entered: set[Dim] = set()
-        stack = [d]
-        while stack:
-            part = stack[-1]
-            if part in done:
-                stack.pop()
-                continue
-            first_visit = part not in entered
-            entered.add(part)
-            if first_visit:
-                missing = [x for x in part.args if isinstance(x, Dim) and x not in done and x not in entered]
-                if missing:
-                    stack.extend(missing)
-                    continue
-            args = tuple(done.get(x, x) if isinstance(x, Dim) else x for x in part.args)
-            try:
-                made = part if all(x is y for x, y in zip(args, part.args)) else rebuild(part.op, args)
-            except (ZeroDivisionError, Contradiction):
-                made = part
-            if isinstance(made, Dim) and made is part:
-                made = self._one_step(part)
-            if isinstance(made, Dim) and made is not part and made not in done:
-                if made not in entered:
-                    stack.append(made)
-                    continue
-                done[part] = made
-            else:
-                done[part] = done.get(made, made) if isinstance(made, Dim) else made
-            if part in self._known:
-                self._known[part] = done[part]
-            stack.pop()
-        return done[d]
-
-    def _one_step(self, part: Dim) -> DimLike:
-        """`part`, whose arguments are resolved, by what is known of itself."""
-        value = self._known.get(part)
-        if value is not None:
-            return value
-        if part.op not in ("add", "mul"):
-            return part
-        if self._products:
-            for m, c in terms_of(part).items():
-                for lead, value in self._product_rules(m):
-                    rest = without(m, lead)
-                    if rest is not None:
-                        others = {m1: c1 for m1, c1 in terms_of(part).items() if m1 is not m}
-                        return from_terms(others) + multiply(from_terms({rest: c}), value)
-        if self._sums:
-            core, g, plus = primitive(part)
-            if core in self._sums:
-                return g * self._sums[core] + plus
-        return part
-
-    def _product_rules(self, m: Monomial) -> Iterator[tuple[Monomial, DimLike]]:
-        if len(m) > 1:
-            for atom in dict.fromkeys(m):
-                yield from self._products.get(atom, {}).items()
-
-    def _contradiction(self, item: _Equation, a: DimLike, b: DimLike) -> Contradiction:
+    def _contradiction(self, item: Equation, a: DimLike, b: DimLike) -> Contradiction:
         reasons: dict[str, None] = {item.why: None}
         seen: set[Dim] = set()
         pending = [x for x in (item.a, item.b) if isinstance(x, Dim)]
@@ -470,21 +275,6 @@ class Equalities:
                 seen.add(part)
                 for cause in self._causes.get(part, ()):
                     reasons[cause.why] = None
-                    sides = (cause.a, cause.b) if isinstance(cause, _Equation) else (cause.d,)
+                    sides = (cause.a, cause.b) if isinstance(cause, Equation) else (cause.d,)
                     pending.extend(x for x in sides if isinstance(x, Dim))
         return Contradiction(item.a, item.b, tuple(reasons), found=(a, b))
-
-
-@dataclass(slots=True, frozen=True)
-class _Equation:
-    a: DimLike
-    b: DimLike
-    why: str
-
-
-@dataclass(slots=True, frozen=True)
-class _Within:
-    d: DimLike
-    lo: float
-    hi: float
-    why: str

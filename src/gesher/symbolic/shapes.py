@@ -37,7 +37,8 @@ def broadcast(a: DimLike, b: DimLike, equalities: Equalities | None = None, why:
             return equalities.unify(a, b, why)
         if same(a, b) is False:
             raise Contradiction(a, b, (why,), what=f"sizes {a} and {b} do not broadcast")
-    return bcast(a, b)
+    size = bcast(a, b)
+    return size if equalities is None else equalities.resolve(size)
 
 
 def same_shape(a: Sequence[DimLike], b: Sequence[DimLike]) -> bool | None:
