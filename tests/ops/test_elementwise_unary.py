@@ -11,6 +11,7 @@ from tests.ops.drawing import draw, generator, label, tolerance, types_of, versi
 from tests.ops.single_node import Case, check
 
 from gesher.base import dtypes
+from gesher.inference.folding import deterministic
 from gesher.ir import Node, SequenceType, TensorType, Value
 from gesher.ops import Fact, infer_node
 
@@ -164,6 +165,13 @@ def test_dropout_in_training_keeps_the_mean(case: Case) -> None:
     assert 0.7 < mask.mean() < 0.8
     np.testing.assert_allclose(y, mask / 0.75, rtol=4e-3)
     check(case, "nobody", lowers=False, known=range(1, len(case.inputs)))
+
+
+@pytest.mark.parametrize(("opset", "attributes", "same"), [(6, {}, False), (6, {"is_test": 1}, True), (7, {}, True)])
+def test_dropout_that_trains_is_not_folded(opset: int, attributes: dict[str, Any], same: bool) -> None:
+    x = np.ones(3, np.float32)
+    node, _, schema = Case("Dropout", opset, [x], attributes).node()
+    assert deterministic(node, schema, [x]) is same
 
 
 def test_dropout_with_a_seed_is_the_same_each_time() -> None:
