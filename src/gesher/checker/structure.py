@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from gesher.ir import Function, Graph, Node, Value
 
 from .context import Context
@@ -115,6 +117,18 @@ class _Reach:
             for i, node in enumerate(graph.nodes):
                 self.rank[node] = i
         self.starts: dict[Graph, set[Value]] = {g: {*g.inputs, *g.initializers} for g in context.graphs}
+        # Graphs stand outer before inner, each with all that it holds right behind it: so "is inside" is a comparison,
+        # and who holds what is a search. Climbing would be quadratic where graphs nest deep.
+        self.enter: dict[Graph, int] = {g: i for i, g in enumerate(context.graphs)}
+        self.exit: dict[Graph, int] = dict(self.enter)
+        self.holders: dict[Graph, list[tuple[int, Node]]] = {}
+        for g in reversed(context.graphs):
+            outer = g.parent.graph if g.parent is not None else None
+            if g.parent is not None and outer is not None and outer in self.enter:
+                self.exit[outer] = max(self.exit[outer], self.exit[g])
+                self.holders.setdefault(outer, []).append((self.enter[g], g.parent))
+        for held in self.holders.values():
+            held.reverse()
 
     def look(self, graph: Graph) -> None:
         late: list[tuple[Node, Value]] = []
@@ -140,20 +154,24 @@ class _Reach:
                         f"nothing makes the {who}", context.place(graph, *([who] if reader is not None else [])))
             return False
         # Captured: the graph that makes it must be around this one, and make it before the node that holds this one.
-        at: Graph | None = graph
-        holder: Node | None = None
-        while at is not None and at is not home:
-            holder = at.parent
-            at = holder.graph if holder is not None else None
-        if at is None:
+        holder = self._holder(home, graph)
+        if holder is None:
             word = "function-initializers" if isinstance(_root(graph), Function) else "undefined-value"
             context.say(word, f"{who} reads '{v.name}', which belongs to {home.place}, out of reach",
                         context.place(graph, who))
-        elif v.producer is not None and holder is not None and \
+        elif v.producer is not None and \
                 self.rank.get(v.producer, -1) >= self.rank.get(holder, 0):
             context.say("node-order", f"{who} reads '{v.name}', which {v.producer.place} makes only later",
                         context.place(graph, who))
         return False
+
+    def _holder(self, outer: Graph, inner: Graph) -> Node | None:
+        """The node of `outer` inside which `inner` stands; None where it does not."""
+        at = self.enter[inner]
+        if outer not in self.enter or not self.enter[outer] < at <= self.exit[outer]:
+            return None
+        held = self.holders[outer]
+        return held[bisect_right(held, at, key=lambda h: h[0]) - 1][1]
 
     def _late(self, graph: Graph, late: list[tuple[Node, Value]]) -> None:
         """Nodes that read what is made behind them: out of order, or in a circle."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gesher.base import dtypes
-from gesher.base.errors import GesherError, ModelError, RunError, UnsupportedError
+from gesher.base.errors import FormatError, GesherError, ModelError, RunError, UnsupportedError
 from gesher.base.knobs import DEBUG, debug
 from gesher.base.report import Finding, Report
 from gesher.ir import (
@@ -264,7 +264,7 @@ class _Walk:
         except UnsupportedError as e:
             why = e.what
             self._problem(node, e, frame, "warning")
-        except ModelError as e:
+        except (ModelError, FormatError) as e:
             why = e.what
             self._problem(node, e, frame, "error")
         except RunError as e:
@@ -336,7 +336,8 @@ class _Walk:
             error.within(*frame.place)
         if self.strict:
             raise error
-        rule = error.rule if isinstance(error, ModelError) else "operator-unknown"
+        rule = error.rule if isinstance(error, ModelError) else \
+            "operator-unknown" if isinstance(error, UnsupportedError) else "tensor-data"
         self._note(about, Finding(severity, rule or "shape-inference", error.what, error.place, error.advice))
 
     # Bodies
@@ -433,7 +434,11 @@ def _constant_fact(constant: Tensor | SparseTensor) -> Fact:
     size = 1
     for d in constant.shape:
         size *= d
-    dense = constant.numpy() if 0 <= size <= VALUE_LIMIT else None
+    try:
+        dense = constant.numpy() if 0 <= size <= VALUE_LIMIT else None
+    except GesherError as e:
+        # Its type stands all the same; the checker tells what is wrong with the numbers.
+        return Fact(TensorType(constant.values.dtype, constant.shape), why=e.what)
     return Fact(TensorType(constant.values.dtype, constant.shape), dense)
 
 

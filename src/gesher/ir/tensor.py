@@ -208,9 +208,19 @@ class SparseTensor:
         return self.values.name
 
     def numpy(self) -> NDArray[Any]:
-        """The dense array."""
-        dense = np.zeros(self.shape, self.values.dtype.numpy)
+        """The dense array.
+
+        Raises:
+            ModelError: indices and values do not match, or an index lies outside the dims.
+        """
         indices, values = self.indices.numpy(), self.values.numpy()
+        size = count(self.shape)
+        limits = np.array(self.shape, np.int64) if indices.ndim == 2 else size
+        if values.ndim != 1 or indices.shape not in ((len(values),), (len(values), len(self.shape))) \
+                or (indices < 0).any() or (indices >= limits).any():
+            raise ModelError(f"the indices {list(indices.shape)} and values {list(values.shape)} of a sparse tensor do "
+                             f"not fit each other or its dims {list(self.shape)}", rule="sparse-tensor")
+        dense = np.zeros(self.shape, self.values.dtype.numpy)
         if indices.ndim == 2:
             dense[tuple(indices.T)] = values
         else:
