@@ -20,7 +20,7 @@ def home(tmp_path):
 
 
 def data(home, *, needed=-1, **entries):
-    return ExternalData([(k, v) for k, v in entries.items()], Folder(home / "m.onnx"), "w", needed)
+    return ExternalData(list(entries.items()), Folder(home / "m.onnx"), "w", needed)
 
 
 def test_a_stretch_of_a_file_is_a_view(home):
