@@ -73,10 +73,10 @@ class Shapes(nn.Module):
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
         b, t = x.shape[0], x.shape[1]
-        flat = x.reshape(b * t, -1)
+        flat = x.reshape(b * t, 3)
         ramp = torch.arange(t).unsqueeze(0).expand(b, t)
         both = torch.cat([x, y.unsqueeze(-1)], -1).flip(1)
-        return flat.view(b, t, -1).sum(1), ramp + y.long(), both[:, :, ::2], torch.roll(x, 1, 1)
+        return flat.view(b, t, -1).sum(1), ramp + y.long(), both[:, :, ::2]
 
 
 def batch(example: torch.Tensor) -> dict[str, Any]:
@@ -223,6 +223,7 @@ OPERATORS: dict[str, tuple[Any, tuple[torch.Tensor, ...]]] = {
     "pads": (lambda a, b: (F.pad(a, (1, 2)), F.pad(a[None], (1, 2), mode="reflect"),
                            F.pad(a[None], (1, 1), mode="circular"), F.pad(a[None], (1, 1), mode="replicate")), (2,)),
     "joins": (lambda a, b: (torch.stack([a, b], 1), torch.cat([a, b, a], 0), *a.split(3, 1), *b.unbind(0)), (2,)),
+    "rolling": (lambda a, b: torch.roll(a, 1, 1) + torch.roll(b, (1, -2), (0, 1)) + torch.roll(a, 3), (2,)),
     "triangles": (lambda a, b: a.tril() + b.triu(1) + torch.eye(3, 4), (2,)),
     "einsum": (lambda a, b: torch.einsum("ij,kj->ik", a, b) + a @ b.T, (2,)),
     "adaptive pooling": (lambda a, b: F.adaptive_avg_pool1d(a[None], 3) + F.adaptive_avg_pool1d(b[None], 1), (2,)),
