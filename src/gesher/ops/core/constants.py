@@ -306,8 +306,9 @@ def _(node: InferNode) -> None:
              "the depth is not known")
 
 
-def _one_hot(indices: Any, depth: Any, values: Any, axis: int, wrap: bool) -> Any:
+def _one_hot(indices: Any, depth: Any, values: Any, axis: int, wrap: bool, run: Run) -> Any:
     size = int(depth.reshape(-1)[0])
+    run.allow((*indices.shape, size), values.dtype)
     with np.errstate(all="ignore"):
         at = indices.astype(np.int64)
     if wrap:
@@ -318,14 +319,13 @@ def _one_hot(indices: Any, depth: Any, values: Any, axis: int, wrap: bool) -> An
 
 
 @OneHot.reference
-def one_hot_9(indices: Any, depth: Any, values: Any, *, axis: int) -> Any:
-    return _one_hot(indices, depth, values, axis, False)
+def one_hot_9(indices: Any, depth: Any, values: Any, *, axis: int, run: Run) -> Any:
+    return _one_hot(indices, depth, values, axis, False, run)
 
 
 @OneHot.reference(since=11)
 def one_hot_11(indices: Any, depth: Any, values: Any, *, axis: int, run: Run) -> Any:
-    run.allow((*indices.shape, int(depth.reshape(-1)[0])), values.dtype)
-    return _one_hot(indices, depth, values, axis, True)
+    return _one_hot(indices, depth, values, axis, True, run)
 
 
 @OneHot.lower
