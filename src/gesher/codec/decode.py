@@ -230,9 +230,13 @@ def _length_delimited(cls: type[Message], f: Field) -> list[str]:
     if f.is_message:
         call = f"{_function(f.kind)}(source, pos, stop, depth + 1)"
         if (cls.full_name, f.name) in SHARED:
-            return ["item = source.shared.get(buf[pos:stop]) if size < 256 else None", "if item is None:",
-                    f"    item = {call}", "    if size < 256:", "        source.shared[buf[pos:stop]] = item",
-                    f"{var} = item if {var} is None else merge(deepcopy({var}), deepcopy(item))", "pos = stop"]
+            # What is joined of pieces is nobody else's: only the first piece may be shared.
+            return [f"if {var} is None:",
+                    f"    {var} = source.shared.get(buf[pos:stop]) if size < 256 else None",
+                    f"    if {var} is None:", f"        {var} = {call}", "        if size < 256:",
+                    f"            source.shared[buf[pos:stop]] = {var}",
+                    "else:", f"    {var} = merge({var} if {var}.until < 0 else deepcopy({var}), {call})",
+                    "pos = stop"]
         if f.repeated:
             return [f"item = {call}", *_append(var, "item"), "pos = stop"]
         return [f"item = {call}", *_others(cls, f), f"{var} = item if {var} is None else merge({var}, item)",
@@ -249,7 +253,7 @@ def _length_delimited(cls: type[Message], f: Field) -> list[str]:
         return [
             f"check_packed(source, '{f.kind}', pos, stop)",
             f"if {var}:",
-            f"    {var}.add_packed(source.view[pos:stop])",
+            f"    {var}.add_packed(source, pos, stop)",
             "elif size:",
             f"    {var} = Numbers('{f.kind}', source.view[pos:stop])",
             "pos = stop",

@@ -204,13 +204,16 @@ class Numbers(Sequence[Any]):
         self._pieces: list[Any] = [piece] if len(piece) else []
         self._array: Any = None
 
-    def add_packed(self, piece: memoryview) -> None:
+    def add_packed(self, source: Source, start: int, end: int) -> None:
         """Join a further packed record, already checked."""
-        self._pieces.append(piece)
+        if end - start < 4096:
+            self.add_one(source.buf[start:end])
+        else:
+            self._pieces.append(source.view[start:end])
         self._array = None
 
     def add_one(self, number: bytes) -> None:
-        """Join one number that was written by itself, as its payload."""
+        """Join one number that was written by itself, as its payload (or a few)."""
         if not self._pieces or not isinstance(self._pieces[-1], bytearray):
             self._pieces.append(bytearray())
         self._pieces[-1] += number

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gesher.base.dtypes import BY_CODE, STRING, UNDEFINED, DType
-from gesher.base.errors import ModelError, UnsupportedError
+from gesher.base.errors import ModelError
 from gesher.codec.external import ExternalData, Folder
 from gesher.codec.messages import Message
 from gesher.codec.wire import Source
@@ -397,10 +397,10 @@ class Reader:
             why = f"its data is in {typed[0]}, but elements of type {dtype.name} belong into {dtype.field}"
         elif raw and dtype is STRING:
             why = "its strings are in raw_data"
+        elif t.segment is not None:
+            why = "it is a segment of a larger one, which ONNX has never said how to read"
         if why:
-            return RefusedStorage(ModelError(f"the tensor cannot be opened: {why}", rule="tensor-data"), t)
-        if t.segment is not None:
-            return RefusedStorage(UnsupportedError("the tensor is only a segment of a larger one"), t)
+            return RefusedStorage(why, t)
         if raw is not None and not typed and dtype is not STRING:
             return RawStorage(raw)
         return TypedStorage(getattr(t, dtype.field))

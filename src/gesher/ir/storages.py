@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gesher.base.dtypes import DType
-from gesher.base.errors import GesherError
+from gesher.base.errors import ModelError
 from gesher.codec.external import ExternalData
 from gesher.codec.messages import TensorProto
 
@@ -33,23 +33,18 @@ class RefusedStorage(Storage):
     """Data that contradicts itself: the tensor is there, and opening it tells what is wrong.
 
     Attributes:
-        error: what opening it raises.
+        why: what is wrong, as a sentence that goes on from "the tensor cannot be opened: ".
         message: the tensor as the file says it, which saving writes back.
     """
 
-    __slots__ = ("error", "message")
+    __slots__ = ("message", "why")
 
-    def __init__(self, error: GesherError, message: TensorProto):
-        self.error = error
+    def __init__(self, why: str, message: TensorProto):
+        self.why = why
         self.message = message
 
     def _refuse(self) -> NoReturn:
-        # A new one each time: those on the way up add their places to it.
-        e = self.error
-        again = type(e)(e.what, place=e.place, advice=e.advice)
-        if hasattr(e, "rule"):
-            again.rule = e.rule  # type: ignore[attr-defined]
-        raise again
+        raise ModelError(f"the tensor cannot be opened: {self.why}", rule="tensor-data")
 
     def array(self, dtype: DType, shape: tuple[int, ...]) -> NDArray[Any]:
         self._refuse()
