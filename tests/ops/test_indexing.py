@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.ops.models import answers, inferred
+from tests.ops.models import answers, inferred, shapes
 from tests.ops.single_node import Case, check, onnx_cases
 
+from gesher.base import dtypes
 from gesher.base.errors import ModelError, RunError
-from gesher.symbolic import bounds
+from gesher.ops import find
+from gesher.primitives import Builder, CannotLower, evaluate
+from gesher.symbolic import bounds, sym
 
 
 def every_dim(case: Case) -> dict[tuple[int, int], str]:
@@ -162,6 +165,36 @@ def test_two_nodes_do_not_share_their_unknown_counts() -> None:
     model, facts = inferred("b (float[n] x, float[n] y) => (p, q) { p = NonZero(x)\n q = NonZero(y) }")
     a, b = (facts[o].shape for o in model.graph.outputs)
     assert a[1] != b[1]
+
+
+def test_counting_by_the_places_of_ones() -> None:
+    # What torch wrote for arange(n) before there was a Range.
+    text = """
+        arange (float[n, 4] x) => (y, z) {
+          n = Shape<end = 1>(x)
+          ones = ConstantOfShape<value = int64[1] {1}>(n)
+          places = NonZero(ones)
+          turned = Transpose(places)
+          axes = Constant<value_ints = [1]>()
+          y = Squeeze(turned, axes)
+          both = Shape(x)
+          filled = ConstantOfShape<value = int64[1] {7}>(both)
+          z = NonZero(filled)
+        }"""
+    assert shapes(text) == ["int64(n)", "int64(2,4*n)"]
+    got = answers(text, [np.zeros((3, 4), np.float32)])
+    assert got[0].tolist() == [0, 1, 2] and got[1].shape == (2, 12)
+
+
+def test_the_places_of_ones_are_lowered() -> None:
+    p = Builder(version=13)
+    n = sym("n")
+    ones = p.full((n, 3), 1, dtypes.INT64)
+    rule = find("", "NonZero").rule("lower", 13)  # type: ignore[union-attr]
+    places = rule.function(p, ones)  # type: ignore[union-attr]
+    assert evaluate([places], {}, {"n": 2})[0].tolist() == np.array(np.nonzero(np.ones((2, 3)))).tolist()
+    with pytest.raises(CannotLower):
+        rule.function(p, p.full((n, 3), 0, dtypes.INT64))  # type: ignore[union-attr]
 
 
 def test_masks_pick_rows_through_a_chain() -> None:

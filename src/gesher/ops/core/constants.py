@@ -206,9 +206,8 @@ def range_length(start: Any, limit: Any, delta: Any) -> DimLike | None:
         return None
     if isinstance(start, int):
         return max(-((start - limit) // delta), 0)
-    # The difference is rounded as the type rounds, the quotient is not.
-    with np.errstate(all="ignore"):
-        return max(math.ceil(float(limit - start) / float(delta)), 0)
+    # Counted in double, whatever the type: rounded to float32, (-1.6 - 0.8) / -0.1 would be more than 24.
+    return max(math.ceil((float(limit) - float(start)) / float(delta)), 0)
 
 
 class _Steps:
@@ -227,9 +226,7 @@ class _Steps:
                 stash = dtypes.by_code(stash_type or dtypes.FLOAT.code).numpy
                 start, limit, delta = (x.astype(stash) for x in (start, limit, delta))
             plain = [start, limit, delta]
-        with np.errstate(all="ignore"):
-            finite = all(math.isfinite(x) for x in (*plain, plain[1] - plain[0]))
-        if not finite or not plain[2]:
+        if not plain[2] or not all(math.isfinite(x) for x in (*plain, float(plain[1]) - float(plain[0]))):
             raise RunError(f"Range: from {start} to {limit} by {delta} has no length")
         self.start, self.delta, self.length = start, delta, range_length(*plain)
 

@@ -12,6 +12,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.errors import RunError
 from gesher.ir import DimLike
+from gesher.primitives import CannotLower
 from gesher.symbolic import bounds, fresh, minimum, product
 
 from ..axes import axis_of
@@ -229,8 +230,24 @@ def _(node: InferNode) -> None:
         places = nonzero(value)
         node.set(0, dtypes.INT64, places.shape, places)
         return
+    if _filled_with_something(node):
+        node.set(0, dtypes.INT64, (len(shape), product(shape)))
+        return
     most = bounds(product(shape))[1]
     node.set(0, dtypes.INT64, (len(shape), fresh("NonZero: how many there are depends on the data", max=most)))
+
+
+def _filled_with_something(node: InferNode) -> bool:
+    """Whether the input is a ConstantOfShape of a number other than 0.
+
+    Exporters count so, 0, 1, 2 ... n - 1, where there is no Range yet: every place of n ones.
+    """
+    given = node.node.inputs[0]
+    made = None if given is None else given.producer
+    if made is None or made.op_type != "ConstantOfShape" or made.domain not in ("", "ai.onnx"):
+        return False
+    fill = made.attr("value")
+    return fill is not None and fill.size == 1 and bool(fill.numpy().reshape(-1)[0])
 
 
 @NonZero.reference
@@ -239,3 +256,15 @@ def nonzero(x: Any) -> Any:
         # Such an element has no coordinates, only a number: the result is (0, 1) or (0, 0).
         return np.zeros((0, int(bool(x))), np.int64)
     return np.array(np.nonzero(x), np.int64).reshape(x.ndim, -1)
+
+
+@NonZero.lower
+def _(p: Builder, x: Expr) -> Expr:
+    filled = x
+    while filled.prim in ("broadcast", "reshape"):
+        filled = filled.args[0]
+    value = p.known(filled) if filled.prim == "constant" and x.shape else None
+    if value is None or not value.all():
+        raise CannotLower("how many there are depends on the data")
+    total = product(x.shape)
+    return p.concat([p.reshape(p.iota(x.shape, axis), (1, total)) for axis in range(len(x.shape))], 0)
