@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from functools import cache
 
 import numpy as np
@@ -13,6 +14,9 @@ from gesher.compiler.build import build
 from gesher.compiler.library import Library, Pool
 
 ISAS = cpu.here().isas()
+# More flags for the compiler, to run all kernels' tests under a sanitizer that stops at the first finding:
+# GESHER_CC=gcc GESHER_TEST_CFLAGS="-fsanitize=undefined -fsanitize-undefined-trap-on-error"
+FLAGS = tuple(os.environ.get("GESHER_TEST_CFLAGS", "").split())
 _PAGE = mmap.PAGESIZE
 _libc = ctypes.CDLL(None)
 
@@ -29,7 +33,7 @@ static void follow(void* context, float* c, int64_t ldc, int64_t batch, int64_t 
 
 @cache
 def library(source: str, isa: cpu.Isa) -> Library:
-    return Library(build(source, isa=isa).library)
+    return Library(build(source, isa=isa, extra=FLAGS).library)
 
 
 @cache

@@ -202,7 +202,8 @@ GS_LOCAL void gs_gemm_i8_task(void* arg, int64_t begin, int64_t end, int thread)
           if (g->b_zero && g->b_zero_step) {
             for (int64_t l = 0; l < cols; l++) {
               uint32_t q = (uint32_t)(g->b_zero[n + l] + shift_b);
-              c[l] = (int32_t)((uint32_t)tile[j][l] - q * (uint32_t)row_sum[j] - p * (uint32_t)sums[l] + (uint32_t)K * p * q);
+              c[l] = (int32_t)((uint32_t)tile[j][l] - q * (uint32_t)row_sum[j] - p * (uint32_t)sums[l]
+                             + (uint32_t)K * p * q);
             }
           } else {
             uint32_t q = (uint32_t)((g->b_zero ? g->b_zero[0] : 0) + shift_b);

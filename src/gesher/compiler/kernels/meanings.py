@@ -201,3 +201,24 @@ def trees(x: Array, roots: Sequence[Any], targets: int, aggregate: str = "SUM", 
 def integer_gemm(a: Array, b: Array, a_zero: Array | int = 0, b_zero: Array | int = 0) -> Array:
     """(a (batch,M,K) - a_zero) @ (b (batch,K,N) - b_zero) in integers; a_zero of (M,1), b_zero of (N) or scalars."""
     return np.matmul(a.astype(np.int64) - a_zero, b.astype(np.int64) - b_zero).astype(np.int32)
+
+
+def select(x: Array, k: int, largest: bool) -> tuple[Array, Array]:
+    """The first k along axis 1 of x (outer,n,inner) and their places: ties by place, NaN above every number."""
+    rank = np.zeros(x.shape, np.int64)
+    for row in np.ndindex(x.shape[0], x.shape[2]):
+        values = x[row[0], :, row[1]]
+        distinct = np.unique(values)  # ascending, NaN last
+        order = np.searchsorted(distinct, values)
+        rank[row[0], :, row[1]] = -order if largest else order
+    places = np.argsort(rank, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(x, places, axis=1), places
+
+
+def transpose(x: Array, perm: Sequence[int]) -> Array:
+    return np.ascontiguousarray(np.transpose(x, perm))
+
+
+def gather(x: Array, index: Array) -> Array:
+    """Slices of x (outer,n,...) at index along axis 1."""
+    return np.take(x, index, axis=1)

@@ -1,0 +1,131 @@
+// The k largest or smallest along an axis, in order, with their places; with k = n a sort.
+//
+// Equal elements keep their order (the lower place comes first), -0 equals +0, and NaN counts as larger than every
+// number. Elements become whole numbers that order alike, so one heap serves all types.
+
+#include "gs_pool.h"
+
+typedef struct GsSelect {
+  int64_t outer, n, inner, k;  // x (outer, n, inner); k <= n
+  int type;                    // GS_KEY_...
+  const void* x;
+  void* values;                // (outer, k, inner), the type of x; NULL where not wanted
+  int64_t* places;             // (outer, k, inner); NULL where not wanted
+  int largest;
+  uint64_t* scratch;           // gs_select_scratch of them
+} GsSelect;
+
+enum {
+  GS_KEY_F32, GS_KEY_F64, GS_KEY_I8, GS_KEY_U8, GS_KEY_I16, GS_KEY_U16, GS_KEY_I32, GS_KEY_U32, GS_KEY_I64, GS_KEY_U64,
+  GS_KEY_F16, GS_KEY_BF16
+};
+
+GS_INLINE int64_t gs_key_bytes(int type) {
+  switch (type) {
+    case GS_KEY_I8: case GS_KEY_U8: return 1;
+    case GS_KEY_I16: case GS_KEY_U16: case GS_KEY_F16: case GS_KEY_BF16: return 2;
+    case GS_KEY_F64: case GS_KEY_I64: case GS_KEY_U64: return 8;
+    default: return 4;
+  }
+}
+
+// A float's bits order like the numbers once negative ones are turned over.
+GS_INLINE uint64_t gs_key_of_bits(uint64_t u, int bits, uint64_t infinity) {
+  uint64_t sign = 1ull << (bits - 1), rest = u & (sign - 1);
+  if (rest > infinity) return ~0ull >> (64 - bits);
+  if (rest == 0) return sign;
+  return u & sign ? sign - rest : sign | rest;
+}
+
+GS_INLINE uint64_t gs_key(const void* x, int64_t i, int type) {
+  const uint64_t middle = 1ull << 63;
+  switch (type) {
+    case GS_KEY_F32: return gs_key_of_bits(((const uint32_t*)x)[i], 32, 0x7F800000);
+    case GS_KEY_F64: return gs_key_of_bits(((const uint64_t*)x)[i], 64, 0x7FF0000000000000);
+    case GS_KEY_F16: return gs_key_of_bits(((const uint16_t*)x)[i], 16, 0x7C00);
+    case GS_KEY_BF16: return gs_key_of_bits(((const uint16_t*)x)[i], 16, 0x7F80);
+    case GS_KEY_I8: return middle + (uint64_t)(int64_t)((const int8_t*)x)[i];
+    case GS_KEY_U8: return ((const uint8_t*)x)[i];
+    case GS_KEY_I16: return middle + (uint64_t)(int64_t)((const int16_t*)x)[i];
+    case GS_KEY_U16: return ((const uint16_t*)x)[i];
+    case GS_KEY_I32: return middle + (uint64_t)(int64_t)((const int32_t*)x)[i];
+    case GS_KEY_U32: return ((const uint32_t*)x)[i];
+    case GS_KEY_I64: return middle + (uint64_t)((const int64_t*)x)[i];
+    default: return ((const uint64_t*)x)[i];
+  }
+}
+
+// What comes first has the smaller key.
+GS_INLINE uint64_t gs_select_key(const GsSelect* s, int64_t at) {
+  uint64_t key = gs_key(s->x, at, s->type);
+  return s->largest ? ~key : key;
+}
+
+GS_LOCAL void gs_select_store(const GsSelect* s, int64_t row, int64_t j, int64_t place) {
+  int64_t o = row / s->inner, i = row % s->inner, to = (o * s->k + j) * s->inner + i, bytes = gs_key_bytes(s->type);
+  int64_t from = (o * s->n + place) * s->inner + i;
+  if (s->values) memcpy((char*)s->values + to * bytes, (const char*)s->x + from * bytes, (size_t)bytes);
+  if (s->places) s->places[to] = place;
+}
+
+// For each element: how many come before it says where it goes.
+GS_LOCAL void gs_select_plain(const GsSelect* s, GsPool* pool) {
+  (void)pool;
+  for (int64_t row = 0; row < s->outer * s->inner; row++) {
+    int64_t base = row / s->inner * s->n * s->inner + row % s->inner;
+    for (int64_t a = 0; a < s->n; a++) {
+      uint64_t key = gs_select_key(s, base + a * s->inner);
+      int64_t before = 0;
+      for (int64_t b = 0; b < s->n; b++) {
+        uint64_t other = gs_select_key(s, base + b * s->inner);
+        before += other < key || (other == key && b < a);
+      }
+      if (before < s->k) gs_select_store(s, row, before, a);
+    }
+  }
+}
+
+typedef struct GsKeyed {
+  uint64_t key;
+  int64_t place;
+} GsKeyed;
+
+GS_INLINE int gs_keyed_after(GsKeyed a, GsKeyed b) { return a.key > b.key || (a.key == b.key && a.place > b.place); }
+
+// Let `item` sink from the top of a heap of n whose top comes last in order.
+GS_INLINE void gs_sink(GsKeyed* heap, int64_t n, int64_t at, GsKeyed item) {
+  for (int64_t child; (child = 2 * at + 1) < n; at = child) {
+    child += child + 1 < n && gs_keyed_after(heap[child + 1], heap[child]);
+    if (!gs_keyed_after(heap[child], item)) break;
+    heap[at] = heap[child];
+  }
+  heap[at] = item;
+}
+
+GS_LOCAL void gs_select_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsSelect* s = arg;
+  int64_t k = s->k;
+  GsKeyed* heap = (GsKeyed*)s->scratch + thread * k;
+  for (int64_t row = begin; row < end; row++) {
+    int64_t base = row / s->inner * s->n * s->inner + row % s->inner;
+    for (int64_t a = 0; a < k; a++) heap[a] = (GsKeyed){gs_select_key(s, base + a * s->inner), a};
+    for (int64_t a = k / 2 - 1; a >= 0; a--) gs_sink(heap, k, a, heap[a]);
+    // The heap holds the k first so far; a later place never goes before an equal one.
+    for (int64_t a = k; a < s->n; a++) {
+      uint64_t key = gs_select_key(s, base + a * s->inner);
+      if (key < heap[0].key) gs_sink(heap, k, 0, (GsKeyed){key, a});
+    }
+    for (int64_t left = k; left > 0; left--) {
+      gs_select_store(s, row, left - 1, heap[0].place);
+      gs_sink(heap, left - 1, 0, heap[left - 1]);
+    }
+  }
+}
+
+// 64-bit words of scratch for a pool of `threads`.
+GS_LOCAL int64_t gs_select_scratch(const GsSelect* s, int threads) { return 2 * threads * gs_max_i64(s->k, 1); }
+
+GS_LOCAL void gs_select_run(const GsSelect* s, GsPool* pool) {
+  if (s->k <= 0) return;
+  gs_parallel_for(s->outer * s->n * s->inner < 10000 ? 0 : pool, s->outer * s->inner, gs_select_task, (void*)s);
+}
