@@ -124,7 +124,7 @@ def run_case(case: Case, truth: Array, folder: Path) -> bool:
                 out = session.run(feeds)
                 took = timed(lambda: session.run(feeds))    # noqa: B023  (called at once)
         except gesher.UnsupportedError as e:
-            case.results.append(("", where, "-", "does not take it: " + e.what.split(":")[-1].strip()[:60], "", "", ""))
+            case.results.append(("", where, "-", f"refuses it: {e.what.partition(': ')[2] or e.what}"[:90], "", "", ""))
             continue
         scores = next(v for v in out.values() if v.ndim == 2)
         labels = next((v for v in out.values() if v.ndim == 1), None)

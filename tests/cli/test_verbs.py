@@ -35,7 +35,7 @@ def call(*arguments: Any, code: int = 0) -> str:
     result = CliRunner().invoke(root, [str(a) for a in arguments])
     got = 1 if isinstance(result.exception, gesher.GesherError) else result.exit_code
     assert got == code, f"{result.output}\n{result.exception!r}"
-    return result.output + (str(result.exception) if got == 1 and result.exception else "")
+    return result.output + (str(result.exception) if isinstance(result.exception, gesher.GesherError) else "")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -19,8 +19,16 @@ from .serialized import as_file_or_bytes
 def _first_lines(error: BaseException) -> str:
     # Its messages are a chain of "Exception from" with source paths; the last lines say what is wrong.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    unknown = [line.rpartition(":")[2].strip() for line in lines if "No conversion rule found" in line]
+    if unknown:
+        return f"it has no operator {unknown[0]}"
     told = [line for line in lines if not line.startswith(("Exception from", "Check "))]
     return " ".join(told or lines)[:400]
+
+
+def _version(ov: Any) -> str:
+    """The version alone, without build number and branch."""
+    return str(ov.__version__).split("-")[0]
 
 
 class OpenVinoSession(Session):
@@ -41,7 +49,7 @@ class OpenVinoSession(Session):
                 read = core.read_model(source if isinstance(source, bytes) else str(source))
                 self._compiled: Any = core.compile_model(read, "CPU", settings)
             except Exception as e:
-                raise UnsupportedError(f"OpenVINO {ov.__version__} does not take the model: {_first_lines(e)}",
+                raise UnsupportedError(f"OpenVINO {_version(ov)} does not take the model: {_first_lines(e)}",
                                        who="openvino", others=("compiled", "reference"),
                                        place=(model.place,)) from e
         self._request = self._compiled.create_infer_request()
@@ -89,7 +97,7 @@ class OpenVinoEngine(Engine):
     def version(self) -> str:
         import openvino as ov
 
-        return str(ov.__version__).split("-")[0]
+        return _version(ov)
 
     def refuses(self, model: Model) -> list[str]:
         return only_tensors(model, "OpenVINO")
