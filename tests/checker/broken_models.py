@@ -313,6 +313,13 @@ def too_many_inputs() -> Model:
 
 
 @breaks("input-count")
+def inputs_of_an_operator_that_takes_none() -> Model:
+    p = Parts()
+    p.append("Constant", [p.x], 1, {"value_float": 1.0})
+    return p.model
+
+
+@breaks("input-count")
 def too_few_inputs() -> Model:
     p = Parts()
     p.append("Add", [p.x])

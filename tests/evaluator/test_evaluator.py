@@ -307,3 +307,11 @@ def test_a_sparse_initializer_is_dense_when_read() -> None:
     node = graph.append(Node("Neg", [sparse]))
     graph.add_output(node.output)
     assert Evaluator(Model(graph, opsets={"": 21}, ir_version=10)).run({})["output_0"].tolist() == [0, -5, 0]
+
+
+def test_graphs_nested_beyond_reason_are_refused() -> None:
+    from tests.inference.test_bodies import nested
+
+    assert Evaluator(nested(50)).run({"c": True, "x": [1, -2, 3]})
+    with pytest.raises(ModelError, match="deeper than 64"):
+        Evaluator(nested(5000))

@@ -15,7 +15,7 @@ def check(context: Context) -> None:
     def type_of(v: Value | None) -> Type | None:
         if v is None:
             return None
-        fact = facts.get(v) if facts is not None else None
+        fact = facts.first_found(v) if facts is not None else None
         return fact.type if fact is not None and fact.type is not None else v.type
 
     for graph in context.graphs:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gesher.base import dtypes
 from gesher.base.errors import ModelError, UnsupportedError
+from gesher.inference.driver import DEEPEST
 from gesher.ir import Function, Graph, Model, Node, Value
 from gesher.ops import resolve
 from gesher.ops.calls import FunctionTable, called, function_table
@@ -123,20 +124,23 @@ def make_plans(model: Model) -> dict[Graph, Plan]:
     missing: dict[str, str] = {}
     steps: dict[Graph, list[Step]] = {}
     order: list[Graph] = []
-    pending: list[Graph] = [model.graph]
+    pending: list[tuple[Graph, int]] = [(model.graph, 0)]
     while pending:
-        graph = pending.pop()
+        graph, depth = pending.pop()
         if graph in steps:
             continue
+        if depth > DEEPEST:
+            raise ModelError(f"graphs are nested deeper than {DEEPEST} levels", rule="nesting-depth",
+                             place=(model.place, graph.place), advice="flatten them")
         order.append(graph)
         opsets = model.opsets_of(graph)
         steps[graph] = made = []
         for node in graph.nodes:
             function = called(node, functions)
             made.append(Step(node, function, None if function else _found(node, opsets, graph, model, missing)))
-            pending.extend(node.subgraphs())
+            pending.extend((g, depth + 1) for g in node.subgraphs())
             if function is not None:
-                pending.append(function)
+                pending.append((function, 0))
     if missing:
         raise UnsupportedError(
             f"the reference cannot run {len(missing)} of the model's operators: {', '.join(sorted(missing))}",

@@ -38,6 +38,7 @@ from gesher.ir import (
     Type,
     Value,
 )
+from gesher.ir.bridge import no_collection
 from gesher.ops import Fact, infer_node, resolve
 from gesher.ops.calls import bind, bindings_of, called, function_table
 from gesher.ops.fact import VALUE_LIMIT
@@ -122,9 +123,10 @@ class _Walk:
     def run(self) -> Facts:
         model = self.model
         frame = _Frame(model.graph, self.facts, model.opsets, None, (model.place, model.graph.place), self.equalities)
-        self._inputs(frame)
-        self._initializers(frame)
-        self._walk(frame)
+        with no_collection():
+            self._inputs(frame)
+            self._initializers(frame)
+            self._walk(frame)
         self._outputs(frame)
         self._check_given()
         report = Report([f for found in self.found.values() for f in found])

@@ -23,6 +23,10 @@ from gesher.ir import (
 
 from .schema import Input, Schema
 
+# How many inputs and outputs a schema asks for. Schemas live as long as the book, but for those of tests.
+_COUNTS: dict[int, tuple[Schema, int, int, int, int]] = {}
+_ANY = 1 << 62
+
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
@@ -35,6 +39,17 @@ class Misfit:
 
 def arity(node: Node, schema: Schema) -> Iterator[Misfit]:
     """Too many or too few inputs and outputs, and required ones left out."""
+    counts = _COUNTS.get(id(schema))
+    if counts is None or counts[0] is not schema:
+        most_in, most_out = schema.max_inputs, schema.max_outputs
+        counts = _COUNTS[id(schema)] = (
+            schema, schema.min_inputs, _ANY if most_in is None else most_in,
+            schema.min_outputs, _ANY if most_out is None else most_out)
+    # Nearly every node fits, so that is decided first and fast.
+    _, least_in, most_in, least_out, most_out = counts
+    if least_in <= len(node.inputs) <= most_in and least_out <= len(node.outputs) <= most_out \
+            and None not in node.inputs:
+        return
     for word, values, formals, least, most in (
             ("inputs", node.inputs, schema.inputs, schema.min_inputs, schema.max_inputs),
             ("outputs", node.outputs, schema.outputs, schema.min_outputs, schema.max_outputs)):
