@@ -206,7 +206,7 @@ _address = _address_read if _fields_are_where_we_think() else _address_told
 
 
 def address(array: np.ndarray) -> int:
-    """Where the elements of `array` begin.
+    """Where the elements of `array` begin. It must be an array: a numpy scalar is none, and that is not checked.
 
     >>> a = np.zeros((2, 3)); address(a[1]) - address(a)
     24
