@@ -454,3 +454,25 @@ def test_floats_are_told_apart_by_their_bits():
     a = m.graph.first.attributes
     a["a"].value = -0.0
     assert struct.pack("<f", written(m).graph.node[0].attribute[0].f) == b"\0\0\0\x80"
+
+
+@pytest.mark.parametrize(("dims", "raw"), [([0, 1 << 62, 1 << 62], b""), ([1] * 100, b"1234")])
+def test_dims_that_no_array_can_have_are_told(dims, raw):
+    t = onnx.TensorProto(name="w", data_type=1, dims=dims, raw_data=raw)
+    m = from_bytes(onnx.ModelProto(graph=onnx.GraphProto(name="g", initializer=[t])).SerializeToString())
+    (w,) = m.graph.initializers
+    with pytest.raises(ModelError, match="no array can have the dims"):
+        w.constant.numpy()
+
+
+@pytest.mark.parametrize(("indices", "shape", "says"), [
+    ([0, 9], [4], "not fit"), ([-1, 0], [4], "not fit"), ([0, 1], [1 << 40], "would take"),
+    ([0, 1, 2], [4], "not fit"),
+])
+def test_sparse_tensors_that_contradict_themselves_are_told(indices, shape, says):
+    sparse = helper.make_sparse_tensor(helper.make_tensor("s", 1, [2], [1.0, 2.0]),
+                                       helper.make_tensor("i", 7, [len(indices)], indices), shape)
+    graph = onnx.GraphProto(name="g", sparse_initializer=[sparse])
+    (s,) = from_bytes(onnx.ModelProto(graph=graph).SerializeToString()).graph.initializers
+    with pytest.raises(ModelError, match=says):
+        s.constant.numpy()

@@ -17,6 +17,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.dtypes import DType
 from gesher.base.errors import FormatError, ModelError
+from gesher.base.knobs import BUDGET_MB
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -168,6 +169,10 @@ class Tensor:
                 self._array = self.storage.array(self.dtype, self.shape)
             except (ModelError, FormatError) as e:
                 raise e.within(f"tensor {self.name!r}" if self.name else "a tensor") from None
+            except ValueError as e:
+                # More dims than numpy has, or a size that overflows although one of them is 0.
+                raise ModelError(f"no array can have the dims {str(list(self.shape))[:80]}: {e}", rule="tensor-dims",
+                                 place=f"tensor {self.name!r}") from e
         return self._array
 
     @property
@@ -211,8 +216,15 @@ class SparseTensor:
         """The dense array.
 
         Raises:
-            ModelError: indices and values do not match, or an index lies outside the dims.
+            ModelError: indices and values do not match, an index lies outside the dims, or the array would be larger
+                than `GESHER_BUDGET_MB`.
         """
+        size = count(self.shape) * max(self.values.dtype.numpy.itemsize, 1)
+        if size > BUDGET_MB.number << 20:
+            # A few bytes of a file must not ask for all the memory there is.
+            raise ModelError(f"the dense array of dims {list(self.shape)} would take {size >> 20} MB",
+                             rule="sparse-tensor", place=f"sparse tensor {self.name!r}",
+                             advice=f"{BUDGET_MB.name} allows {BUDGET_MB.text}")
         indices, values = self.indices.numpy(), self.values.numpy()
         size = count(self.shape)
         limits = np.array(self.shape, np.int64) if indices.ndim == 2 else size
