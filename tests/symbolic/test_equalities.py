@@ -262,7 +262,7 @@ def draw_equation(rng: random.Random, symbols: list[Dim], values: dict[Dim, int]
 def test_what_is_true_never_contradicts_and_nothing_false_follows(seed, run_all):
     rng = random.Random(seed)
     known_equal = asked = 0
-    for _ in range(15_000 if run_all else 500):
+    for _ in range(4000 if run_all else 400):
         symbols = []
         for i in range(6):
             lo, hi = rng.choice((0, 0, 1, None, 2)), rng.choice((None, None, 12))

@@ -15,7 +15,7 @@ SEEDS = range(4)
 @pytest.fixture
 def count(run_all: bool) -> int:
     """How many expressions a test draws."""
-    return 30_000 if run_all else 1200
+    return 10_000 if run_all else 1200
 
 
 def drawn(seed: int, count: int, depth: int = 4):
