@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 UNWRITTEN: frozenset[tuple[str, str]] = frozenset((domain, name) for domain, names in {
-    "": """AffineGrid Attention CausalConvWithState Col2Im DFT DeformConv GridSample
-        ImageDecoder LinearAttention MaxRoiPool MaxUnpool Resize RoiAlign RotaryEmbedding STFT Upsample""",
+    "": """AffineGrid CausalConvWithState Col2Im DFT DeformConv GridSample
+        ImageDecoder LinearAttention MaxRoiPool MaxUnpool RoiAlign STFT""",
     "ai.onnx.ml": "CastMap DictVectorizer SVMClassifier SVMRegressor",
     "ai.onnx.preview": "FlexAttention",
     "ai.onnx.preview.training": "Adagrad Adam Gradient Momentum",
