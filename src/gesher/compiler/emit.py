@@ -15,6 +15,7 @@ additions a tensor, and one compilation serves all sizes.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any
@@ -25,11 +26,31 @@ from gesher.base.dtypes import BOOL, DType
 from gesher.base.errors import CompileError
 from gesher.primitives import MAPS
 from gesher.primitives.table import REDUCTIONS, computing
-from gesher.symbolic import Dim, DimLike, bounds, walk as parts_of
+from gesher.symbolic import Dim, DimLike, bounds
+from gesher.symbolic import walk as parts_of
 
 from . import memory
-from .loops import Apply, Assign, Buffer, Fail, For, If, Index, IndexValue, Let, Load, Nest, Number, Store, Var
-from .loops import dims_of, reads, scalars, walk, writes
+from .loops import (
+    Apply,
+    Assign,
+    Buffer,
+    Fail,
+    For,
+    If,
+    Index,
+    IndexValue,
+    Let,
+    Load,
+    Nest,
+    Number,
+    Store,
+    Var,
+    dims_of,
+    reads,
+    scalars,
+    walk,
+    writes,
+)
 from .matching import SortOrder
 from .plan import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
 
@@ -144,8 +165,9 @@ class Writer:
                                   *program.pointers)}
         self.sizes: dict[Dim, str] = {}
         for s in program.symbols:
-            base = "".join(c if c.isalnum() and c.isascii() else "_" for c in s.name).strip("_") or "size"
-            base = f"n_{base}"
+            base = "size"
+            if not s.is_fresh:
+                base = "n_" + "".join(c if c.isalnum() and c.isascii() else "_" for c in s.name).strip("_")
             name, k = base, 1
             while name in taken:
                 k += 1
@@ -153,7 +175,7 @@ class Writer:
             taken.add(name)
             self.sizes[s] = name
         self.counters = {s: f"turn{i}" for i, s in enumerate(program.counters)}
-        self.steps = [s for s in program.all_steps()]
+        self.steps = list(program.all_steps())
         self.number_of = {s: i for i, s in enumerate(self.steps)}
 
     def text(self) -> str:
@@ -166,7 +188,7 @@ class Writer:
                 self._kernel(step)
         self._places()
         self._run()
-        return "\n".join(self.lines) + "\n"
+        return _renumbered("\n".join(self.lines)) + "\n"
 
     def headers(self) -> list[str]:
         """The runtime's files that it needs."""
@@ -644,6 +666,12 @@ def bitcast(text: str, source: DType, target: DType) -> str:
     if narrow:
         return f"gs_f32_of_{narrow}((uint16_t){bits})"
     return f"gs_{SUFFIX[target.name]}_of_bits((uint{target.bits}_t){bits})"
+
+
+def _renumbered(text: str) -> str:
+    """Anonymous sizes numbered in the order in which they are mentioned, so that equal programs are equal texts."""
+    numbers: dict[str, str] = {}
+    return re.sub(r"\?\d+", lambda found: numbers.setdefault(found[0], f"?{len(numbers) + 1}"), text)
 
 
 def _bare(text: str) -> str:

@@ -10,7 +10,7 @@ reading it back from memory would cost as much.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gesher.base.dtypes import FLOAT
@@ -53,9 +53,9 @@ def is_scalar_constant(e: Expr) -> bool:
     return e.prim == "constant" and decide_eq(product(e.shape), 1) is True
 
 
-def needs(e: Expr, given: Iterable[Expr] = ()) -> tuple[Expr, ...]:
+def needs(e: Expr, given: Container[Expr] = ()) -> tuple[Expr, ...]:
     """What must be known before `e`: its operands, and for a bundle's part those of the bundle."""
-    if e in given:  # type: ignore[operator]
+    if e in given:
         return ()
     if e.prim == "item":
         return e.args[0].args
@@ -205,8 +205,8 @@ def _expands(b: Expr) -> bool:
 
 
 def _hoists(b: Expr, users: dict[Expr, list[Expr]], kept: set[Expr]) -> bool:
-    """Whether what a broadcast repeats is the same for whole rows of the nest that reads it, so that it is computed once
-    a row: it must repeat along the last axes only, and the nest must walk in its order."""
+    """Whether what a broadcast repeats is the same for whole rows of the nest that reads it, so that it is computed
+    once a row: it must repeat along the last axes only, and the nest must walk in its order."""
     x = b.args[0]
     skip = b.rank - x.rank
     shape = (*([1] * skip), *x.shape)

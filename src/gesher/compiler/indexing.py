@@ -1,7 +1,7 @@
 """Index arithmetic between shapes: where an element of one shape lies in another.
 
-All expressions are `symbolic.Dim`s. Reshapes are cut into groups of axes with equal products, so that only axes that were
-really merged or split need a division.
+All expressions are `symbolic.Dim`s. Reshapes are cut into groups of axes with equal products, so that only axes that
+were really merged or split need a division.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ def groups(a: Shape, b: Shape) -> list[tuple[range, range]]:
         # Trailing axes of size 1 belong to the group that is closed here.
         if i == len(a) or j == len(b):
             rest_a, rest_b = product(a[i:]), product(b[j:])
-            if decide_eq(rest_a, 1) and decide_eq(rest_b, 1):
-                i, j = len(a), len(b)
-            elif decide_eq(rest_a, rest_b) is not True:
+            if (decide_eq(rest_a, 1) and decide_eq(rest_b, 1)) or decide_eq(rest_a, rest_b) is not True:
                 i, j = len(a), len(b)
         found.append((range(i0, i), range(j0, j)))
     return found

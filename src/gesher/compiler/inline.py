@@ -1,7 +1,7 @@
 """Calls of model-local functions put in place, so that fusion sees through them.
 
-The model is not touched: what has functions is copied first, nodes and values anew, tensors shared. Reference attributes
-get what the call says; bodies of If, Loop and Scan are copied with the values that they capture.
+The model is not touched: what has functions is copied first, nodes and values anew, tensors shared. Reference
+attributes get what the call says; bodies of If, Loop and Scan are copied with the values that they capture.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from gesher.base.dtypes import DType
 from gesher.base.errors import CompileError
-from gesher.symbolic import Dim, DimLike, decide_ge, decide_lt, product
+from gesher.symbolic import Dim, DimLike, decide_eq, decide_ge, decide_lt, product
 
 Place = Literal["input", "weight", "output", "arena", "slice"]
 
@@ -112,8 +112,8 @@ class Assign:
 
 @dataclass(slots=True)
 class Index:
-    """A new index variable taken from a scalar: counted from the end where negative; outside 0 ... size-1 the variable
-    `ok` is false and the index 0."""
+    """A new index variable taken from a scalar: counted from the end where negative; `ok` is false where it is then
+    outside 0 ... size-1."""
 
     symbol: Dim
     value: Scalar
@@ -152,7 +152,7 @@ class For:
 
 @dataclass(slots=True)
 class If:
-    """`then` where every condition holds: each (index expression, low, high) means low <= it < high; a Var is a bool."""
+    """`then` where every condition holds: (index expression, low, high) means low <= it < high; a Var is a bool."""
 
     conditions: tuple[Any, ...]
     then: list[Any]
@@ -329,6 +329,8 @@ def verify(nest: Nest, sizes: frozenset[Dim] | None = None) -> None:
                     check_dim(s.dim, known)
             if isinstance(st, For):
                 check_dim(st.extent, known)
+                if decide_eq(st.extent, 0):
+                    continue  # it never runs
                 check(st.body, dict(variables), known | {st.symbol}, changing)
             elif isinstance(st, If):
                 for c in st.conditions:
@@ -338,7 +340,8 @@ def verify(nest: Nest, sizes: frozenset[Dim] | None = None) -> None:
                     else:
                         for d in c:
                             check_dim(d, known)
-                check(st.then, dict(variables), set(known), changing)
+                if not any(decide_ge(c[1], c[2]) for c in st.conditions if not isinstance(c, Var)):
+                    check(st.then, dict(variables), set(known), changing)
                 check(st.other, dict(variables), set(known), changing)
             elif isinstance(st, Let):
                 if st.var.name in variables:

@@ -4,13 +4,17 @@ Every node is tried in order with one builder, so that a segment spans as much o
 earliest segment behind the last fallback that it depends on. A fallback node runs by its reference rule in the same
 session; why it was not lowered is kept with it.
 
-What a reader would guess wrong: shapes inside a segment come from the primitives, not from inference. Inference says what
-enters it, types of inputs and of what fallback nodes make, and values that it knows better.
+What a reader would guess wrong:
+
+- Shapes inside a segment come from the primitives, not from inference. Inference says what enters it, types of inputs
+  and of what fallback nodes make, and values that it knows better.
+- An If whose condition hangs on sizes alone, or on small integer inputs, is settled when the graph is lowered, with the
+  arrays of a run as the oracle: its branch is put in place, and the condition becomes a guard of this lowering.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,13 +28,16 @@ from gesher.inference import Facts
 from gesher.ir import Graph, Node, SparseTensor, Tensor, TensorType, Value
 from gesher.ops import Fact
 from gesher.ops.rules import attributes_of
-from gesher.primitives import Builder, CannotLower, Expr
+from gesher.primitives import Builder, CannotLower, Expr, evaluate
+from gesher.primitives.known import known_sizes
 from gesher.symbolic import Dim, DimLike, fresh
 
 from .plan import check_types
 
 # Small integer tensors whose numbers may have to be known as sizes when a segment starts.
 _FEW = 16
+# Integers up to which the builder is told what inference knows.
+_LEARNED = 64
 
 
 @dataclass(slots=True)
@@ -71,8 +78,8 @@ class Lowered:
         leaves: what enters as arrays (inputs, captured values, what fallback nodes make), and the expressions that say
             which shapes they must have.
         aliases: values that are another value or a constant.
-        learned: expressions of small integer arrays, and the symbols that their elements are bound to.
-        reasons: why each fallback node is one.
+        learned: small integer arrays, and the symbols that their elements are bound to.
+        guards: conditions of Ifs that were settled, and what they were taken to be.
     """
 
     graph: Graph
@@ -80,6 +87,20 @@ class Lowered:
     leaves: dict[Value, Expr]
     aliases: dict[Value, Value | np.ndarray]
     learned: dict[Value, list[Dim]]
+    guards: list[tuple[Expr, bool]]
+
+    def holds(self, env: Mapping[Value, Any], sizes: Mapping[Dim, int]) -> bool:
+        """Whether the conditions that were settled come out the same for these arrays and sizes."""
+        by_expr = {e: v for v, e in self.leaves.items()}
+        for condition, taken in self.guards:
+            value = settle(condition, by_expr, env, sizes)
+            if value is None or bool(value) is not taken:
+                return False
+        return True
+
+
+class NeedsOracle(Exception):  # noqa: N818  (a question, not a fault)
+    """A condition hangs on sizes: the graph is best lowered when a run tells them."""
 
 
 class Lowering:
@@ -92,11 +113,18 @@ class Lowering:
         given: types to take for inputs and captured values instead of what inference says.
         trusting: whether small integer tensors may be taken for sizes that are not negative. A session tries that
             first, and does without where the numbers then are others.
+        bodies: the nested graphs, resolved.
+        oracle: arrays of a run, by which conditions on sizes are settled; None leaves such conditions open, unless
+            `asks`, which raises `NeedsOracle` at the first.
     """
 
     def __init__(self, steps: GraphSteps, facts: Facts, given: dict[Value, TensorType] | None = None,
-                 trusting: bool = True):
+                 trusting: bool = True, bodies: Mapping[Graph, GraphSteps] | None = None,
+                 oracle: Mapping[Value, Any] | None = None, asks: bool = False):
         self.steps, self.facts, self.trusting = steps, facts, trusting
+        self.bodies, self.oracle, self.asks = bodies or {}, oracle, asks
+        self.guards: list[tuple[Expr, bool]] = []
+        self.same: dict[Value, Value] = {}
         self.given = given or {}
         self.builder = Builder()
         self.exprs: dict[Value, Expr] = {}
@@ -109,7 +137,6 @@ class Lowering:
         self.learned: dict[Value, list[Dim]] = {}
         self.names: dict[str, int] = {}
         self.checked: set[Expr] = set()
-        self.asked: list[Expr] = []
 
     def run(self) -> Lowered:
         graph = self.steps.graph
@@ -140,12 +167,19 @@ class Lowering:
         n = self.names[name] = self.names.get(name, 0) + 1
         return name if n == 1 else f"{name}#{n}"
 
+    def source(self, v: Value) -> Value:
+        """The value that `v` is only another name of."""
+        while v in self.same:
+            v = self.same[v]
+        return v
+
     def expr(self, v: Value) -> Expr:
         """The expression of a value.
 
         Raises:
             CannotLower: it is no tensor, or its type or rank is not known.
         """
+        v = self.source(v)
         found = self.exprs.get(v)
         if found is not None:
             return found
@@ -200,7 +234,7 @@ class Lowering:
         if not (e.dtype.is_integer or e.dtype is dtypes.BOOL) or e.prim == "constant":
             return
         value = fact.value
-        if value is None or fact.constant is not None and fact.constant.size > _FEW or self.builder.known(e) is not None:
+        if value is None or value.size > _LEARNED or self.builder.known(e) is not None:
             return
         if value.dtype == object:
             for x in value.reshape(-1):
@@ -213,6 +247,8 @@ class Lowering:
 
     def _node(self, step: NodeStep) -> None:
         node = step.node
+        if node.op_type == "If" and node.domain in ("", "ai.onnx") and self._settled_if(step):
+            return
         try:
             results = self._lowered(step)
         except CannotLower as e:
@@ -220,19 +256,59 @@ class Lowering:
             return
         stage = max((self._behind(v) for v in step.inputs if v is not None), default=0)
         self._stage(stage).nodes.append(node)
-        for v, e in zip(node.outputs, results):
+        for v, made in zip(node.outputs, results):
             if v is not None:
-                self.exprs[v] = e
+                self.exprs[v] = made
                 self.stage_of[v] = stage
-                if e.prim not in ("input", "constant", "parameter"):
-                    e.name = e.name or v.name
-                self._learn_fact(e, self.facts[v])
+                if made.prim not in ("input", "constant", "parameter"):
+                    made.name = made.name or v.name
+                self._learn_fact(made, self.facts[v])
 
     def _behind(self, v: Value) -> int:
         """The first stage whose segment can read `v`."""
+        v = self.source(v)
         if v in self.made_by_fallback:
             return self.stage_of[v] + 1
         return self.stage_of.get(v, 0)
+
+    def _settled_if(self, step: NodeStep) -> bool:
+        """Put the branch of an If in place whose condition can be told; whether it was done."""
+        condition = step.inputs[0] if step.inputs else None
+        if condition is None:
+            return False
+        try:
+            e = self.expr(condition)
+        except CannotLower:
+            return False
+        known = self.builder.known(e)
+        if known is not None and known.dtype != object and known.size == 1:
+            outcome = bool(known.reshape(-1)[0])
+        else:
+            if not hangs_on_sizes(e, {x: v for v, x in self.leaves.items()}, self.steps):
+                return False
+            if self.oracle is None:
+                if self.asks:
+                    raise NeedsOracle(step.node.place)
+                return False
+            value = settle(e, {x: v for v, x in self.leaves.items()}, self.oracle, self._sizes_of_oracle())
+            if value is None:
+                return False
+            outcome = bool(value)
+            self.guards.append((e, outcome))
+        attributes = step.attributes if step.attributes is not None else {}
+        branch = attributes.get("then_branch" if outcome else "else_branch")
+        if branch is None or branch not in self.bodies or len(branch.outputs) < len(step.node.outputs):
+            return False
+        for inner_step in self.bodies[branch].steps:
+            self._node(inner_step)
+        for outer, inner_value in zip(step.node.outputs, branch.outputs):
+            if outer is not None:
+                self.same[outer] = inner_value
+        return True
+
+    def _sizes_of_oracle(self) -> dict[Dim, int]:
+        assert self.oracle is not None
+        return sizes_of(self.leaves, self.oracle)
 
     def _stage(self, index: int) -> Stage:
         while len(self.stages) <= index:
@@ -240,8 +316,8 @@ class Lowering:
         return self.stages[index]
 
     def _fall_back(self, step: NodeStep, reason: str) -> None:
-        reads = [v for v in step.inputs if v is not None]
-        reads += [v for g in step.node.subgraphs() for v in captured_by(g)]
+        reads = [self.source(v) for v in step.inputs if v is not None]
+        reads += [self.source(v) for g in step.node.subgraphs() for v in captured_by(g)]
         stage = max((self.stage_of.get(v, 0) for v in reads), default=0)
         self._stage(stage).fallbacks.append(Fallback(step, reason))
         for v in step.node.outputs:
@@ -285,14 +361,14 @@ class Lowering:
                 raise
             raise CannotLower(f"its lowering failed: {type(e).__name__}: {e}") from e
         results = list(result) if isinstance(result, (tuple, list)) else [result]
-        wanted = [o for o in step.node.outputs]
+        wanted = step.node.outputs
         if len(results) < len(wanted) or any(v is not None and not isinstance(e, Expr)
                                              for v, e in zip(wanted, results)):
             raise CannotLower("its lowering does not give all outputs")
-        for v, e in zip(wanted, results):
-            if v is not None and e not in self.checked:
-                check_types([e], self.checked)
-                self._check_shape(e)
+        for v, made in zip(wanted, results):
+            if v is not None and made not in self.checked:
+                check_types([made], self.checked)
+                self._check_shape(made)
         return results
 
     def _check_shape(self, e: Expr) -> None:
@@ -324,8 +400,10 @@ class Lowering:
             if e.dtype not in (dtypes.INT64, dtypes.INT32) or size > _FEW or v in self.learned:
                 continue
             symbols = [fresh(f"element {i} of '{v.name}'") for i in range(size)]
-            value = np.empty(e.shape, object)  # type: ignore[arg-type]
-            value.reshape(-1)[:] = symbols
+            value = np.empty(size, object)
+            for i, s in enumerate(symbols):
+                value[i] = s
+            value = value.reshape([int(d) for d in e.shape if isinstance(d, int)])
             self.symbols.update(symbols)
             self.learned[v] = symbols
             # What was looked at before and not known, may be now.
@@ -340,16 +418,17 @@ class Lowering:
         graph = self.steps.graph
         aliases: dict[Value, Value | np.ndarray] = {}
         by_expr = {e: v for v, e in self.leaves.items()}
-        wanted: dict[Value, None] = dict.fromkeys(graph.outputs)
+        wanted: dict[Value, None] = dict.fromkeys(map(self.source, graph.outputs))
         for here, stage in enumerate(self.stages):
             for f in stage.fallbacks:
                 for v in f.step.inputs:
                     if v is not None:
-                        wanted[v] = None
+                        wanted[self.source(v)] = None
                 for g in f.node.subgraphs():
-                    wanted.update(dict.fromkeys(captured_by(g)))
+                    wanted.update(dict.fromkeys(map(self.source, captured_by(g))))
             for node in stage.nodes:
-                for v in node.inputs:
+                for named in node.inputs:
+                    v = None if named is None else self.source(named)
                     if v is not None and v in self.exprs and v not in self.made_by_fallback \
                             and self.stage_of.get(v, here) < here:
                         wanted[v] = None
@@ -371,7 +450,79 @@ class Lowering:
             else:
                 held[e] = v
                 self.stages[self.stage_of[v]].outputs[v] = e
-        return Lowered(graph, [s for s in self.stages if s.outputs or s.fallbacks], self.leaves, aliases, self.learned)
+        aliases.update(self.same)
+        stages = [s for s in self.stages if s.outputs or s.fallbacks]
+        return Lowered(graph, stages, self.leaves, aliases, self.learned, self.guards)
+
+
+def sizes_of(leaves: Mapping[Value, Expr], env: Mapping[Value, Any]) -> dict[Dim, int]:
+    """The plain symbols in the shapes of leaves, by the arrays that are there."""
+    sizes: dict[Dim, int] = {}
+    for v, e in leaves.items():
+        x = env.get(v)
+        if isinstance(x, np.ndarray) and x.ndim == e.rank:
+            for d, n in zip(e.shape, x.shape):
+                if isinstance(d, Dim) and d.op == "sym":
+                    sizes.setdefault(d, n)
+    return sizes
+
+
+def is_small_integer(e: Expr) -> bool:
+    """Whether `e` holds so few integers or bools that a condition may hang on their values."""
+    size = 1
+    for d in e.shape:
+        if not isinstance(d, int):
+            return False
+        size *= d
+    return size <= _FEW and (e.dtype.is_integer or e.dtype is dtypes.BOOL)
+
+
+def hangs_on_sizes(e: Expr, by_expr: Mapping[Expr, Value], steps: GraphSteps) -> bool:
+    """Whether a condition follows from sizes, constants, and small integers that enter the graph."""
+    entering = {*steps.captures, *steps.graph.inputs}
+    pending, seen = [e], set()
+    while pending:
+        x = pending.pop()
+        if x in seen or x.builder.known(x) is not None:
+            continue
+        seen.add(x)
+        if x.prim == "input":
+            if by_expr.get(x) not in entering or not is_small_integer(x):
+                return False
+        elif x.prim in ("item", "parameter") or x.dtype.kind not in ("int", "uint", "bool") or len(seen) > 200:
+            return False
+        pending.extend(x.args)
+    return True
+
+
+def settle(e: Expr, by_expr: Mapping[Expr, Value], env: Mapping[Value, Any], sizes: Mapping[Dim, int]) -> Any:
+    """The number that a condition is, for these arrays and sizes; None where it cannot be told."""
+    values: dict[Expr, Any] = {}
+    order = [e]
+    for x in order:
+        order.extend(a for a in x.args if x.builder.known(x) is None)
+    for x in reversed(order):
+        if x in values:
+            continue
+        known = x.builder.known(x)
+        if known is not None:
+            if known.dtype == object and any(isinstance(d, Dim) and not d.symbols() <= sizes.keys()
+                                             for d in known.reshape(-1)):
+                return None
+            values[x] = known_sizes(known, dict(sizes)).astype(x.dtype.numpy)
+        elif x.prim == "input":
+            held = env.get(by_expr[x])
+            if not isinstance(held, np.ndarray) or held.ndim != x.rank:
+                return None
+            values[x] = held
+        else:
+            if any(a not in values for a in x.args):
+                return None
+            made = x.builder.make(x.prim, [x.builder.constant(values[a], a.dtype) for a in x.args], x.params, x.dtype,
+                                  x.shape)
+            values[x] = evaluate([made], {}, {})[0]
+    result = values[e]
+    return result.reshape(-1)[0] if result.size == 1 else None
 
 
 def captured_by(graph: Graph) -> list[Value]:

@@ -74,7 +74,7 @@ class Gemm(Kernel):
         self._rests()
 
     def _rests(self) -> None:
-        p, (a, b) = self.expr.params, self.expr.args
+        p, a = self.expr.params, self.expr.args[0]
         n = len(p["a_batch"])
         rows = a.rank - n - len(p["a_axes"])
         self.groups = (range(n), range(n, n + rows), range(n + rows, self.expr.rank))
@@ -93,8 +93,8 @@ class Gemm(Kernel):
                 # A copy in the order in which it is read walks as one.
                 x = builder.transpose(x, (*batch, *rest, *axes))
                 view = View(x, x.shape, contiguous(x.shape))
-                batch, rest, axes = (range(len(batch)), range(len(batch), len(batch) + len(rest)),
-                                     range(len(batch) + len(rest), x.rank))
+                batch, rest, axes = (list(range(len(batch))), list(range(len(batch), len(batch) + len(rest))),
+                                     list(range(len(batch) + len(rest), x.rank)))
                 found = _three(view, batch, rest, axes)
                 assert found is not None
             views.append((view, [view.strides[i] for i in batch], found))
@@ -113,8 +113,9 @@ class Gemm(Kernel):
         c_strides = contiguous((*shape, m, n))
         outer = [(d, {"a": sa, "b": sb, "c": sc}) for d, sa, sb, sc in
                  zip(shape[:cut], a_batch, b_batch, c_strides) if decide_eq(d, 1) is not True]
-        strides = {"a_batch": merge(shape[cut:], a_batch[cut:]) or 0, "a_row": a_row, "a_col": a_col,
-                   "b_batch": merge(shape[cut:], b_batch[cut:]) or 0, "b_row": b_row, "b_col": b_col,
+        a_step, b_step = merge(shape[cut:], a_batch[cut:]), merge(shape[cut:], b_batch[cut:])
+        assert a_step is not None and b_step is not None
+        strides = {"a_batch": a_step, "a_row": a_row, "a_col": a_col, "b_batch": b_step, "b_row": b_row, "b_col": b_col,
                    "c_batch": m * n, "c_row": n}
         if decide_eq(inside, 1):
             strides["a_batch"] = strides["b_batch"] = 0
@@ -277,15 +278,18 @@ class Softmax(Kernel):
                 ("inner", spell(product(x.shape[axis + 1:]))), ("x", point(self.operands[0])), ("log", str(int(log)))]
 
 
+# What the kernel calls a fold.
+_FOLDS = {"sum": "GS_SUM", "prod": "GS_PROD", "max": "GS_MAX", "min": "GS_MIN"}
+
+
 class Reduce(Kernel):
     """Folds of floats along neighbouring axes that are not the last: the last would fuse with what surrounds it."""
 
     header, struct, function = "gs_reduce_f32.h", "GsReduce", "gs_reduce_f32"
-    OPS = {"sum": "GS_SUM", "prod": "GS_PROD", "max": "GS_MAX", "min": "GS_MIN"}
 
     @classmethod
     def match(cls, e: Expr) -> Reduce | None:
-        if e.prim != "reduce" or e.dtype is not FLOAT or e.params["op"] not in cls.OPS:
+        if e.prim != "reduce" or e.dtype is not FLOAT or e.params["op"] not in _FOLDS:
             return None
         axes, x = e.params["axes"], e.args[0]
         if axes != tuple(range(axes[0], axes[-1] + 1)) or axes[-1] == x.rank - 1:
@@ -294,7 +298,7 @@ class Reduce(Kernel):
 
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
         axes, x = self.expr.params["axes"], self.expr.args[0]
-        return [("op", self.OPS[self.expr.params["op"]]), ("outer", spell(product(x.shape[:axes[0]]))),
+        return [("op", _FOLDS[self.expr.params["op"]]), ("outer", spell(product(x.shape[:axes[0]]))),
                 ("n", spell(product(x.shape[a] for a in axes))), ("inner", spell(product(x.shape[axes[-1] + 1:]))),
                 ("x", point(self.operands[0]))]
 

@@ -1,8 +1,8 @@
 """One arena for all intermediate tensors, planned ahead: tensors that never live at the same time share a place.
 
-Sizes may be symbolic, so the plan is a list of places, each as large as the largest tensor in it; how large that is, and
-where the places begin, the generated code computes at run time. A tensor goes to the free place whose size fits best,
-judged with every symbol at `TYPICAL`.
+Sizes may be symbolic, so the plan is a list of places, each as large as the largest tensor in it; how large that is,
+and where the places begin, the generated code computes at run time. A tensor goes to the free place whose size fits
+best, judged with every symbol at `TYPICAL`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A nest loops over the shape of one expression that is kept in memory; everything between it and the buffers below is
 computed element by element on the way, at the index that is asked for: a transpose permutes the index, a slice shifts
-it, a reduction loops. A step is placed at the outermost loop on which its index depends, so what is the same for a whole
-row is computed once a row.
+it, a reduction loops. A step is placed at the outermost loop on which its index depends, so what is the same for a
+whole row is computed once a row.
 
 What a reader would guess wrong: steps that stand under a condition (the inside of a padding) must not leave it, or they
 would read where nothing is. A `Scope` with `barrier` holds them.
@@ -18,7 +18,7 @@ from gesher.base.dtypes import BOOL, FLOAT, INT64, DType
 from gesher.base.errors import CompileError
 from gesher.primitives import MAPS, REDUCTIONS, Expr
 from gesher.primitives.table import computing, identity
-from gesher.symbolic import Dim, DimLike, decide_eq, decide_ge, decide_le, fresh, product, substitute
+from gesher.symbolic import Dim, DimLike, decide_eq, decide_ge, decide_le, decide_lt, fresh, product, substitute
 from gesher.symbolic.polynomial import terms_of
 
 from . import indexing
@@ -168,6 +168,12 @@ class Puller:
     def _conditional(self, e: Expr, index: At, scope: Scope, conditions: Sequence[Any],
                      then: Callable[[Scope], Scalar], other: Scalar) -> Scalar:
         """`then` where the conditions hold, else `other`."""
+        left = _undecided(conditions)
+        if left is None:
+            return other
+        if not left:
+            return then(scope)
+        conditions = left
         needed = (*index, *(c[0] for c in conditions if not isinstance(c, Var)))
         place = scope.place(needed)
         result = self.let(place, "v", other, changes=True)
@@ -344,9 +350,13 @@ class Puller:
         return self._rounded(place, acc, e.dtype)
 
     def _where(self, scope: Scope, conditions: Sequence[Any], make: Callable[[Scope], None]) -> None:
-        if not conditions:
+        left = _undecided(conditions)
+        if left is None:
+            return
+        if not left:
             make(scope)
             return
+        conditions = left
         inner = Scope(scope, barrier=True)
         make(inner)
         scope.statements.append(If(tuple(conditions), inner.statements))
@@ -518,6 +528,21 @@ class Puller:
 
         rest = [d for i, d in enumerate(e.shape) if i != axis]
         return self.nest(rest, name, describe(e), make)
+
+
+def _undecided(conditions: Sequence[Any]) -> list[Any] | None:
+    """The conditions that have to be asked while running; None where one surely does not hold."""
+    left: list[Any] = []
+    for c in conditions:
+        if isinstance(c, Var):
+            left.append(c)
+            continue
+        value, low, high = c
+        if decide_lt(value, low) or decide_ge(value, high) or decide_ge(low, high):
+            return None
+        if not (decide_ge(value, low) and decide_lt(value, high)):
+            left.append(c)
+    return left
 
 
 def describe(e: Expr) -> str:

@@ -1,8 +1,8 @@
 """The plan of one compiled segment: its expressions as steps over buffers, in order.
 
-A `Program` is what becomes one C function: inputs, weights and outputs by slot, the symbols of its sizes, and a block of
-steps. A step is a loop nest, a call of a kernel (with what is done to its finished tiles), a loop or a branch with blocks
-of their own.
+A `Program` is what becomes one C function: inputs, weights and outputs by slot, the symbols of its sizes, and a block
+of steps. A step is a loop nest, a call of a kernel (with what is done to its finished tiles), a loop or a branch with
+blocks of their own.
 """
 
 from __future__ import annotations
@@ -22,12 +22,28 @@ from gesher.symbolic import Dim, DimLike, decide_eq, fresh, product
 
 from . import indexing
 from .fuse import Fusion, fuse, is_scalar_constant, needs, order_of
-from .loops import Buffer, IndexValue, Load, Nest, Number, Scalar, Store, reads, verify, writes
+from .loops import (
+    Buffer,
+    For,
+    Index,
+    IndexValue,
+    Load,
+    Nest,
+    Number,
+    Scalar,
+    Store,
+    dims_of,
+    reads,
+    verify,
+    walk,
+    writes,
+)
 from .matching import Kernel, match
 from .nests import At, Puller, Scope, describe
 
 # Types with a spelling in C, whole bytes each.
-_COMPILED = frozenset("float double float16 bfloat16 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split())
+_COMPILED = frozenset(("float", "double", "float16", "bfloat16", "bool", "int8", "int16", "int32", "int64", "uint8",
+                       "uint16", "uint32", "uint64"))
 
 
 @dataclass(eq=False, slots=True)
@@ -150,7 +166,8 @@ def check_types(roots: Sequence[Expr], seen: set[Expr] | None = None) -> None:
         pending.extend((*e.args, *inner(e), *e.params.get("meaning", ())))
 
 
-def build(name: str, inputs: Sequence[Expr], roots: Sequence[Expr], names: Sequence[str] = ()) -> Program:
+def build(name: str, inputs: Sequence[Expr], roots: Sequence[Expr], names: Sequence[str] = (),
+          taken: set[str] | None = None) -> Program:
     """Plan one segment.
 
     Args:
@@ -158,16 +175,18 @@ def build(name: str, inputs: Sequence[Expr], roots: Sequence[Expr], names: Seque
         inputs: the expressions whose values are fed, in the order of slots.
         roots: what is computed, in the order of slots; prepared already.
         names: of the outputs, for people.
+        taken: identifiers that the C file has already; those of this segment are put there.
     """
-    return _Planner(name, inputs, roots, names).run()
+    return _Planner(name, inputs, roots, names, set() if taken is None else taken).run()
 
 
 class _Planner:
-    def __init__(self, name: str, inputs: Sequence[Expr], roots: Sequence[Expr], names: Sequence[str]):
+    def __init__(self, name: str, inputs: Sequence[Expr], roots: Sequence[Expr], names: Sequence[str], taken: set[str]):
         self.program = Program(name)
         self.inputs, self.roots = inputs, roots
         self.output_names = list(names) or [""] * len(roots)
-        self.taken: set[str] = set(_RESERVED)
+        self.taken = taken
+        taken |= _RESERVED
         self.leaves: dict[Expr, Buffer] = {}
 
     def name(self, hint: str) -> str:
@@ -175,6 +194,8 @@ class _Planner:
         base = re.sub(r"\W+", "_", hint.split("/")[-1] or hint).strip("_")[:40] or "t"
         if base[0].isdigit():
             base = "t" + base
+        if _LOCAL.fullmatch(base):
+            base += "_"
         found, n = base, 1
         while found in self.taken:
             n += 1
@@ -221,7 +242,9 @@ class _Planner:
                 for s in sorted(d.symbols(), key=lambda s: s._key):
                     found.setdefault(s)
 
-        from .loops import For, Index, dims_of, walk
+        def noted(d: DimLike) -> str:
+            note(d)
+            return ""
 
         for buffer in (*program.inputs, *program.outputs, *program.weights, *program.buffers, *program.pointers):
             for d in buffer.shape:
@@ -230,7 +253,7 @@ class _Planner:
         for step in program.all_steps():
             nests = [step.nest] if isinstance(step, NestStep) else []
             if isinstance(step, KernelStep):
-                step.kernel.fields(lambda d: (note(d), "")[1], lambda e: "")
+                step.kernel.fields(noted, lambda e: "")
                 for extent, moves in step.kernel.around():
                     note(extent)
                     for d in moves.values():
@@ -252,7 +275,9 @@ class _Planner:
 
     def given(self, e: Expr) -> Any:
         """The known value of a small integer expression, where it says more than the expression itself."""
-        if e.prim in ("constant", "size", "iota", "input", "parameter") or not (e.dtype.is_integer or e.dtype.name == "bool"):
+        if e.prim in ("constant", "size", "iota", "input", "parameter"):
+            return None
+        if not (e.dtype.is_integer or e.dtype.name == "bool"):
             return None
         size = product(e.shape)
         if not isinstance(size, int) or not 0 < size <= 64 or e.scopes:
@@ -293,7 +318,7 @@ class _Planner:
         # A result is computed where it belongs; what is a leaf, or wanted twice, is copied.
         copies: list[tuple[Expr, Buffer]] = []
         for e, target in targets:
-            if e in buffers or e in ready or e not in fusion.kept or e.prim == "item" and e not in fusion.kernels:
+            if e in buffers or e in ready or e not in fusion.kept or (e.prim == "item" and e not in fusion.kernels):
                 copies.append((e, target))
             else:
                 buffers[e] = target
@@ -408,13 +433,14 @@ class _Planner:
         if end is None:
             return step
         batch, m, n, ldc = (fresh(w) for w in ("batch", "row", "column", "ldc"))
-        tile = Buffer("tile", e.dtype, (fresh("tile"),), place="slice")
-        holder: dict[str, DimLike] = {}
+        room = fresh("tile")
+        tile = Buffer("tile", e.dtype, (room,), place="slice")
+        held: dict[At, DimLike] = {}
 
         def element(index: At) -> Scalar:
-            if index != holder["index"]:
-                raise CompileError(f"an epilogue asks for {index}, the tile holds {holder['index']}")
-            return Load(tile, holder["at"])
+            if index not in held:
+                raise CompileError(f"an epilogue asks for {index}, the tile holds {list(held)}")
+            return Load(tile, held[index])
 
         others = {k: v for k, v in buffers.items() if k is not end}
         puller = self.puller(others, {**ready, e: element},
@@ -424,13 +450,13 @@ class _Planner:
         def make(at: At, scope: Scope) -> None:
             i, j = at
             index = tuple(kernel.tile(batch, m + i, n + j))
-            holder["index"], holder["at"] = index, i * ldc + j
+            held[index] = i * ldc + j
             # Where the result has one row or column only, its index does not tell that the tile's does move.
             scope.barrier = not {i, j} <= indexing.symbols(index)
-            scope.statements.append(Store(tile, holder["at"], puller.compute(end, index, scope)))
+            scope.statements.append(Store(tile, held[index], puller.compute(end, index, scope)))
 
         step.tile = puller.nest((rows, columns), f"{step.name}_tile", f"then {describe(end)}", make)
-        step.symbols = (batch, m, n, ldc, rows, columns, *tile.shape)  # type: ignore[assignment]
+        step.symbols = (batch, m, n, ldc, rows, columns, room)
         step.tile_buffer = tile
         step.reads |= reads(step.tile) - {tile}
         return step
@@ -469,10 +495,10 @@ class _Planner:
             targets.append((out, then))
             turns.append((now, buffers[start], then, two))
         slices = []
-        for parameter, whole in zip(rest[len(carried):], scanned):
-            row = self.buffer("row", whole.dtype, whole.shape[1:], place="slice", over=(buffers[whole],))
+        for parameter, source in zip(rest[len(carried):], scanned):
+            row = self.buffer("row", source.dtype, source.shape[1:], place="slice", over=(buffers[source],))
             inside[parameter] = row
-            slices.append((row, buffers[whole]))
+            slices.append((row, buffers[source]))
         stacked = []
         for part, out in zip(parts[len(carried):], p["stacked_out"]):
             whole = self.buffer("stacked", out.dtype, part.shape)
@@ -485,7 +511,8 @@ class _Planner:
                         {b for _, b, _, _ in turns} | {b for _, b in slices} | _all_reads(body),
                         {x for t in turns for x in (t[0], t[2], *t[3])} | {b for _, b in stacked})
 
-    def branch(self, bundle: Expr, parts: list[Expr], buffers: dict[Expr, Buffer], ready: dict[Expr, Any]) -> BranchStep:
+    def branch(self, bundle: Expr, parts: list[Expr], buffers: dict[Expr, Buffer],
+               ready: dict[Expr, Any]) -> BranchStep:
         results = []
         for part in parts:
             buffers[part] = self.buffer("branch", part.dtype, part.shape)
@@ -508,10 +535,17 @@ def array_of(value: Any) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
+# Names of variables inside nests.
+_LOCAL = re.compile(r"(x|v|c|w|acc|best|where|won|held|ok|at_ok|i|turn|size|n)_?\d*|(a|b|c|y)0")
 # Words of C, of the frame, and of the functions that are written around the nests.
-_RESERVED = frozenset("""auto break case char const continue default do double else enum extern float for goto if inline int
-long register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool
-main call arena failed scratch f v pool begin end thread arg tile context ldc batch row0 column0 rows columns t i j k
-Frame abs exp log sin cos tan pow sqrt floor ceil round trunc fabs erf tanh sinh cosh asin acos atan min max signbit
-y0 y1 yn j0 j1 jn gamma index time clock rand read write open close select link pipe exit abort malloc free
-""".split())
+_RESERVED = frozenset((
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
+    "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed",
+    "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "bool",
+    "main", "call", "arena", "failed", "scratch", "f", "v", "pool", "begin", "end", "thread", "arg", "tile",
+    "context", "ldc", "batch", "row0", "column0", "rows", "columns", "t", "i", "j", "k", "Frame", "abs", "exp",
+    "log", "sin", "cos", "tan", "pow", "sqrt", "floor", "ceil", "round", "trunc", "fabs", "erf", "tanh", "sinh",
+    "cosh", "asin", "acos", "atan", "min", "max", "signbit", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "index",
+    "time", "clock", "rand", "read", "write", "open", "close", "select", "link", "pipe", "exit", "abort", "malloc",
+    "free",
+))

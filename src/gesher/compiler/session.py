@@ -1,4 +1,4 @@
-"""Compiled sessions: a model as segments of native code, with reference rules for what has no lowering, behind one `run`.
+"""Compiled sessions: a model as segments of native code, with reference rules for what has no lowering.
 
     session = compile(model, Options(threads=2))
     session.run({"x": x})["y"]
@@ -6,8 +6,8 @@
 What a reader would guess wrong:
 
 - Bodies of If, Loop and Scan are compiled when they first run, each once, and stay with the session.
-- A plan may take things for granted: that a small integer input holds sizes, that inference is right about what a body is
-  given. Where a run finds otherwise, the graph is planned again with nothing taken for granted, and that plan serves too.
+- A plan may take things for granted: that a small integer input holds sizes, that inference is right about what a body
+  is given. Where a run finds otherwise, the graph is planned again with nothing taken for granted.
 - One call runs at a time; calls from several threads wait for each other.
 """
 
@@ -25,7 +25,7 @@ from gesher.base.errors import GesherError, RunError
 from gesher.evaluator.feeds import Feeds
 from gesher.evaluator.plan import Plan as GraphSteps
 from gesher.evaluator.plan import make_plans
-from gesher.inference import Facts, infer
+from gesher.inference import infer
 from gesher.ir import Graph, Model, Node, TensorType, Value
 from gesher.ops import Run
 from gesher.ops.rules import attributes_of
@@ -35,11 +35,15 @@ from gesher.symbolic import Dim, Equalities, evaluate, fresh
 
 from . import plan as planning
 from .inline import inlined
-from .lower import Fallback, Lowered, Lowering, Stage, captured_by
+from .lower import Fallback, Lowered, Lowering, NeedsOracle, Stage, captured_by, is_small_integer, sizes_of
 from .plan import KernelStep, LoopStep, NestStep, Program
 from .segment import Module, Segment
 
 Env = dict[Value, Any]
+
+# Ways in which conditions come out that get a lowering of their own, and shapes that are remembered.
+_MOST_VARIANTS = 8
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Options:
     seed: int = 0
 
 
-def compile(model: Model, options: Options | None = None) -> CompiledSession:  # noqa: A001  (the verb is the right one)
+def compile(model: Model, options: Options | None = None) -> CompiledSession:
     """Make a model ready to run as native code.
 
     Raises:
@@ -83,7 +87,7 @@ class CompiledSession:
         self._bodies: dict[Any, GraphSession] = {}
         self._main = GraphSession(self, self.steps[whole.graph], {}, trusting=True)
         self._careful: GraphSession | None = None
-        self._quick = _Quick.of(self)
+        self._quick = _Quick(self)
         self.random = np.random.default_rng(options.seed)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,16 +97,17 @@ class CompiledSession:
             RunError: the inputs do not fit the model, or a node failed.
         """
         with self.lock:
-            if self._quick is not None:
-                results = self._quick.run(feeds)
-                if results is not None:
-                    return dict(zip(self.outputs, results))
+            results = self._quick.run(feeds)
+            if results is not None:
+                return dict(zip(self.outputs, results))
             try:
                 env: Env = self._feeds.check(feeds)
                 self.random = np.random.default_rng(self.options.seed)
                 return dict(zip(self.outputs, map(_given_out, self._run(env))))
             except GesherError as e:
-                raise e.within(self.model.place) if not e.place or e.place[0] != self.model.place else e
+                if not e.place or e.place[0] != self.model.place:
+                    e.within(self.model.place)
+                raise
 
     def _run(self, env: Env) -> list[Any]:
         if self._careful is None:
@@ -156,9 +161,14 @@ class CompiledSession:
         lines: list[str] = []
         for g in self.graphs():
             lines += g.explain()
-        bodies = [g for g in self.steps if g is not self._whole.graph and g.parent is not None
-                  and not any(b.graph is g for b in self._bodies.values())]
-        lines += [f"{g.place} of {g.parent.place}: compiled when it first runs" for g in bodies if g.parent is not None]
+        settled = sum(len(v.lowered.guards) for v in self._main.variants)
+        if settled:
+            lines.append(f"{settled} conditions on sizes were settled; other outcomes are compiled when they come")
+        for g in self.graphs():
+            for v in g.variants:
+                lines += [f"{inner.place} of {f.node.place}: compiled when it first runs"
+                          for s in v.lowered.stages for f in s.fallbacks for inner in f.node.subgraphs()
+                          if inner not in self._bodies]
         return "\n".join(lines)
 
     def close(self) -> None:
@@ -173,15 +183,64 @@ class NotAsTaken(Exception):  # noqa: N818  (what happened, not a fault)
 
 
 class GraphSession:
-    """One graph, planned and compiled."""
+    """One graph, lowered once or, where conditions hang on sizes, once for each way in which they come out."""
 
     def __init__(self, session: CompiledSession, steps: GraphSteps, given: dict[Value, TensorType], trusting: bool):
-        self.session, self.graph = session, steps.graph
+        self.session, self.steps, self.graph = session, steps, steps.graph
+        self.given, self.trusting = given, trusting
         self.outdated = False
-        facts: Facts = session.facts
-        self.lowered: Lowered = Lowering(steps, facts, given, trusting).run()
-        self.takes_things_for_granted = bool(self.lowered.learned) or not given
+        self.variants: list[Variant] = []
+        try:
+            self.variants.append(self._lowered(None, asks=True))
+        except NeedsOracle as e:
+            knobs.debug(1, f"{self.graph.place}: compiled when a run tells how {e} comes out")
+
+    def _lowered(self, oracle: Env | None, asks: bool = False) -> Variant:
+        session = self.session
+        lowering = Lowering(self.steps, session.facts, self.given, self.trusting, session.steps, oracle, asks)
+        return Variant(session, lowering.run(), bool(lowering.learned) or not self.given)
+
+    @property
+    def takes_things_for_granted(self) -> bool:
+        return any(v.takes_things_for_granted for v in self.variants)
+
+    def variant(self, env: Env) -> Variant:
+        """The variant for these arrays, made where there is none yet."""
+        for v in self.variants:
+            if v.accepts(env):
+                return v
+        # Sizes that come out in ever new ways are better served by one that settles nothing.
+        made = self._lowered(env if len(self.variants) < _MOST_VARIANTS else None)
+        self.variants.append(made)
+        return made
+
+    def run(self, env: Env) -> list[Any]:
+        """The outputs of the graph, where `env` holds its inputs and what it captures.
+
+        Raises:
+            NotAsTaken: something that was taken for granted does not hold.
+        """
+        return self.variant(env).run(env)
+
+    def explain(self) -> list[str]:
+        if not self.variants:
+            return [f"{self.graph.place}: compiled when it first runs, since conditions hang on sizes"]
+        return [line for v in self.variants for line in v.explain()]
+
+    def close(self) -> None:
+        for v in self.variants:
+            v.close()
+        self.variants = []
+
+
+class Variant:
+    """One lowering of a graph, planned and compiled."""
+
+    def __init__(self, session: CompiledSession, lowered: Lowered, takes_things_for_granted: bool):
+        self.session, self.lowered, self.graph = session, lowered, lowered.graph
+        self.takes_things_for_granted = takes_things_for_granted
         self.programs: list[Program] = []
+        self._identifiers: set[str] = set()
         self.stages: list[_Stage] = []
         for stage in self.lowered.stages:
             self.stages.append(self._staged(stage))
@@ -193,6 +252,12 @@ class GraphSession:
                 if ready.number >= 0:
                     ready.segment = self.module.segments[ready.number]
         self._plan_lives()
+
+    def accepts(self, env: Env) -> bool:
+        """Whether the conditions that were settled when this was lowered come out the same."""
+        if not self.lowered.guards:
+            return True
+        return self.lowered.holds(env, sizes_of(self.lowered.leaves, env))
 
     def _staged(self, stage: Stage) -> _Stage:
         """Plan a stage's segment, where it computes anything."""
@@ -217,7 +282,8 @@ class GraphSession:
         from gesher.primitives import walk
 
         leaves = [e for e in walk(roots) if e.prim == "input"]
-        program = planning.build(f"segment {len(self.programs)}", leaves, roots, [v.name for v in stage.outputs])
+        program = planning.build(f"segment {len(self.programs)}", leaves, roots, [v.name for v in stage.outputs],
+                                 self._identifiers)
         self.programs.append(program)
         return _Stage(stage, len(self.programs) - 1, [by_expr[e] for e in leaves], list(stage.outputs))
 
@@ -226,13 +292,14 @@ class GraphSession:
         last: dict[Value, int] = {}
         for at, ready in enumerate(self.stages):
             for v in ready.reads():
-                last[self._source(v)] = at
-        keep = {self._source(v) for v in self.graph.outputs}
+                last[self.source(v)] = at
+        keep = {self.source(v) for v in self.graph.outputs}
         for v, at in last.items():
             if v not in keep:
                 self.stages[at].frees.append(v)
 
-    def _source(self, v: Value) -> Value:
+    def source(self, v: Value) -> Value:
+        """The value that `v` is only another name of."""
         while isinstance(found := self.lowered.aliases.get(v), Value):
             v = found
         return v
@@ -245,6 +312,29 @@ class GraphSession:
         Raises:
             NotAsTaken: something that was taken for granted does not hold.
         """
+        sizes = self.sizes(env)
+        for ready in self.stages:
+            if ready.segment is not None:
+                arrays = [np.ascontiguousarray(self.get(v, env)) for v in ready.inputs]
+                for v, y in zip(ready.outputs, ready.segment.run(arrays, sizes)):
+                    env[v] = y
+            for f in ready.stage.fallbacks:
+                self._fall_back(f, env)
+                waiting: list[tuple[Value, Any, int]] = []
+                for made in f.node.outputs:
+                    if made is not None and made in self.lowered.leaves:
+                        self._bind(made, self.lowered.leaves[made], env[made], sizes, waiting)
+                self._bind_rest(waiting, sizes)
+            for v in ready.frees:
+                env.pop(v, None)
+        return [self.get(v, env) for v in self.graph.outputs]
+
+    def sizes(self, env: Env) -> dict[Dim, int]:
+        """What the symbols are, by the arrays that enter the graph.
+
+        Raises:
+            NotAsTaken: an array is not of the type that it was taken to have.
+        """
         sizes: dict[Dim, int] = {}
         waiting: list[tuple[Value, Any, int]] = []
         for v, e in self.lowered.leaves.items():
@@ -254,22 +344,7 @@ class GraphSession:
             if x is not None:
                 self._bind(v, e, x, sizes, waiting)
         self._bind_rest(waiting, sizes)
-        for ready in self.stages:
-            if ready.segment is not None:
-                arrays = [np.ascontiguousarray(self.get(v, env)) for v in ready.inputs]
-                for v, y in zip(ready.outputs, ready.segment.run(arrays, sizes)):
-                    env[v] = y
-            for f in ready.stage.fallbacks:
-                self._fall_back(f, env)
-                waiting = []
-                for v in f.node.outputs:
-                    e = self.lowered.leaves.get(v) if v is not None else None
-                    if v is not None and e is not None:
-                        self._bind(v, e, env[v], sizes, waiting)
-                self._bind_rest(waiting, sizes)
-            for v in ready.frees:
-                env.pop(v, None)
-        return [self.get(v, env) for v in self.graph.outputs]
+        return sizes
 
     def get(self, v: Value, env: Env) -> Any:
         """The value of `v` in this run."""
@@ -343,7 +418,8 @@ class GraphSession:
             with np.errstate(all="ignore"):
                 result = step.rule.function(*inputs, **attributes)
         except GesherError as e:
-            raise e.within(self.graph.place, step.node.place)
+            e.within(self.graph.place, step.node.place)
+            raise
         except NotAsTaken:
             raise
         except Exception as e:
@@ -402,62 +478,96 @@ class _Stage:
 
 
 class _Quick:
-    """The short way for a model that is one segment from inputs to outputs: nothing but checks and the call."""
+    """The short way where a model is one segment from inputs to outputs: a look-up by shapes, and the call.
 
-    def __init__(self, session: CompiledSession, segment: Segment, order: list[str], outputs: list[int]):
-        self.segment, self.order, self.outputs = segment, order, outputs
-        self.shapes: dict[Any, dict[Dim, int]] = {}
-        self.dtypes = [b.dtype.numpy for b in segment.program.inputs]
-        self.main = session._main
-        self.names = frozenset(order)
+    The long way checks everything and remembers here, by the shapes that were fed (and the values of small integers on
+    which conditions hang), which segment runs with which sizes.
+    """
 
-    @classmethod
-    def of(cls, session: CompiledSession) -> _Quick | None:
-        main = session._main
-        if len(main.stages) != 1 or main.stages[0].segment is None or main.stages[0].stage.fallbacks \
-                or main.lowered.learned:
-            return None
-        stage = main.stages[0]
-        assert stage.segment is not None
-        inputs = main.graph.inputs
-        names = [v.name for v in inputs if v.constant is None]
-        # Every input must be read by the segment, so that all that is fed is checked by the same few lines.
-        if any(v.constant is not None for v in inputs) or {v.name for v in stage.inputs} != set(names) \
-                or len(set(names)) != len(names):
-            return None
-        at = {v: i for i, v in enumerate(stage.outputs)}
-        if any(v not in at for v in main.graph.outputs) or len(set(main.graph.outputs)) != len(main.graph.outputs):
-            return None
-        return cls(session, stage.segment, [v.name for v in stage.inputs], [at[v] for v in main.graph.outputs])
+    def __init__(self, session: CompiledSession):
+        self.session = session
+        graph = session._whole.graph
+        self.inputs = [v for v in graph.inputs if v.constant is None]
+        self.order = [v.name for v in self.inputs]
+        types = [v.type.dtype if isinstance(v.type, TensorType) else dtypes.UNDEFINED for v in self.inputs]
+        # Strings, sequences and what has defaults go the long way.
+        plain = len(self.inputs) == len(graph.inputs) and len(set(self.order)) == len(self.order)
+        self.possible = plain and all(t.kind in ("float", "int", "uint", "bool") for t in types)
+        self.dtypes = [t.numpy for t in types] if self.possible else []
+        self.names = frozenset(self.order)
+        self.known: dict[Any, _Ready | None] = {}
+        self.small: list[int] = []
 
     def run(self, feeds: Mapping[str, Any]) -> list[np.ndarray] | None:
-        """The outputs; None where something is unusual and the long way must look at it."""
-        if feeds.keys() != self.names:
+        """The outputs; None where the long way must look at it."""
+        if not self.possible or feeds.keys() != self.names:
             return None
         arrays: list[np.ndarray] = []
-        key: list[Any] = []
         for name, dtype in zip(self.order, self.dtypes):
             x = feeds[name]
             if type(x) is not np.ndarray or x.dtype != dtype:
                 return None
-            key.append(x.shape)
-            arrays.append(x if x.flags.c_contiguous and x.flags.aligned else np.require(x, requirements=["C", "A"]))
-        shape_key = tuple(key)
-        sizes = self.shapes.get(shape_key)
-        if sizes is None:
-            sizes = {}
-            waiting: list[tuple[Value, Any, int]] = []
-            try:
-                for v, x in zip(self.main.stages[0].inputs, arrays):
-                    self.main._bind(v, self.main.lowered.leaves[v], x, sizes, waiting)
-                self.main._bind_rest(waiting, sizes)
-            except NotAsTaken:
+            arrays.append(x)
+        key = (*(x.shape for x in arrays), *(arrays[i].tobytes() for i in self.small))
+        ready = self.known.get(key)
+        if ready is None:
+            if key in self.known:
                 return None
-            if len(self.shapes) > 256:
-                self.shapes.clear()
-            self.shapes[shape_key] = sizes
-        results = self.segment.run(arrays, sizes)
-        return [results[i] for i in self.outputs]
+            ready = self._prepared(arrays)
+            if len(self.known) >= _REMEMBERED:
+                self.known.clear()
+            key = (*(x.shape for x in arrays), *(arrays[i].tobytes() for i in self.small))
+            self.known[key] = ready
+            if ready is None:
+                return None
+        taken = [arrays[i] for i in ready.inputs]
+        for i, x in enumerate(taken):
+            if not (x.flags.c_contiguous and x.flags.aligned):
+                taken[i] = np.require(x, requirements=["C", "A"])
+        results = ready.segment.run(taken, ready.sizes)
+        return [results[i] for i in ready.outputs]
+
+    def _prepared(self, arrays: list[np.ndarray]) -> _Ready | None:
+        """The segment for these inputs, where one alone does all."""
+        session = self.session
+        if session._careful is not None or session._main.outdated:
+            return None
+        try:
+            env = session._feeds.check(dict(zip(self.order, arrays)))
+            variant = session._main.variant(env)
+        except GesherError:
+            return None  # the long way tells what is wrong
+        lowered = variant.lowered
+        if len(variant.stages) != 1 or variant.stages[0].segment is None or variant.stages[0].stage.fallbacks \
+                or lowered.learned:
+            return None
+        small = [i for i, v in enumerate(self.inputs) if v in lowered.leaves
+                 and is_small_integer(lowered.leaves[v])] if lowered.guards else []
+        if set(small) - set(self.small):
+            self.known.clear()
+            self.small = sorted({*self.small, *small})
+        stage, at = variant.stages[0], {v: i for i, v in enumerate(variant.stages[0].outputs)}
+        place = {v: i for i, v in enumerate(self.inputs)}
+        outputs = [variant.source(v) for v in variant.graph.outputs]
+        if any(v not in at for v in outputs) or len(set(outputs)) != len(outputs) \
+                or any(v not in place for v in stage.inputs):
+            return None
+        try:
+            sizes = variant.sizes(env)
+        except NotAsTaken:
+            return None
+        assert stage.segment is not None
+        return _Ready(stage.segment, [place[v] for v in stage.inputs], [at[v] for v in outputs], sizes)
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A segment with the sizes that belong to certain shapes, and where its inputs and outputs stand."""
+
+    segment: Segment
+    inputs: list[int]
+    outputs: list[int]
+    sizes: dict[Dim, int]
 
 
 def _inside(symbol: Dim, number: int, v: Value) -> None:

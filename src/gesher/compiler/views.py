@@ -47,9 +47,7 @@ def view_of(e: Expr) -> View:
         root = chain[start - 1].args[0] if start else e
         view: View | None = View(root, root.shape, contiguous(root.shape))
         for step in reversed(chain[:start]):
-            view = _through(step, view)
-            if view is None:
-                break
+            view = None if view is None else _through(step, view)
         if view is not None:
             return view
     raise AssertionError("an expression is a view of itself")

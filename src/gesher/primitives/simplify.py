@@ -1,8 +1,8 @@
 """Algebra on primitives: rewrites that make the same numbers with less work.
 
-Each rule takes an expression whose operands are simplified already and returns one of the same type and meaning, or None.
-`simplify` applies them from the leaves up until nothing changes; `fold_constants` computes what depends on constants
-alone. Rules keep NaN, infinities and negative zero: `x * 0` stays, and so does `x + 0`, which turns -0 into 0.
+Each rule takes an expression whose operands are simplified already and returns one of the same type and meaning, or
+None. `simplify` applies them from the leaves up until nothing changes; `fold_constants` computes what depends on
+constants alone. Rules keep NaN, infinities and negative zero: `x * 0` stays, and so does `x + 0`, which makes 0 of -0.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def fold_constants(roots: Sequence[Expr], budget: int = 1 << 26) -> list[Expr]:
             if spent + nbytes > budget:
                 return None
             spent += nbytes
-        made = p.constant(np.ascontiguousarray(evaluate([e])[0]), e.dtype)
+        made = p.constant(np.array(evaluate([e])[0], order="C"), e.dtype)
         made.name = made.name or e.name
         return made
 
@@ -176,7 +176,7 @@ def _broadcast(p: Builder, e: Expr) -> Expr | None:
 
 def _slice(p: Builder, e: Expr) -> Expr | None:
     x = e.args[0]
-    starts, stops, steps = e.params["starts"], e.params["stops"], e.params["steps"]
+    starts, steps = e.params["starts"], e.params["steps"]
     if x.prim == "slice":
         inner = x.params
         # Index i of e is starts + i*steps of x, and that is of what lies below: starts' + (...) * steps'.
@@ -265,7 +265,7 @@ def _holds(wide: dtypes.DType, narrow: dtypes.DType) -> bool:
     if narrow is dtypes.BOOL:
         return True
     if wide.is_integer and narrow.is_integer:
-        return (wide.kind == narrow.kind and wide.bits >= narrow.bits) or (wide.kind == "int" and wide.bits > narrow.bits)
+        return wide.bits >= narrow.bits if wide.kind == narrow.kind else wide.kind == "int" and wide.bits > narrow.bits
     if wide.is_float and narrow.is_integer:
         return narrow.bits < {16: 8, 32: 24, 64: 53}.get(wide.bits, 0)
     return False
@@ -361,5 +361,5 @@ def _is_bool(e: Expr, value: bool) -> bool:
 RULES: dict[str, tuple[Rule, ...]] = {
     "reshape": (_reshape,), "transpose": (_transpose,), "broadcast": (_broadcast,), "slice": (_slice,),
     "concat": (_concat,), "reduce": (_reduce,), "cast": (_cast,), "gather": (_gather,), "select": (_select,),
-    **{name: (_map,) for name in MAPS},
+    **dict.fromkeys(MAPS, (_map,)),
 }
