@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from itertools import product as combinations
 from math import lcm
 
@@ -67,6 +68,7 @@ def is_not_negative(d: DimLike) -> bool | None:
     return _decide(d, _not_negative)
 
 
+@lru_cache(maxsize=4096)
 def _decide(d: DimLike, question: Callable[[DimLike], bool | None]) -> bool | None:
     answer = question(d)
     if answer is not None or not isinstance(d, Dim):
