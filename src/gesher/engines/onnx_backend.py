@@ -26,7 +26,7 @@ from . import prepare
 from .protocol import Options, Session
 
 
-class Prepared(BackendRep):  # type: ignore[misc]
+class Prepared(BackendRep):
     """A session behind the interface: inputs and outputs by position."""
 
     def __init__(self, session: Session):
@@ -65,7 +65,7 @@ def backend(engine: str) -> type[Backend]:
     if why:
         raise UnsupportedError(f"the engine '{engine}' cannot run here: {why}", who=engine)
 
-    class EngineBackend(Backend):  # type: ignore[misc]
+    class EngineBackend(Backend):
         """ONNX's backend interface over one engine."""
 
         name = engine

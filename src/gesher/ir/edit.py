@@ -106,12 +106,12 @@ class Edit:
         for g in nest:
             released += [(v, n) for n in g.nodes for v in n.inputs if v is not None and v.graph not in nest]
             released += [(v, g) for v in g.outputs if v.graph not in nest]
-        for v, user in released:
-            v._unused_by(user)
+        for captured, user in released:
+            captured._unused_by(user)
 
         def back() -> None:
-            for v, user in released:
-                v._used_by(user)
+            for captured, user in released:
+                captured._used_by(user)
             for v in inputs:
                 if v is not None:
                     v._used_by(node)

@@ -19,7 +19,7 @@ def _filled(t: Translation, value: Any) -> Value:
     shape, dtype = t.out_shape, t.out_dtype
     if isinstance(value, (Value, Dim)):
         return t.expand(t.value(value, dtype), shape)
-    if all(isinstance(s, int) for s in shape) and math.prod(int(s) for s in shape) <= 1024:    # type: ignore[arg-type]
+    if math.prod(s if isinstance(s, int) else 2048 for s in shape) <= 1024:
         return t.constant(np.full(shape, value), dtype)
     return t.b.ConstantOfShape(t.sizes.vector(shape), value=Tensor.of(np.array([value]).astype(dtype.numpy)))
 

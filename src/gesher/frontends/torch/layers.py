@@ -357,12 +357,12 @@ def _repeat_heads(t: Translation, q: Value, k: Value) -> Value:
     wanted, have = t.shape(q)[-3], t.shape(k)[-3]
     if wanted == have:
         return k
-    times = wanted // have    # type: ignore[operator]
+    times = wanted // have
     rank = t.rank(k)
     wide = t.unsqueeze(k, [rank - 2])
     shape = t.shape(k)
     repeated = t.expand(wide, (*shape[:-2], times, *shape[-2:]))
-    return t.reshape(repeated, (*shape[:-3], have * times, *shape[-2:]))    # type: ignore[operator]
+    return t.reshape(repeated, (*shape[:-3], have * times, *shape[-2:]))
 
 
 # Resizing

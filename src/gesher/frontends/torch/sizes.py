@@ -7,6 +7,7 @@ from those with integer operators.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class Sizes:
         """Remember where symbols can be read: each dim of `value` that is a plain symbol."""
         for axis, size in enumerate(sizes):
             if not isinstance(size, int) and size.node.expr.is_Symbol:
-                self._sources.setdefault(self.symbol(str(size.node.expr)), lambda v=value, i=axis: self._read(v, i))
+                self._sources.setdefault(self.symbol(str(size.node.expr)), partial(self._read, value, axis))
 
     def learn_number(self, value: Value, size: Any) -> None:
         """Remember that the number in `value` (a tensor of one element) is `size`."""

@@ -49,7 +49,7 @@ def _(node: InferNode) -> None:
 @Scaler.reference
 def scaler(x: Array, *, offset: Any, scale: Any) -> Array:
     features = x.shape[-1] if x.ndim else 1
-    kind = np.float64 if x.dtype == np.float64 else np.float32
+    kind: Any = np.float64 if x.dtype == np.float64 else np.float32
     less = _per_feature(offset or (0.0,), features, "Scaler's offset").astype(kind)
     times = _per_feature(scale or (1.0,), features, "Scaler's scale").astype(kind)
     return ((x.astype(kind) - less) * times).astype(np.float32)

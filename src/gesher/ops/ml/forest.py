@@ -107,13 +107,13 @@ def from_pairs(a: dict[str, Any], weights_of: str, ids_of: str, targets: int, dt
     n = len(tree)
     if n == 0:
         raise _fail("it has no nodes")
-    names = a["nodes_modes"] or ()
+    names, values = a["nodes_modes"] or (), numbers("nodes_values")
     lists = {"nodes_nodeids": node, "nodes_modes": names, "nodes_featureids": a["nodes_featureids"] or (),
              "nodes_truenodeids": a["nodes_truenodeids"] or (), "nodes_falsenodeids": a["nodes_falsenodeids"] or (),
-             "nodes_values": numbers("nodes_values")}
-    for name, values in lists.items():
-        if len(values) != n:
-            raise _fail(f"{name} has {len(values)} elements, nodes_treeids has {n}")
+             "nodes_values": values}
+    for name, listed in lists.items():
+        if len(listed) != n:
+            raise _fail(f"{name} has {len(listed)} elements, nodes_treeids has {n}")
     codes = {name: i for i, name in enumerate(MODES[:6])} | {"LEAF": LEAF}
     unknown = sorted({str(m) for m in names if m not in codes})
     if unknown:
@@ -135,8 +135,8 @@ def from_pairs(a: dict[str, Any], weights_of: str, ids_of: str, targets: int, dt
     yes, no = children(lists["nodes_truenodeids"]), children(lists["nodes_falsenodeids"])
     prefix = weights_of.split("_")[0]
     w_tree, w_node = a[f"{prefix}_treeids"] or (), a[f"{prefix}_nodeids"] or ()
-    ids, values = np.asarray(a[ids_of] or (), np.int64), numbers(weights_of)
-    if not len(w_tree) == len(w_node) == len(ids) == len(values):
+    ids, given = np.asarray(a[ids_of] or (), np.int64), numbers(weights_of)
+    if not len(w_tree) == len(w_node) == len(ids) == len(given):
         raise _fail(f"{prefix}_treeids, {prefix}_nodeids, {ids_of} and {weights_of} have different lengths")
     if len(ids) and (ids.min() < 0 or ids.max() >= targets):
         raise _fail(f"{ids_of} has {int(ids.max() if ids.max() >= targets else ids.min())}, there are {targets}")
@@ -149,7 +149,7 @@ def from_pairs(a: dict[str, Any], weights_of: str, ids_of: str, targets: int, dt
         at = index[key]
         where[j] = weight_row[at] = rows.setdefault(at, len(rows) + 1)
     weights = np.zeros((len(rows) + 1, targets), dtype)
-    np.add.at(weights, (where, ids), values)
+    np.add.at(weights, (where, ids), given)
     # The first node of a tree in the list is its root.
     _, first = np.unique(tree, return_index=True)
     roots = np.sort(first)
@@ -158,7 +158,7 @@ def from_pairs(a: dict[str, Any], weights_of: str, ids_of: str, targets: int, dt
     if len(missing_yes) != n:
         raise _fail(f"nodes_missing_value_tracks_true has {len(missing_yes)} elements, there are {n} nodes")
     feature = np.where(mode == LEAF, 0, np.asarray(lists["nodes_featureids"], np.int64))
-    return Forest(roots, feature, lists["nodes_values"].astype(dtype), mode, yes, no, missing_yes & (mode != LEAF),
+    return Forest(roots, feature, values.astype(dtype), mode, yes, no, missing_yes & (mode != LEAF),
                   weight_row, weights, _depth(roots, yes, no, mode))
 
 
@@ -205,7 +205,7 @@ def from_leaves(a: dict[str, Any], dtype: Any) -> Forest:
     no[:n] = np.where(arrays["nodes_falseleafs"] != 0, n + extra + arrays["nodes_falsenodeids"],
                       arrays["nodes_falsenodeids"])
     free = n
-    for at, members in zip(np.flatnonzero(modes == MEMBER), sets):
+    for at, members in zip(np.flatnonzero(modes == MEMBER).tolist(), sets):
         # x in {a, b, c} is x == a, else x == b, else x == c; the empty set always says no.
         last = no[at]
         mode[at] = EQ
