@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import errno
-import functools
 import os
 import shutil
 import stat
@@ -80,13 +79,20 @@ def require_private(folder: Path) -> None:
 
 def temporary_folder(name: str, error: OSError) -> Path:
     """The folder `name` in a temporary folder that goes when the process ends; warns once, naming `error`."""
-    folder = _temporary_root(str(knobs.cache_folder()), str(error)) / name
+    cache = str(knobs.cache_folder())
+    root = _TEMPORARY.get(cache)
+    if root is None or not root.is_dir():
+        root = _TEMPORARY[cache] = _temporary_root(cache, error)
+    folder = root / name
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
-@functools.lru_cache(maxsize=4)
-def _temporary_root(cache: str, error: str) -> Path:
+# One for each cache folder that could not be written, so that there is one warning whatever failed in it.
+_TEMPORARY: dict[str, Path] = {}
+
+
+def _temporary_root(cache: str, error: OSError) -> Path:
     try:
         root = Path(tempfile.mkdtemp(prefix="gesher-"))
     except OSError as second:

@@ -6,8 +6,8 @@
 // every run. Workers spin briefly after their work, because the next loop of a model comes within microseconds, then
 // sleep. A pool of NULL, of one thread, or busy with another loop (a loop within a loop, or a second caller) runs the
 // whole loop in the caller. Threads start at the first loop that needs them; a forked child, which has none, starts
-// its own. `thread` is below gs_pool_size(pool) and unique among those running at the same time, so it may pick
-// scratch memory. But for two callers at once, whose loops both name thread 0: their scratch must differ by session.
+// its own. `thread` is below gs_pool_size(pool) and unique among those of one loop, so it may pick scratch memory. A
+// loop within a loop and a second caller name thread 0 again: their scratch must be their own.
 
 #include "gs_base.h"
 #include <time.h>
