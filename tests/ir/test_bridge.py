@@ -122,6 +122,37 @@ def test_unknown_fields_stay_with_the_node_that_was_edited():
     assert b"\xca\xb2\x04\x03abc" in to_bytes(model) and written(model).graph.node[0].name == "now it has one"
 
 
+def test_a_graph_in_several_pieces_keeps_all_that_it_says():
+    text = '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (y) { [a] t = Relu(x)  [b] y = Abs(t) }'
+    whole = onnx.parser.parse_model(text)
+    junk = b"\xca\xb2\x04\x03abc"
+    pieces = []
+    for i in range(2):
+        part = onnx.GraphProto(node=[whole.graph.node[i]])
+        if i:
+            part.MergeFrom(onnx.GraphProto(name="g", input=whole.graph.input, output=whole.graph.output))
+        part = part.SerializeToString() + junk
+        pieces.append(b"\x3a" + bytes([len(part)]) + part)
+    whole.ClearField("graph")
+    data = pieces[0] + whole.SerializeToString() + pieces[1]
+    model, want = from_bytes(data), onnx.ModelProto.FromString(data)
+    assert to_bytes(model) == data
+    model.graph.first.name = want.graph.node[0].name = "edited"
+    assert written(model) == want and to_bytes(model).count(junk) == 2
+
+
+def test_a_value_that_does_not_fit_is_told_with_its_place(tmp_path):
+    m = read('<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (y) { y = Op <a = 1.0, b = 2> (x) }')
+    for name, value in (("a", 1e39), ("b", 1 << 63), ("b", 1.5)):
+        before = m.graph.first.attributes[name].value
+        m.graph.first.attributes[name].value = value
+        with pytest.raises(ModelError, match="does not fit") as e:
+            to_bytes(m)
+        index = "ab".index(name)
+        assert e.value.place[:3] == ("graph", "node[0]", f"attribute[{index}]")
+        m.graph.first.attributes[name].value = before
+
+
 def test_a_node_from_another_file_brings_its_own_bytes():
     node = b"\x0a\x01x\x12\x01y\x22\x04Relu\xca\xb2\x04\x03abc"
     graph = b"\x0a" + bytes([len(node)]) + node + b"\x12\x01g\x5a\x03\x0a\x01x\x62\x03\x0a\x01y"

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
+
+from gesher.base.errors import GesherError
 
 from .encode import Piece, encode_field, encode_pieces, joined, record, too_deep
 from .messages import Field, Message
@@ -28,7 +31,14 @@ def same(a: Message, b: Message) -> bool:
     """True where two messages say the same in every field of the table; floats by their bits."""
     if a is b:
         return True
-    return type(a) is type(b) and all(same_field(f, getattr(a, f.name), getattr(b, f.name)) for f in a.fields)
+    if type(a) is not type(b):
+        return False
+    for f in a.fields:
+        x, y = getattr(a, f.name), getattr(b, f.name)
+        # Most fields are absent in both; asking the same question here saves most of the calls.
+        if x is not y and not same_field(f, x, y):
+            return False
+    return True
 
 
 def same_field(f: Field, a: Any, b: Any) -> bool:
@@ -136,7 +146,7 @@ class Merger:
     def untouched(self, new: Message) -> Piece | None:
         """The bytes that `new` came from, if nothing in it was edited."""
         found = self._of_origin(new)
-        if found is None or not same(found[2], new):
+        if found is None or found[1].until < 0 or not same(found[2], new):
             return None
         source, old, _ = found
         return source.view[old.at:old.until]
@@ -149,7 +159,7 @@ class Merger:
         if words is None:
             words = self._words[id(source)] = self._make(source)
         pair = words.at(start)
-        if pair is None or type(pair[0]) is not type(m) or pair[0].until < 0:
+        if pair is None or type(pair[0]) is not type(m):
             return None
         return source, *pair
 
@@ -157,18 +167,32 @@ class Merger:
         """A message of which no file knows; its parts may come from one all the same."""
         out: list[Piece] = []
         for f, value in new.written():
-            if not f.is_message:
-                out += encode_field(f, value, depth)
-                continue
-            for v in value if f.repeated else (value,):
-                out += record(f.number, self.pieces(v, depth + 1))
+            out += self._field(f, value, depth)
         return joined([*out, *new.unknown])
+
+    def _field(self, f: Field, value: Any, depth: int) -> list[Piece]:
+        try:
+            if not f.is_message:
+                return encode_field(f, value, depth)
+            if not f.repeated:
+                return record(f.number, self.pieces(value, depth + 1))
+        except GesherError as e:
+            raise e.within(f.name) from None
+        out: list[Piece] = []
+        for i, v in enumerate(value):
+            try:
+                out += record(f.number, self.pieces(v, depth + 1))
+            except GesherError as e:
+                raise e.within(f"{f.name}[{i}]") from None
+        return out
 
     def _merged(self, source: Source, old: Message, base: Message, new: Message, depth: int) -> list[Piece]:
         if depth > DEPTH_LIMIT:
             raise too_deep()
         edited = {f.number: f for f in new.fields
                   if not same_field(f, getattr(base, f.name), getattr(new, f.name))}
+        if old.until < 0:
+            return self._of_pieces(source, old, base, new, edited, depth)
         if not edited:
             return [source.view[old.at:old.until]]
         rows = [(tag >> 3, at, payload, stop) for tag, at, payload, stop in records(source.buf, old.at, old.until)]
@@ -189,6 +213,18 @@ class Merger:
             out += places[n][0]
         return joined(_runs_together(source, out))
 
+    def _of_pieces(self, source: Source, old: Message, base: Message, new: Message, edited: dict[int, Field],
+                   depth: int) -> list[Piece]:
+        """A message that the file wrote in several pieces: in one piece now, with all that it said."""
+        out: list[Piece] = []
+        for f in old.fields:
+            value = getattr(old, f.name)
+            if f.number in edited:
+                out += chain.from_iterable(self._edited_field(source, old, base, new, f, 0, [], depth))
+            elif value is not None and not (f.repeated and len(value) == 0):
+                out += encode_field(f, value, depth)
+        return joined([*out, *old.unknown])
+
     def _edited_field(self, source: Source, old: Message, base: Message, new: Message, f: Field, count: int,
                       rows: list[tuple[int, int, int, int]], depth: int) -> list[list[Piece]]:
         """What to write at each of the `count` records that the file has of a field (at least one place)."""
@@ -198,13 +234,16 @@ class Merger:
             return places
         if not f.is_message:
             # A singular field that was written twice means the later one.
-            places[-1 if not f.repeated else 0] = encode_field(f, now, depth)
+            places[-1 if not f.repeated else 0] = self._field(f, now, depth)
             return places
         if not f.repeated:
-            if was is not None and then is not None and then.until >= 0 and now.origin is None:
-                content = self._merged(source, then, was, now, depth + 1)
-            else:
-                content = self.pieces(now, depth + 1)
+            try:
+                if was is not None and then is not None and now.origin is None:
+                    content = self._merged(source, then, was, now, depth + 1)
+                else:
+                    content = self.pieces(now, depth + 1)
+            except GesherError as e:
+                raise e.within(f.name) from None
             places[-1] = record(f.number, content)
             return places
         mine = [row for row in rows if row[0] == f.number]
@@ -212,16 +251,19 @@ class Merger:
         taken = [p[0] for p in partner if p is not None]
         in_order = taken == sorted(taken)
         here = 0
-        for m, p in zip(now, partner):
-            if p is None:
-                places[here] += record(f.number, self.pieces(m, depth + 1))
-                continue
-            b, k = p
-            here = k if in_order else 0
-            if same(was[b], m):
-                places[here].append(source.view[mine[k][1]:mine[k][3]])
-            else:
-                places[here] += record(f.number, self._merged(source, then[k], was[b], m, depth + 1))
+        for i, (m, p) in enumerate(zip(now, partner)):
+            try:
+                if p is None:
+                    places[here] += record(f.number, self.pieces(m, depth + 1))
+                    continue
+                b, k = p
+                here = k if in_order and mine else 0
+                if mine and same(was[b], m):
+                    places[here].append(source.view[mine[k][1]:mine[k][3]])
+                else:
+                    places[here] += record(f.number, self._merged(source, then[k], was[b], m, depth + 1))
+            except GesherError as e:
+                raise e.within(f"{f.name}[{i}]") from None
         return places
 
 

@@ -142,8 +142,9 @@ def _read(source: Source) -> Any:
 
 def _words(source: Source) -> Words:
     check_unchanged(source)
-    model = from_message(_read(source), source)
-    return Words(_read(source), to_message(model, names=names_as_they_are(model)))
+    old = _read(source)
+    model = from_message(old, source)
+    return Words(old, to_message(model, names=names_as_they_are(model)))
 
 
 def _data_files(model: Model, path: Path) -> list[tuple[str, Iterator[Piece]]]:

@@ -209,6 +209,8 @@ class Writer:
             return self.graph(value)
         if isinstance(value, SparseTensor):
             return self.sparse_tensor(value, value.name)
+        if hasattr(value, "item"):
+            return value.item()  # one of numpy's numbers
         return m.TypeProto() if value is None else self.type(value)
 
     # Tensors
