@@ -200,3 +200,24 @@ def test_a_call_that_does_not_fit_is_told() -> None:
     graph.add_output(call.output)
     facts = infer(model_of(graph, f))
     assert [f.rule for f in facts.findings] == ["function-arity"]
+
+
+def test_what_a_branch_makes_equal_does_not_leave_it_through_a_function() -> None:
+    a = Value("a")
+    body = Node("Relu", [a])
+    f = function("F", [body], [a], body.output)
+    graph = Graph("main")
+    c = graph.add_input("c", TensorType(dtypes.BOOL, ()))
+    x = graph.add_input("x", TensorType(FLOAT, (2, sym("n"))))
+    y = graph.add_input("y", TensorType(FLOAT, (sym("m"), 2)))
+    # The product makes n and m equal, and the call behind it sees that.
+    product = Node("MatMul", [x, y])
+    inside = [Node("F", [v], domain="my") for v in (x, y)]
+    then = Graph("then", outputs=[n.output for n in inside], nodes=[product, *inside])
+    other = Graph("else", outputs=[x, y])
+    choose = graph.append(Node("If", [c], 2, attributes={"then_branch": then, "else_branch": other}))
+    outside = [graph.append(Node("F", [v], domain="my")) for v in (x, y)]
+    for n in (choose, *outside):
+        graph.add_output(n.output)
+    facts = infer(model_of(graph, f))
+    assert [facts.shape(n.output) for n in outside] == [(2, sym("n")), (sym("m"), 2)]

@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from gesher.base import dtypes
 from gesher.base.errors import FormatError, GesherError, ModelError, RunError, UnsupportedError
 from gesher.base.knobs import DEBUG, debug
@@ -29,10 +27,7 @@ from gesher.ir import (
     Kind,
     Model,
     Node,
-    OptionalType,
-    SequenceType,
     SparseTensor,
-    SparseTensorType,
     Tensor,
     TensorType,
     Type,
@@ -44,8 +39,9 @@ from gesher.ops.calls import bind, bindings_of, called, function_table
 from gesher.ops.fact import VALUE_LIMIT
 from gesher.ops.fit import arity, attributes, counted
 from gesher.ops.schema import Operator, Schema
-from gesher.symbolic import Dim, Equalities, fresh, substitute
+from gesher.symbolic import Dim, Equalities
 
+from .answers import another_time, attribute_signature, signature, symbols_of
 from .declared import Declarations, refine
 from .facts import Facts, resolved
 from .folding import Folder
@@ -145,7 +141,7 @@ class _Walk:
 
             declared = self.declarations.of_input(value.type, value.name, warn)
             fact = Fact(declared, why="" if declared is not None else f"the input '{value.name}' declares no type")
-            symbols.update(_symbols(declared))
+            symbols.update(symbols_of(declared))
             if value.name in self.values:
                 fact = self._given(value, fact, frame)
             frame.env[value] = fact
@@ -391,21 +387,22 @@ class _Walk:
             self._store(node, [], "the call does not fit the function", frame)
             return None
         bindings = bindings_of(bound, function)
-        signature = (function, tuple(_signature(f) for f in inputs),
-                     tuple((k, _attribute_signature(a)) for k, a in sorted(bindings.items())))
+        # Answers hold what is equal where they were found, and inside a body more is equal than outside.
+        asked = (function, frame.equalities, tuple(signature(f) for f in inputs),
+                 tuple((k, attribute_signature(a)) for k, a in sorted(bindings.items())))
         closures = {g: frame.closures.get(g, frame) for a in bindings.values() if a.kind in (Kind.GRAPH, Kind.GRAPHS)
                     for g in (a.value if a.kind == Kind.GRAPHS else (a.value,))}
         # What a graph captures is no part of the signature, so calls that hand one over share no answers.
-        known = None if closures else self.answers.get(signature)
+        known = None if closures else self.answers.get(asked)
         if known is not None:
-            self._store(node, _another_time(*known), "", frame)
+            self._store(node, another_time(*known), "", frame)
             return None
         self.work -= len(function)
         if self.work < 0:
             self._store(node, [], "the model asks for too much inference", frame)
             return None
         callee = _Frame(function, {}, function.opsets, bindings, (self.model.place, function.place), frame.equalities)
-        callee.call, callee.function, callee.signature, callee.asked = node, function, signature, inputs
+        callee.call, callee.function, callee.signature, callee.asked = node, function, asked, inputs
         callee.closures = closures
         for i, value in enumerate(function.inputs):
             fact = inputs[i] if i < len(inputs) else None
@@ -442,75 +439,3 @@ def _constant_fact(constant: Tensor | SparseTensor) -> Fact:
         # Its type stands all the same; the checker tells what is wrong with the numbers.
         return Fact(TensorType(constant.values.dtype, constant.shape), why=e.what)
     return Fact(TensorType(constant.values.dtype, constant.shape), dense)
-
-
-def _symbols(type: Type | None) -> set[Dim]:
-    while isinstance(type, (SequenceType, OptionalType)):
-        type = type.element
-    if not isinstance(type, (TensorType, SparseTensorType)) or type.shape is None:
-        return set()
-    return {s for d in type.shape if isinstance(d, Dim) for s in d.symbols()}
-
-
-# Kinds of calls
-
-def _signature(fact: Fact | None) -> Any:
-    """Equal for facts that no rule can tell apart."""
-    if fact is None:
-        return None
-    value = fact._value
-    if value is None:
-        return fact.type, fact.constant
-    if value.dtype == object:
-        return fact.type, value.shape, tuple(value.reshape(-1).tolist())
-    return fact.type, value.dtype.str, value.shape, value.tobytes()
-
-
-def _attribute_signature(a: Attribute) -> Any:
-    value = a.value
-    if isinstance(value, float):
-        # 0.0 and -0.0 are equal and not the same; so are no two nans, which would never be found again.
-        value = np.float64(value).tobytes()
-    return int(a.kind), value if not isinstance(value, tuple) else tuple(
-        np.float64(v).tobytes() if isinstance(v, float) else v for v in value)
-
-
-def _another_time(asked: Sequence[Fact | None], outputs: Sequence[Fact | None]) -> list[Fact | None]:
-    """The same answer for another call: sizes that were unknown in the first one are unknown anew in this."""
-    given: set[Dim] = set()
-    for fact in asked:
-        if fact is not None:
-            given |= _symbols(fact.type) | _value_symbols(fact)
-    new: dict[Dim, Any] = {}
-    for fact in outputs:
-        if fact is not None:
-            for s in (_symbols(fact.type) | _value_symbols(fact)) - given:
-                if s.is_fresh and s not in new:
-                    new[s] = fresh(s.reason)
-    if not new:
-        return list(outputs)
-    return [None if f is None else _substituted(f, new) for f in outputs]
-
-
-def _value_symbols(fact: Fact) -> set[Dim]:
-    value = fact._value
-    if value is None or value.dtype != object:
-        return set()
-    return {s for x in value.reshape(-1) if isinstance(x, Dim) for s in x.symbols()}
-
-
-def _substituted(fact: Fact, new: Mapping[Dim, Any]) -> Fact:
-    def put(type: Type | None) -> Type | None:
-        if isinstance(type, (TensorType, SparseTensorType)) and type.shape is not None:
-            return type.__class__(type.dtype, tuple(substitute(d, new) if isinstance(d, Dim) else d
-                                                    for d in type.shape))
-        if isinstance(type, (SequenceType, OptionalType)):
-            return type.__class__(put(type.element))
-        return type
-
-    value = fact._value
-    if value is not None and value.dtype == object:
-        flat = [substitute(x, new) if isinstance(x, Dim) else x for x in value.reshape(-1)]
-        value = np.empty(value.shape, object)
-        value.reshape(-1)[:] = flat
-    return Fact(put(fact.type), value, constant=fact.constant, why=fact.why)

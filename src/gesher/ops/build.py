@@ -29,7 +29,6 @@ from gesher.ir import (
     DimLike,
     Function,
     Graph,
-    Kind,
     Model,
     Node,
     Shape,
@@ -38,7 +37,6 @@ from gesher.ir import (
     TensorType,
     Type,
     Value,
-    attribute,
 )
 from gesher.symbolic import Equalities, fresh, parse
 
@@ -48,6 +46,7 @@ from .fit import Misfit, arity, attributes, counted, types
 from .releases import FUNCTION_DEFAULTS, FUNCTIONS, INITIALIZERS_APART, OVERLOADS, companion, ir_for
 from .rules import infer_node, resolve
 from .schema import Input, Schema
+from .writing import as_attribute
 
 DEFAULT_OPSET = 21
 """The opset of a builder that is told none: what every engine of today reads."""
@@ -392,7 +391,8 @@ class Builder:
     def _write(self, node: Node, name: str, value: Any, schema: Schema | None) -> None:
         formal = schema.attributes.get(name) if schema is not None else None
         try:
-            node.attributes[name] = _as_attribute(value, None if formal is None else formal.kind_code)
+            plain = value.graph if isinstance(value, Builder) else value
+            node.attributes[name] = as_attribute(plain, None if formal is None else formal.kind_code)
         except (TypeError, ValueError) as e:
             raise ModelError(f"{node.op_type}: the attribute '{name}' cannot be {value!r}: {e}", rule="attribute-kind",
                              place=(self.graph.place,)) from e
@@ -471,37 +471,3 @@ class Builder:
             for domain, version in f.opsets.items():
                 imports[domain] = max(version, imports.get(domain, 0))
         return ir_for(imports, used, at_least=least)
-
-
-def _as_attribute(value: Any, kind: Kind | None) -> Attribute:
-    """An attribute of the kind that the schema wants, where the value can be one."""
-    if isinstance(value, Attribute):
-        return value
-    if isinstance(value, Builder):
-        value = value.graph
-    elif isinstance(value, DType):
-        value = value.code
-    elif isinstance(value, np.ndarray) and kind is not None and kind.is_list:
-        value = value.tolist()
-    if kind is None:
-        return attribute(value)
-    if kind.is_list:
-        items = list(value) if isinstance(value, (list, tuple, range)) else None
-        if items is None:
-            raise TypeError("it is no list")
-        one = Kind(_ONE_OF[kind])
-        return Attribute(kind, tuple(_as_attribute(v, one).value for v in items))
-    if kind is Kind.FLOAT and isinstance(value, (int, float, np.floating, np.integer)):
-        return Attribute(kind, float(value))
-    if kind is Kind.INT and isinstance(value, (int, np.integer, np.bool_)):
-        return Attribute(kind, int(value))
-    if kind is Kind.TENSOR and not isinstance(value, Tensor):
-        return Attribute(kind, Tensor.of(value))
-    made = attribute(value)
-    if made.kind is not kind:
-        raise TypeError(f"it must be of the kind {kind.name.lower()}")
-    return made
-
-
-_ONE_OF = {Kind.FLOATS: Kind.FLOAT, Kind.INTS: Kind.INT, Kind.STRINGS: Kind.STRING, Kind.TENSORS: Kind.TENSOR,
-           Kind.GRAPHS: Kind.GRAPH, Kind.SPARSE_TENSORS: Kind.SPARSE_TENSOR, Kind.TYPES: Kind.TYPE}
