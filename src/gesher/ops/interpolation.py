@@ -136,7 +136,7 @@ def taps(s: Sampling, x: Any, method: Method) -> tuple[Any, Any]:
     # From the first element that a filter of this reach sees.
     first = np.floor(x - reach) + 1
     index = first[:, None] + np.arange(int(np.ceil(2 * reach)) + 1, dtype=np.float32)
-    weights = _filter((index - x[:, None]) * shrink, method)
+    weights = filter_of((index - x[:, None]) * shrink, method)
     # Plain linear weights outside would count for the element at the edge, which is then left alone: the same.
     excludes = method.exclude_outside and (method.antialias or method.mode == "cubic")
     if excludes:
@@ -162,7 +162,7 @@ def _nearest(x: Any, mode: str, s: Sampling) -> Any:
         x - low < 0.5, low, low + 1)
 
 
-def _filter(t: Any, method: Method) -> Any:
+def filter_of(t: Any, method: Method) -> Any:
     """The weight of an element at distance t."""
     t, a = np.abs(t), np.float32(method.cubic)
     if method.mode == "linear":
@@ -217,7 +217,7 @@ def nearest_expr(p: Builder, s: Sampling, x: Expr, mode: str) -> Expr:
 
 
 def filter_expr(p: Builder, t: Expr, method: Method) -> Expr:
-    """As `_filter`."""
+    """As `filter_of`."""
     t, a = p.abs(t), float(np.float32(method.cubic))
     if method.mode == "linear":
         return p.max(1.0 - t, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 UNWRITTEN: frozenset[tuple[str, str]] = frozenset((domain, name) for domain, names in {
-    "": """AffineGrid CausalConvWithState Col2Im DFT DeformConv GridSample
+    "": """CausalConvWithState Col2Im DFT DeformConv
         ImageDecoder LinearAttention MaxRoiPool MaxUnpool RoiAlign STFT""",
     "ai.onnx.ml": "CastMap DictVectorizer SVMClassifier SVMRegressor",
     "ai.onnx.preview": "FlexAttention",
