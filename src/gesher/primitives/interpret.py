@@ -143,8 +143,7 @@ def _wide(x: Array, dtype: DType) -> Array:
 def _elementwise(run: _Run, e: Expr, *args: Array) -> Array:
     row, dtype = MAPS[e.prim], e.args[0].dtype
     with np.errstate(all="ignore"):
-        result = row.numpy(*(_wide(a, dtype) for a in args))
-    return np.asarray(result).astype(e.dtype.numpy)
+        return np.asarray(row.numpy(*(_wide(a, dtype) for a in args))).astype(e.dtype.numpy)
 
 
 def convert(x: Array, source: DType, target: DType, saturate: bool = True) -> Array:
