@@ -19,6 +19,7 @@ WORKING = [c.toolchain for c in toolchain.candidates() if c.toolchain]
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GESHER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GESHER_CC", raising=False)
     toolchain._candidates.cache_clear()
     yield tmp_path / "cache"
     toolchain._candidates.cache_clear()

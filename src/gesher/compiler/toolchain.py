@@ -5,9 +5,9 @@ nothing on the machine; `clang`, `cc`, `gcc` on the PATH. Each is tried on a sma
 without headers or linker is common; why one was passed over is kept and told by `missing()`.
 
 The order was measured (zig 0.17 with clang 22 against gcc 12 on one Zen 5, five alternated runs, medians): matrix
-products within 1.5 % of each other, gcc mostly ahead; gelu, tanh, sigmoid 5 to 10 % faster with clang, exp, log and sums
-equal, casts to int64 5 % slower; a loop with `fmaxf` four times faster, because gcc calls the function and leaves
-the loop scalar. Other processors and compilers were not measured.
+products within 1.5 % of each other, gcc mostly ahead; gelu, tanh, sigmoid 5 to 10 % faster with clang, exp, log and
+sums equal, casts to int64 5 % slower; a loop with `fmaxf` four times faster, because gcc calls the function and
+leaves the loop scalar. Other processors and compilers were not measured.
 
 What a reader would guess wrong:
 
