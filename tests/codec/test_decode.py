@@ -187,3 +187,40 @@ def test_numbers_are_a_sequence_and_an_array():
 def test_a_decoder_is_text_that_a_person_can_read():
     text = text_of(NodeProto)
     assert "def decode_NodeProto(source, pos, end, depth):" in text
+
+
+@pytest.mark.parametrize("size", [63, 65, 300, 5000, 60_000])
+@pytest.mark.parametrize("most", [6, 20, 40, 63])
+def test_long_lists_are_read_and_written_as_protobuf_does(size, most):
+    rng = random.Random(size * most)
+    a = onnx.AttributeProto(name="n", type=7)
+    a.ints.extend(rng.getrandbits(most) - rng.choice((0, 0, 0, 1 << most)) for _ in range(size))
+    a.floats.extend(rng.choice((0.0, -0.0, 1.5, float("inf"), rng.gauss(0, 1e30))) for _ in range(size))
+    a.strings.extend(rng.choice((b"", b"LEQ", b"x" * 127, b"y" * 128, rng.randbytes(5))) for _ in range(size))
+    data = a.SerializeToString()
+    ours = decode(AttributeProto, data)
+    assert ours.ints == list(a.ints) and ours.floats == list(a.floats) and ours.strings == list(a.strings)
+    assert encode(ours) == data
+    for cut in rng.sample(range(len(data)), 30):
+        try:
+            theirs = onnx.AttributeProto.FromString(data[:cut]).SerializeToString()
+        except Exception:
+            with pytest.raises(FormatError):
+                decode(AttributeProto, data[:cut])
+        else:
+            assert encode(decode(AttributeProto, data[:cut])) == theirs
+
+
+@pytest.mark.parametrize("bad", [1 << 63, -(1 << 63) - 1, 1.5])
+def test_one_number_of_many_that_does_not_fit_is_refused(bad):
+    with pytest.raises(ModelError, match="does not fit"):
+        encode(AttributeProto(ints=[1] * 500 + [bad]))
+    with pytest.raises(ModelError, match="does not fit"):
+        encode(AttributeProto(floats=[1.0] * 500 + [1e39]))
+
+
+def test_a_number_of_many_that_is_too_long_is_told_where_it_stands():
+    data = b"\x40\x05" * 3000 + b"\x40" + b"\xff" * 9 + b"\x02" + b"\x40\x05" * 3000
+    with pytest.raises(FormatError, match="64 bits") as e:
+        decode(AttributeProto, data)
+    assert e.value.offset == 6001 and e.value.place == ("ints[3000]",)

@@ -507,3 +507,35 @@ def test_sparse_tensors_that_contradict_themselves_are_told(indices, shape, says
     (s,) = from_bytes(onnx.ModelProto(graph=graph).SerializeToString()).graph.initializers
     with pytest.raises(ModelError, match=says):
         s.constant.numpy()
+
+
+def test_edits_that_are_taken_back_leave_the_same_bytes():
+    rng = random.Random(6)
+    for _ in range(60):
+        data = odd_bytes(rng, a_model(rng), junk=0.3)
+        model = from_bytes(data)
+        edit = Edit(model)
+        for _ in range(12):
+            graph = rng.choice(list(model.graphs()))
+            nodes = list(graph.nodes)
+            node = rng.choice(nodes) if nodes else None
+            match rng.randrange(8):
+                case 0 if node is not None:
+                    edit.insert(Node("New", [], 1), before=node)
+                case 1 if node is not None and not any(o is not None and o.uses for o in node.outputs):
+                    edit.drop(node)
+                case 2 if node is not None:
+                    edit.move(node, before=rng.choice(nodes))
+                case 3 if node is not None:
+                    edit.set_attribute(node, rng.choice(["a0", "new"]), rng.choice([None, 1, 2.5, "s"]))
+                case 4 if node is not None and node.outputs and node.outputs[0] is not None:
+                    edit.rename(node.outputs[0], f"renamed{rng.randrange(5)}")
+                case 5 if node is not None and node.inputs:
+                    edit.set_input(node, 0, rng.choice([None, *graph.inputs]))
+                case 6:
+                    edit.add_initializer(graph, Tensor.of([1.0]), "added") if graph.parent is None else None
+                case 7:
+                    edit.set_opset("new.domain", rng.randint(1, 3))
+        onnx.ModelProto.FromString(to_bytes(model))
+        edit.undo()
+        assert to_bytes(model) == data

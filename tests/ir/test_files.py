@@ -168,7 +168,7 @@ def test_two_data_files_of_one_name_are_not_mixed_up(external, tmp_path):
               size_threshold=0)
     model, other = load(external), load(tmp_path / "other" / "m.onnx")
     model.graph.add_initializer(next(tensors_of(other)), "guest")
-    with pytest.raises(ModelError, match="both called 'm.data'"):
+    with pytest.raises(ModelError, match=r"both called 'm\.data'"):
         save(model, tmp_path / "n.onnx")
     save(model, tmp_path / "n.onnx", external="all.data")
     assert weights(load(tmp_path / "n.onnx")) == weights(model)
@@ -232,3 +232,41 @@ def test_a_model_without_a_file_is_saved(tmp_path):
     n.output.name, n.output.type = "y", x.type
     save(Model(Graph("g", [x], [n.output], [n]), opsets={"": 17}), tmp_path / "m.onnx")
     onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+
+
+def test_models_are_read_and_written_as_text(tmp_path):
+    path = tmp_path / "m.onnxtxt"
+    path.write_text('<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y) { y = Relu(x) }')
+    model = load(path)
+    assert model.graph.first.op_type == "Relu" and model.path == path
+    save(model, path)
+    assert "y = Relu (x)" in path.read_text()
+    path.write_text("g (x y) => (y) {}")
+    with pytest.raises(FormatError) as e:
+        load(path)
+    assert e.value.place == ("m.onnxtxt", "line 1, column 6")
+
+
+def test_a_single_file_beyond_all_limits_is_read(tmp_path):
+    """Five gigabytes that are mostly a hole: nothing of it is read before someone asks."""
+    size = 5 << 30
+
+    def field(number, length):
+        from gesher.codec.wire import encode_varint
+
+        return encode_varint(number << 3 | 2) + encode_varint(length)
+
+    head = onnx.TensorProto(name="w", data_type=2, dims=[size]).SerializeToString()
+    raw = field(9, size)
+    graph_head = b"\x12\x01g" + field(5, len(head) + len(raw) + size)
+    path = tmp_path / "m.onnx"
+    with open(path, "wb") as f:
+        f.write(b"\x08\x08" + field(7, len(graph_head) + len(head) + len(raw) + size) + graph_head + head + raw)
+        f.seek(size - 1, os.SEEK_CUR)
+        f.write(b"\x07")
+    model = load(path)
+    (w,) = model.graph.initializers
+    assert w.constant.numpy().shape == (size,) and w.constant.numpy()[-1] == 7
+    model.doc = "edited"
+    with pytest.raises(ModelError, match="protobuf"):
+        save(model, tmp_path / "n.onnx")

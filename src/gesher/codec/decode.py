@@ -38,7 +38,10 @@ def decode(cls: type[Message], source: Source | bytes, start: int = 0, end: int 
     """
     if not isinstance(source, Source):
         source = Source(source)
-    return _decoder(cls.full_name)(source, start, len(source) if end is None else end, 0)
+    try:
+        return _decoder(cls.full_name)(source, start, len(source) if end is None else end, 0)
+    finally:
+        source.shared.clear()
 
 
 def merge(into: Message, other: Message) -> Message:
@@ -79,7 +82,8 @@ def _decoder(full_name: str) -> Any:
             _namespace.update(
                 new=object.__new__, varint=wire.varint, int32=wire.int32, overrun=wire.overrun, stray=wire.stray,
                 encode_varint=wire.encode_varint, check_packed=wire.check_packed, packed_list=wire.packed_list,
-                Numbers=wire.Numbers, run_of_varints=wire.run_of_varints, run_of_fixed=wire.run_of_fixed, merge=merge,
+                Numbers=wire.Numbers, run_of_varints=wire.run_of_varints, run_of_fixed=wire.run_of_fixed,
+                run_of_bytes=wire.run_of_bytes, merge=merge,
                 deepcopy=deepcopy, FormatError=FormatError, located=_located, too_deep=_too_deep,
                 DEPTH_LIMIT=wire.DEPTH_LIMIT, unpack_float=struct.Struct("<f").unpack_from,
                 unpack_double=struct.Struct("<d").unpack_from)
@@ -246,6 +250,9 @@ def _length_delimited(cls: type[Message], f: Field) -> list[str]:
             value = "source.view[pos:stop]"
         else:
             value = "buf[pos:stop]" + (".decode('utf-8', 'surrogateescape')" if f.kind == "string" else "")
+        if f.repeated and f.kind == "bytes":
+            return [*_append(var, value), "pos = stop", "if pos < end and buf[pos] == tag:",
+                    f"    pos = run_of_bytes(buf, pos, end, tag, {var})"]
         if f.repeated:
             return [*_append(var, value), "pos = stop"]
         return [*_others(cls, f), f"{var} = {value}", "pos = stop"]

@@ -19,6 +19,8 @@ Piece = bytes | memoryview
 
 # Below this a piece is copied into its neighbour; above, it stays a view.
 _SMALL = 1 << 16
+# Lists longer than this are encoded all at once.
+_MANY = 64
 
 
 def encode(message: Message) -> bytes:
@@ -84,6 +86,10 @@ def encode_field(f: Field, value: Any, depth: int = 0) -> list[Piece]:
         return record(f.number, [_packed(f, value)])
     if not f.repeated:
         return _record_of(f, value, depth)
+    if f.kind == "bytes" and len(value) > _MANY and all(type(v) is bytes for v in value):
+        # Long lists of few different strings are common: modes of tree nodes, labels.
+        records = {v: b"".join(record(f.number, [v])) for v in set(value)}
+        return [b"".join([records[v] for v in value])]
     if f.is_message or f.wire == 2:
         out: list[Piece] = []
         for i, v in enumerate(value):
@@ -93,9 +99,37 @@ def encode_field(f: Field, value: Any, depth: int = 0) -> list[Piece]:
                 raise e.within(f"[{i}]") from None
         return out
     tag = encode_varint(f.number << 3 | f.wire)
+    if len(value) > _MANY:
+        quick = _many(f, value, tag)
+        if quick is not None:
+            return [quick]
     if f.wire == 0:
         return [b"".join([tag + encode_varint(_whole(f, v)) for v in value])]
     return [b"".join([tag + _fixed(f, v) for v in value])]
+
+
+def _many(f: Field, value: Any, tag: bytes) -> bytes | None:
+    """Records of many numbers at once; None where some of them do not fit, for the one who tells which."""
+    import numpy as np
+
+    try:
+        array = np.asarray(value, "<f8" if f.wire else "<i8")
+    except (OverflowError, ValueError, TypeError):
+        return None
+    if f.wire == 0:
+        low, high = _LIMITS[f.kind]
+        # A float would have been cut to a whole number without a word.
+        if any(type(v) is not int for v in value) or array.min() < low or array.max() >= min(high, (1 << 63) - 1):
+            return None
+        return encode_varints(array, tag)
+    with np.errstate(over="ignore"):
+        numbers = array.astype("<f4" if f.kind == "float" else "<f8")
+    if (np.isinf(numbers) & ~np.isinf(array)).any():
+        return None
+    out = np.empty((len(array), len(tag) + numbers.itemsize), np.uint8)
+    out[:, :len(tag)] = np.frombuffer(tag, np.uint8)
+    out[:, len(tag):] = numbers.view(np.uint8).reshape(len(array), -1)
+    return out.tobytes()
 
 
 def _record_of(f: Field, value: Any, depth: int) -> list[Piece]:

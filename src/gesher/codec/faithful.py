@@ -49,6 +49,13 @@ def same_field(f: Field, a: Any, b: Any) -> bool:
         return False
     if f.packed:
         return _same_numbers(a, b)
+    if f.repeated and not f.is_message:
+        if len(a) != len(b):
+            return False
+        if f.wire in (1, 5):
+            return struct.pack(f"<{len(a)}d", *a) == struct.pack(f"<{len(b)}d", *b)
+        if f.kind != "bytes":
+            return list(a) == list(b)
     if f.repeated:
         return len(a) == len(b) and all(_same_one(f, x, y) for x, y in zip(a, b))
     return _same_one(f, a, b)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import re
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -299,6 +299,13 @@ def _varints(data: memoryview, kind: str) -> NDArray[Any]:
     if len(last):
         first[0] = 0
         first[1:] = last[:-1] + 1
+    return _numbers_at(raw, first, last, kind)
+
+
+def _numbers_at(raw: NDArray[Any], first: NDArray[Any], last: NDArray[Any], kind: str) -> NDArray[Any]:
+    """The varints that reach from `first` to `last` each."""
+    import numpy as np
+
     length = last - first
     out = (raw[first] & 0x7F).astype(np.uint64)
     for k in range(1, int(length.max(initial=0)) + 1):
@@ -322,6 +329,7 @@ def packed_list(source: Source, kind: str, start: int, end: int) -> list[Any]:
 def run_of_varints(buf: Any, pos: int, end: int, tag: int, kind: str, out: list[int]) -> int:
     """Append the numbers of all records that follow at `pos` with the same one-byte tag; returns where that ends."""
     append = out.append
+    many = pos + 256
     while pos < end and buf[pos] == tag:
         value = buf[pos + 1]
         if value < 0x80:
@@ -331,6 +339,44 @@ def run_of_varints(buf: Any, pos: int, end: int, tag: int, kind: str, out: list[
             if kind != "uint64":
                 value = int32(value) if kind != "int64" else value - (1 << 64) if value >> 63 else value
         append(value)
+        if pos > many:
+            pos = _long_run(buf, pos, end, tag, kind, out)
+            many = end
+    return pos
+
+
+def _long_run(buf: Any, pos: int, end: int, tag: int, kind: str, out: list[int]) -> int:
+    """The same, many at a time. What is not plainly right is left for the one who looks at each."""
+    import numpy as np
+
+    window = 1024
+    while True:
+        raw = np.frombuffer(buf[pos:min(end, pos + window)], np.uint8)
+        last = np.flatnonzero(raw < 0x80)
+        # Tags and values by turns; a tag is a byte of its own, and no value is longer than nine here.
+        last = last[:len(last) // 2 * 2]
+        first = np.concatenate(([0], last[:-1] + 1)) if len(last) else last
+        tags, values = first[::2], first[1::2]
+        wrong = (raw[tags] != tag) | (last[::2] != tags) | (last[1::2] - values > 8)
+        found = int(wrong.argmax()) if wrong.any() else len(wrong)
+        if found:
+            out += _numbers_at(raw, values[:found], last[1::2][:found], kind).tolist()
+            pos += int(last[2 * found - 1]) + 1
+        if found < len(wrong) or len(raw) < window:
+            return pos
+        window = min(2 * window, 1 << 20)
+
+
+def run_of_bytes(buf: Any, pos: int, end: int, tag: int, out: list[bytes]) -> int:
+    """Append the bytes of all short records that follow at `pos` with the same one-byte tag."""
+    append = out.append
+    while pos < end and buf[pos] == tag:
+        size = buf[pos + 1]
+        stop = pos + 2 + size
+        if size > 0x7F or stop > end:
+            return pos
+        append(buf[pos + 2:stop])
+        pos = stop
     return pos
 
 
@@ -367,28 +413,31 @@ def encode_varint(value: int) -> bytes:
     return bytes(out)
 
 
-def encode_varints(values: Iterable[int]) -> bytes:
-    """Numbers in a row as one packed payload."""
+def encode_varints(values: Any, tag: bytes = b"") -> bytes:
+    """Whole numbers in a row, each behind `tag`; with none, a packed payload."""
     import numpy as np
 
     array = np.asarray(values)
     if array.dtype.kind not in "iu":
-        return b"".join(encode_varint(int(v)) for v in array.tolist())
+        return b"".join([tag + encode_varint(int(v)) for v in array.tolist()])
     # A million at a time, because each takes ten bytes on the way.
-    return b"".join(_encode_varints(array[i:i + 1_000_000]) for i in range(0, array.size, 1_000_000))
+    return b"".join([_encode_varints(array[i:i + 1_000_000], tag) for i in range(0, array.size, 1_000_000)])
 
 
-def _encode_varints(array: NDArray[Any]) -> bytes:
+def _encode_varints(array: NDArray[Any], tag: bytes = b"") -> bytes:
+    """Numbers in a row, each behind `tag`."""
     import numpy as np
 
+    ahead = len(tag)
     rest = array.astype(np.int64).view(np.uint64) if array.dtype.kind == "i" else array.astype(np.uint64)
-    if rest.max() < 0x80:
+    if not ahead and rest.max(initial=0) < 0x80:
         return rest.astype(np.uint8).tobytes()
-    columns = np.empty((rest.size, 10), np.uint8)
-    length = np.ones(rest.size, np.int64)
-    for k in range(10):
+    columns = np.empty((rest.size, ahead + 10), np.uint8)
+    columns[:, :ahead] = np.frombuffer(tag, np.uint8)
+    length = np.full(rest.size, ahead + 1)
+    for k in range(ahead, ahead + 10):
         more = rest > 0x7F
         columns[:, k] = (rest & np.uint64(0x7F)).astype(np.uint8) | (more.astype(np.uint8) << 7)
         rest = rest >> np.uint64(7)
         length += more
-    return columns[np.arange(10) < length[:, None]].tobytes()
+    return columns[np.arange(ahead + 10) < length[:, None]].tobytes()

@@ -20,7 +20,7 @@ from typing import Any
 
 from gesher.base.errors import ModelError
 
-from .attributes import Attribute, attribute
+from .attributes import attribute
 from .graph import Function, Graph, Model, Node, Value, _graphs_of
 from .tensor import SparseTensor, Tensor
 from .types import Type
@@ -180,19 +180,23 @@ class Edit:
 
     def set_attribute(self, node: Node, name: str, value: Any) -> None:
         """Write an attribute; None takes it away."""
-        old = node.attributes.get(name)
-        new = None if value is None else attribute(value)
-
-        def write(a: Attribute | None) -> None:
-            if a is None:
-                node.attributes.pop(name, None)
-                return
-            node.attributes[name] = a
-            for g in _graphs_of(a):
+        before = dict(node.attributes)
+        if value is None:
+            node.attributes.pop(name, None)
+        else:
+            node.attributes[name] = new = attribute(value)
+            for g in _graphs_of(new):
                 g.parent = node
 
-        write(new)
-        self._note(f"set_attribute {name}", node.place, lambda: write(old))
+        def back() -> None:
+            # All of them, because one put back alone would stand behind the others.
+            node.attributes.clear()
+            node.attributes.update(before)
+            for a in before.values():
+                for g in _graphs_of(a):
+                    g.parent = node
+
+        self._note(f"set_attribute {name}", node.place, back)
 
     def set_op(self, node: Node, op_type: str, domain: str | None = None) -> None:
         """Change which operator a node applies."""

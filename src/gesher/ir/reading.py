@@ -341,7 +341,8 @@ class Reader:
             case Kind.INTS | Kind.FLOATS:
                 return kind, tuple(raw)
             case Kind.STRINGS:
-                return kind, tuple([_text(s) for s in raw])
+                texts = {s: _text(s) for s in set(raw)}
+                return kind, tuple([texts[s] for s in raw])
         if raw is None:
             raise ModelError(f"its type is {kind.name}, but it has no value", rule="attribute-type")
         make: Callable[[Any], Any]

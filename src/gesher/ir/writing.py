@@ -192,8 +192,13 @@ class Writer:
         out.origin = a.kept
         if not a.ref and a.kind is not Kind.UNDEFINED:
             try:
-                setattr(out, FIELD_OF[a.kind], [self._plain(v) for v in a.value] if a.kind.is_list
-                        else self._plain(a.value))
+                if a.kind is Kind.INTS or a.kind is Kind.FLOATS:
+                    value: Any = list(a.value)
+                elif a.kind.is_list:
+                    value = [self._plain(v) for v in a.value]
+                else:
+                    value = self._plain(a.value)
+                setattr(out, FIELD_OF[a.kind], value)
             except GesherError as e:
                 raise e.within(f"attribute '{name}'") from None
         return out
