@@ -32,7 +32,7 @@ def script(path: Path, text: str) -> Path:
     return path
 
 
-def test_some_compiler_works_here():
+def test_some_compiler_works_here(own_cache):
     assert toolchain.missing() is None
     assert toolchain.find() in WORKING
 
