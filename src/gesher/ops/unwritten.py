@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 UNWRITTEN: frozenset[tuple[str, str]] = frozenset((domain, name) for domain, names in {
-    "": """CausalConvWithState Col2Im DeformConv
-        ImageDecoder LinearAttention MaxRoiPool MaxUnpool RoiAlign""",
-    "ai.onnx.ml": "CastMap DictVectorizer SVMClassifier SVMRegressor",
+    "": """CausalConvWithState DeformConv
+        ImageDecoder LinearAttention MaxRoiPool RoiAlign""",
     "ai.onnx.preview": "FlexAttention",
     "ai.onnx.preview.training": "Adagrad Adam Gradient Momentum",
 }.items() for name in names.split())
