@@ -38,7 +38,8 @@ def by_onnxruntime(op: str, x: np.ndarray, outputs: list[tuple[str, int]], versi
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
 
 
-def lowering_agrees(op: str, x: np.ndarray, want: list[Any], version: int, attributes: dict[str, Any]) -> bool:
+def lowering_agrees(op: str, x: np.ndarray, want: list[Any], version: int, attributes: dict[str, Any],
+                    atol: float = 1e-5) -> bool:
     """Hold the lowering and the inference rule against the reference's answers; False where there is no lowering."""
     operator = find(ML, op)
     assert operator is not None
@@ -68,7 +69,7 @@ def lowering_agrees(op: str, x: np.ndarray, want: list[Any], version: int, attri
         assert a.dtype == b.dtype and a.shape == b.shape
         if b.dtype.kind == "f":
             # float32 sums in another order
-            np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5)
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=atol)
         else:
             assert np.array_equal(a, b)
     return True
