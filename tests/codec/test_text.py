@@ -175,6 +175,14 @@ def test_deep_nesting_is_refused_at_once(text):
     assert time.monotonic() - start < 1
 
 
+def test_long_strings_blanks_and_comments_take_no_time():
+    long = 'a\\\\"'.replace('"', '\\"') * 300_000
+    start = time.monotonic()
+    node = parse_node(f'y = Op <a = "{long}"> {" " * 1_000_000}{"# note" + chr(10) * 3 }{"#" * 1_000_000}' + "\n(x)")
+    assert len(node.attribute[0].s) == 3 * 300_000 and node.input == ["x"]
+    assert time.monotonic() - start < 1
+
+
 def test_as_deep_as_a_file_may_be_is_read_and_printed():
     text = "h () => (y) { y = Neg(x) }"
     for _ in range(33):

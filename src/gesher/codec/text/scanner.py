@@ -14,12 +14,13 @@ from typing import Any, Literal, NamedTuple, NoReturn
 
 from gesher.base.errors import FormatError
 
-_BLANK = re.compile(r"(?:[ \t\n\v\f\r]+|#[^\n]*)*")
+# Possessive (++, *+): what is taken is never given back, so that long stretches take no memory.
+_BLANK = re.compile(r"(?:[ \t\n\v\f\r]++|#[^\n]*+)*+")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"-?[0-9]+(?:(\.)[0-9]*)?([eE][+-]?[0-9]*)?")
 _SPECIAL = re.compile(r"-?(?:infinity|inf|nan)(?![A-Za-z0-9])", re.IGNORECASE)
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-# Rows of numbers; what is taken is never given back, so that a long row takes no memory.
+_STRING = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+# Rows of numbers.
 _WHOLES = re.compile(r"\s*-?[0-9]{1,20}\s*(?:,\s*-?[0-9]{1,20}\s*)*+", re.ASCII)
 _DECIMALS = re.compile(r"\s*-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?\s*"
                        r"(?:,\s*-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?\s*)*+", re.ASCII)
