@@ -14,6 +14,10 @@ from gesher.base import dtypes
 # products in another order differ by 1e-4 of their largest term, so float32 gets 1e-3.
 RTOL = {"double": 1e-7, "float": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "complex64": 1e-3, "complex128": 1e-7}
 
+# Absolute differences that are always allowed by default: a few roundings of a value near 1. A probability of 1e-7 was
+# made from numbers of that size, and carries their rounding.
+FLOOR = {"double": 1e-14, "float": 1e-6, "float16": 5e-3, "bfloat16": 4e-2, "complex64": 1e-6, "complex128": 1e-14}
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ def difference(a: Any, b: Any, *, rtol: float | None = None, atol: float | None 
     """Hold `a` against `b`.
 
     Floats agree where |a - b| <= rtol |b| + atol; by default rtol goes by the type (`RTOL`) and atol is a tenth of
-    rtol times the largest |b|, because a sum's rounding error scales with its largest term, not with its result.
+    rtol times the largest |b|, because a sum's rounding error scales with its largest term, not with its result; but never
+    less than `FLOOR`.
     Integers, bools and strings must be equal.
     """
     if isinstance(b, (list, tuple)):
@@ -84,7 +89,7 @@ def difference(a: Any, b: Any, *, rtol: float | None = None, atol: float | None 
         finite = size[np.isfinite(size)]
         scale = float(finite.max()) if finite.size else 0.0
         r = RTOL.get(dtype.name, 0.1) if rtol is None else rtol
-        t = r * 0.1 * scale if atol is None else atol
+        t = max(r * 0.1 * scale, FLOOR.get(dtype.name, 0.0)) if atol is None else atol
         bad = ~(gap <= r * np.where(np.isfinite(size), size, 0) + t)
         rel = np.where(size > 0, gap / size, 0)
         rel = rel[np.isfinite(rel)]
