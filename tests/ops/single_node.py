@@ -39,6 +39,7 @@ class Case:
     attributes: dict[str, Any] = field(default_factory=dict)
     outputs: int | Sequence[bool] = 1
     name: str = ""
+    domain: str = ""
 
     def __post_init__(self) -> None:
         self.inputs = [None if x is None else np.asarray(x) for x in self.inputs]
@@ -50,18 +51,22 @@ class Case:
         shapes = ", ".join("_" if x is None else f"{x.dtype}{list(x.shape)}" for x in self.inputs)
         return f"{self.op}-{self.opset}({shapes}) {self.attributes}"
 
+    @property
+    def opsets(self) -> dict[str, int]:
+        return {"": self.opset, **({self.domain: 1} if self.domain else {})}
+
     def node(self) -> tuple[Node, Any, Any]:
         """The node in gesher's graph, with its operator and schema."""
         values = [None if x is None else Value(f"x{i}") for i, x in enumerate(self.inputs)]
         made = [Value(f"y{i}") if w else None for i, w in enumerate(self.wanted)]
-        node = Node(self.op, values, made, {k: _written(v) for k, v in self.attributes.items()})
-        return (node, *resolve(node, {"": self.opset}))
+        node = Node(self.op, values, made, {k: _written(v) for k, v in self.attributes.items()}, domain=self.domain)
+        return (node, *resolve(node, self.opsets))
 
     def reference(self) -> list[Any]:
         """What our reference rule gives."""
         node, operator, schema = self.node()
         run = Run(node, schema, run_graph=lambda *_: [], random=np.random.default_rng(0), budget=1 << 31,
-                  opsets={"": self.opset})
+                  opsets=self.opsets)
         return run_node(node, operator, schema, self.inputs, run)
 
     def infer(self, symbols: dict[tuple[int, int], str] | None = None, known: Sequence[int] = ()
@@ -77,7 +82,7 @@ class Case:
                 facts.append(Fact.of(Tensor.of(x)))
             else:
                 facts.append(Fact.tensor(dtypes.from_numpy(x.dtype), self._shape(i, symbols)))
-        return infer_node(node, {"": self.opset}, facts, equalities), equalities
+        return infer_node(node, self.opsets, facts, equalities), equalities
 
     def lowered(self, symbols: dict[tuple[int, int], str] | None = None, known: Sequence[int] = ()) -> list[Any]:
         """What our lowering gives, through the numpy meaning of the primitives.
@@ -116,12 +121,12 @@ class Case:
             names.pop()
         made = [f"y{i}" if w else "" for i, w in enumerate(self.wanted)]
         attributes = {k: v for k, v in self.attributes.items() if v is not None}
-        node = onnx.helper.make_node(self.op, names, made, **attributes)
+        node = onnx.helper.make_node(self.op, names, made, domain=self.domain, **attributes)
         inputs = [onnx.helper.make_tensor_value_info(f"x{i}", _code(x), list(x.shape))
                   for i, x in enumerate(self.inputs) if x is not None]
         outputs = [onnx.helper.make_empty_tensor_value_info(m) for m in made if m]
         graph = onnx.helper.make_graph([node], "one", inputs, outputs)
-        return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", self.opset)],
+        return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(*o) for o in self.opsets.items()],
                                       ir_version=min(onnx.IR_VERSION, 10))
 
     def onnxruntime(self) -> list[Any]:

@@ -65,3 +65,25 @@ def less_zero_expr(p: Builder, x: Expr, zero: Expr | None) -> Expr:
     """As `less_zero`, of expressions."""
     wide = dtypes.INT32 if x.dtype.is_integer else dtypes.FLOAT
     return p.cast(x, wide) if zero is None else p.cast(x, wide) - p.cast(zero, wide)
+
+
+def real_of(x: Any, scale: Any, zero: Any = None) -> Any:
+    """The numbers that x stands for, in float32; of a scale and a zero point for the whole tensor."""
+    return less_zero(x, None if zero is None else zero.reshape(())).astype(np.float32) * scale.reshape(())
+
+
+def real_expr(p: Builder, x: Expr, scale: Expr, zero: Expr | None = None) -> Expr:
+    """As `real_of`, of expressions."""
+    less = less_zero_expr(p, x, None if zero is None else p.reshape(zero, ()))
+    return p.cast(less, dtypes.FLOAT) * p.reshape(scale, ())
+
+
+def count_of(real: Any, scale: Any, zero: Any, dtype: DType) -> Any:
+    """Real numbers as counts of one scale, for the whole tensor."""
+    with np.errstate(all="ignore"):
+        return quantize(real / scale.reshape(()), None if zero is None else zero.reshape(()), dtype)
+
+
+def count_expr(p: Builder, real: Expr, scale: Expr, zero: Expr | None, dtype: DType) -> Expr:
+    """As `count_of`, of expressions."""
+    return quantize_expr(p, real / p.reshape(scale, ()), None if zero is None else p.reshape(zero, ()), dtype)

@@ -49,7 +49,7 @@ QLinearMatMul = (op("QLinearMatMul", Input("a", "T1"), Input("a_scale", _FLOAT),
 
 # Inference
 
-def _infer_matmul(node: InferNode, a_at: int, b_at: int, dtype: dtypes.DType) -> None:
+def infer_matmul(node: InferNode, a_at: int, b_at: int, dtype: dtypes.DType) -> None:
     """numpy's matmul: a vector is a row on the left and a column on the right, and its axis goes."""
     a, b = node.shape(a_at), node.shape(b_at)
     for shape in (a, b):
@@ -65,9 +65,9 @@ def _infer_matmul(node: InferNode, a_at: int, b_at: int, dtype: dtypes.DType) ->
     node.set(0, dtype, (*lead, *a[-2:-1], *(b[-1:] if len(b) > 1 else ())))
 
 
-MatMul.infer(lambda node: _infer_matmul(node, 0, 1, node.dtype(0)))
-MatMulInteger.infer(lambda node: _infer_matmul(node, 0, 1, dtypes.INT32))
-QLinearMatMul.infer(lambda node: _infer_matmul(node, 0, 3, node.dtype(7)))
+MatMul.infer(lambda node: infer_matmul(node, 0, 1, node.dtype(0)))
+MatMulInteger.infer(lambda node: infer_matmul(node, 0, 1, dtypes.INT32))
+QLinearMatMul.infer(lambda node: infer_matmul(node, 0, 3, node.dtype(7)))
 
 
 @Gemm.infer
@@ -142,7 +142,7 @@ def _columns(v: Any) -> Any:
     return v.reshape(()) if v is not None and v.size == 1 else v
 
 
-def _product(a: Any, b: Any) -> Any:
+def exact_product(a: Any, b: Any) -> Any:
     """Exact for integers: float64 holds every sum below 2**53, and has a BLAS."""
     if a.dtype.kind == "f" or b.dtype.kind == "f":
         return a.astype(np.float32) @ b.astype(np.float32)
@@ -151,7 +151,7 @@ def _product(a: Any, b: Any) -> Any:
 
 @MatMulInteger.reference
 def matmul_integer(a: Any, b: Any, a_zero_point: Any = None, b_zero_point: Any = None) -> Any:
-    y = _product(less_zero(a, _rows(a_zero_point, a.ndim)), less_zero(b, _columns(b_zero_point)))
+    y = exact_product(less_zero(a, _rows(a_zero_point, a.ndim)), less_zero(b, _columns(b_zero_point)))
     # Sums that leave 32 bits wrap around.
     return y.astype(np.int32)
 
@@ -159,7 +159,7 @@ def matmul_integer(a: Any, b: Any, a_zero_point: Any = None, b_zero_point: Any =
 @QLinearMatMul.reference
 def qlinear_matmul(a: Any, a_scale: Any, a_zero_point: Any, b: Any, b_scale: Any, b_zero_point: Any, y_scale: Any,
                    y_zero_point: Any) -> Any:
-    y = _product(less_zero(a, _rows(a_zero_point, a.ndim)), less_zero(b, _columns(b_zero_point)))
+    y = exact_product(less_zero(a, _rows(a_zero_point, a.ndim)), less_zero(b, _columns(b_zero_point)))
     scale = (_rows(a_scale, a.ndim).astype(np.float32) * _columns(b_scale).astype(np.float32)
              / _rows(y_scale, a.ndim).astype(np.float32))
     return quantize(y.astype(np.float32) * scale, _rows(y_zero_point, a.ndim), dtypes.from_numpy(y_zero_point.dtype))
@@ -200,7 +200,7 @@ def _column_expr(p: Builder, v: Expr) -> Expr:
     return p.reshape(v, ()) if all(d == 1 for d in v.shape) else v
 
 
-def _integer_product(p: Builder, a: Expr, a_zero: Expr | None, b: Expr, b_zero: Expr | None) -> Expr:
+def integer_product(p: Builder, a: Expr, a_zero: Expr | None, b: Expr, b_zero: Expr | None) -> Expr:
     a = less_zero_expr(p, a, None if a_zero is None else _row_expr(p, a_zero, a.rank))
     b = less_zero_expr(p, b, None if b_zero is None else _column_expr(p, b_zero))
     if a.dtype is not b.dtype:
@@ -210,13 +210,13 @@ def _integer_product(p: Builder, a: Expr, a_zero: Expr | None, b: Expr, b_zero: 
 
 @MatMulInteger.lower
 def _(p: Builder, a: Expr, b: Expr, a_zero_point: Expr | None = None, b_zero_point: Expr | None = None) -> Expr:
-    return _integer_product(p, a, a_zero_point, b, b_zero_point)
+    return integer_product(p, a, a_zero_point, b, b_zero_point)
 
 
 @QLinearMatMul.lower
 def _(p: Builder, a: Expr, a_scale: Expr, a_zero_point: Expr, b: Expr, b_scale: Expr, b_zero_point: Expr,
       y_scale: Expr, y_zero_point: Expr) -> Expr:
-    y = _integer_product(p, a, a_zero_point, b, b_zero_point)
+    y = integer_product(p, a, a_zero_point, b, b_zero_point)
     row, column, out = (p.cast(e, dtypes.FLOAT) for e in (
         _row_expr(p, a_scale, a.rank), _column_expr(p, b_scale), _row_expr(p, y_scale, a.rank)))
     return quantize_expr(p, p.cast(y, dtypes.FLOAT) * (row * column / out), _row_expr(p, y_zero_point, a.rank),

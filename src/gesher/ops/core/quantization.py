@@ -78,10 +78,11 @@ DynamicQuantizeLinear = op("DynamicQuantizeLinear", Input("x", "T1"), Output("y"
 # Inference
 
 def _attribute(node: InferNode, name: str, default: int) -> int:
-    return node[name] if name in node.schema.attributes else default
+    given = node[name] if name in node.schema.attributes else None
+    return default if given is None else given
 
 
-def _check_granularity(node: InferNode, scale_name: str) -> None:
+def check_granularity(node: InferNode, scale_name: str) -> None:
     """Refuse scales and zero points that surely do not fit x."""
     x, scale, zero = node.shape(0), node.shape(1), node.shape(2)
     if scale is not None and zero is not None and scale != zero and not (_single(scale) and _single(zero)):
@@ -115,7 +116,7 @@ def _single(shape: tuple[DimLike, ...]) -> bool:
 
 @QuantizeLinear.infer
 def _(node: InferNode) -> None:
-    _check_granularity(node, "y_scale")
+    check_granularity(node, "y_scale")
     asked = _attribute(node, "output_dtype", 0)
     zero = node.dtype(2) if node.has(2) else None
     if zero is not None and asked and zero.code not in (0, asked):
@@ -127,7 +128,7 @@ def _(node: InferNode) -> None:
 
 @DequantizeLinear.infer
 def _(node: InferNode) -> None:
-    _check_granularity(node, "x_scale")
+    check_granularity(node, "x_scale")
     dtype = dtypes.FLOAT if node.version < 19 else node.dtype(1)
     if asked := _attribute(node, "output_dtype", 0):
         dtype = dtypes.BY_CODE.get(asked, dtypes.UNDEFINED)

@@ -186,15 +186,15 @@ def _gru_step(w: Any, r: Any, b: Any, acts: list[Chosen], clip: float | None, li
     return step
 
 
-def _lstm_step(w: Any, r: Any, b: Any, peepholes: Any, acts: list[Chosen], clip: float | None, input_forget: int
-               ) -> Callable[[Any, States], States]:
+def _lstm_step(w: Any, r: Any, b: Any, peepholes: Any, acts: list[Chosen], clip: float | None, input_forget: int,
+               seen: Callable[[Any], Any]) -> Callable[[Any, States], States]:
     f, g, h_of = acts
     bias = b.reshape(2, -1).sum(0)
     pi, po, pf = np.split(peepholes, 3)
 
     def step(x: Any, states: States) -> States:
         h, c = states
-        i, o, forget, new = np.split(x @ w.T + h @ r.T + bias, 4, 1)
+        i, o, forget, new = np.split(x @ w.T + seen(h) @ r.T + bias, 4, 1)
         i = _activate(f, i + pi * c, clip)
         forget = 1 - i if input_forget else _activate(f, forget + pf * c, clip)
         c = forget * c + i * _activate(g, new, clip)
@@ -251,14 +251,15 @@ def gru(x: Any, w: Any, r: Any, b: Any = None, sequence_lens: Any = None, initia
 
 
 @LSTM.reference
-def lstm(x: Any, w: Any, r: Any, b: Any = None, sequence_lens: Any = None, initial_h: Any = None,
-         initial_c: Any = None, peepholes: Any = None, *, activations: Any, activation_alpha: Any,
-         activation_beta: Any, clip: float | None, direction: str, hidden_size: int | None, input_forget: int,
-         layout: int = 0, output_sequence: int = 0) -> Any:
+def lstm(x: Any, w: Any, r: Any, b: Any = None, sequence_lens: Any = None, initial_h: Any = None, initial_c: Any = None,
+         peepholes: Any = None, *, activations: Any, activation_alpha: Any, activation_beta: Any, clip: float | None,
+         direction: str, hidden_size: int | None, input_forget: int, layout: int = 0, output_sequence: int = 0,
+         seen: Callable[[Any], Any] = lambda h: h) -> Any:
+    """`seen` is the hidden state as its product sees it; a quantised LSTM sees less than there is."""
     w, r, b, acts = _weights("LSTM", w, r, b, clip, activations, activation_alpha, activation_beta)
     p = np.zeros((len(w), 3 * r.shape[2]), w.dtype) if peepholes is None else widen(peepholes)
     return _run("LSTM", x, w, r, b, sequence_lens, [initial_h, initial_c], direction, layout,
-                lambda d: _lstm_step(w[d], r[d], b[d], p[d], acts[d], clip, input_forget))
+                lambda d: _lstm_step(w[d], r[d], b[d], p[d], acts[d], clip, input_forget, seen))
 
 
 # Lowering
@@ -295,10 +296,11 @@ def _gru_cell(p: Builder, x: Expr, states: Sequence[Expr], r: Expr, rb: Expr, ac
 
 
 def _lstm_cell(p: Builder, x: Expr, states: Sequence[Expr], r: Expr, rb: Expr, acts: Sequence[Chosen],
-               clip: float | None, input_forget: bool, peepholes: Expr | None) -> list[Expr]:
+               clip: float | None, input_forget: bool, peepholes: Expr | None, seen: Callable[[Expr], Expr] | None
+               ) -> list[Expr]:
     (h, c), hidden = states, r.shape[1]
     f, g, h_of = acts
-    i, o, forget, new = p.split(x + p.contract(h, r, [1], [1]) + rb, [hidden] * 4, 1)
+    i, o, forget, new = p.split(x + p.contract(seen(h) if seen else h, r, [1], [1]) + rb, [hidden] * 4, 1)
     pi, po, pf = (None,) * 3 if peepholes is None else p.split(peepholes, [hidden] * 3, 0)
     i = _activate_expr(p, f, i if pi is None else i + pi * c, clip)
     forget = 1.0 - i if input_forget else _activate_expr(p, f, forget if pf is None else forget + pf * c, clip)
@@ -307,10 +309,12 @@ def _lstm_cell(p: Builder, x: Expr, states: Sequence[Expr], r: Expr, rb: Expr, a
     return [o * _activate_expr(p, h_of, c, None), c]
 
 
-def _meaning(p: Builder, x: Expr, w: Expr, r: Expr, b: Expr | None, lens: Expr | None, *rest: Expr | None, cell: str,
+def recurrence(p: Builder, x: Expr, w: Expr, r: Expr, b: Expr | None, lens: Expr | None, *rest: Expr | None, cell: str,
              backwards: Sequence[bool], activations: Sequence[Sequence[Chosen]], clip: float | None,
-             linear_before_reset: bool = False, input_forget: bool = False) -> tuple[Expr, ...]:
-    """A whole recurrent operator, time first. `rest`: the initial states, then the peepholes of an LSTM.
+             linear_before_reset: bool = False, input_forget: bool = False,
+               seen: Callable[[Expr], Expr] | None = None) -> tuple[Expr, ...]:
+    """A whole recurrent operator, time first. `rest`: the initial states, then the peepholes of an LSTM; `seen` is the
+    hidden state as an LSTM's product sees it.
 
     The part of the gates that does not wait for a state is one product for all steps.
     """
@@ -337,7 +341,7 @@ def _meaning(p: Builder, x: Expr, w: Expr, r: Expr, b: Expr | None, lens: Expr |
                  acts: Sequence[Chosen] = activations[d], peepholes: Expr | None = peepholes, back: bool = back
                  ) -> tuple[Sequence[Expr], Sequence[Expr]]:
             if cell == "LSTM":
-                new = _lstm_cell(p, slices[0], carried, rd, rb, acts, clip, input_forget, peepholes)
+                new = _lstm_cell(p, slices[0], carried, rd, rb, acts, clip, input_forget, peepholes, seen)
             elif cell == "GRU":
                 new = _gru_cell(p, slices[0], carried, rd, rb, acts, clip, linear_before_reset)
             else:
@@ -371,7 +375,7 @@ def _lower(name: str, p: Builder, args: Sequence[Expr | None], attributes: dict[
     ways = directions_of(attributes["direction"])
     acts = chosen(attributes["activations"], attributes["activation_alpha"], attributes["activation_beta"],
                   _CELLS[name].activations, len(ways))
-    found = p.composite(name.lower(), _meaning, *inputs, cell=name, backwards=tuple(ways),
+    found = p.composite(name.lower(), recurrence, *inputs, cell=name, backwards=tuple(ways),
                         activations=tuple(map(tuple, acts)), clip=attributes["clip"], **variant)
     y, *last = (p.cast(e, dtype) for e in found)
     if layout:
