@@ -18,7 +18,8 @@ from gesher.primitives import Builder, Expr
 from gesher.symbolic import Dim, decide_eq, evaluate, product, sym
 
 FLOATS = (dtypes.FLOAT, dtypes.FLOAT, dtypes.FLOAT, dtypes.DOUBLE, dtypes.FLOAT16, dtypes.BFLOAT16)
-INTS = (dtypes.INT64, dtypes.INT32, dtypes.INT8, dtypes.UINT8, dtypes.INT16, dtypes.UINT16, dtypes.UINT32, dtypes.UINT64)
+INTS = (dtypes.INT64, dtypes.INT32, dtypes.INT8, dtypes.UINT8, dtypes.INT16, dtypes.UINT16, dtypes.UINT32,
+        dtypes.UINT64)
 
 
 @dataclass
@@ -31,7 +32,8 @@ class Drawn:
     sizes: dict[Dim, int] = field(default_factory=dict)
 
     def feeds(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return {e.params["name"]: numbers(rng, e.dtype, [evaluate(d, self.sizes) for d in e.shape]) for e in self.inputs}
+        return {e.params["name"]: numbers(rng, e.dtype, [evaluate(d, self.sizes) for d in e.shape])
+                for e in self.inputs}
 
 
 def numbers(rng: np.random.Generator, dtype: DType, shape: list[int]) -> np.ndarray:
@@ -167,7 +169,9 @@ class Grower:
         if isinstance(d, int) and d > 1:
             a, b = sorted(self.rng.integers(0, d + 1, 2).tolist())
             step = int(self.rng.integers(1, 4))
-            return self.p.take(x, axis, a, b, step) if self.rng.random() < 0.7 else self.p.take(x, axis, d - 1, -1, -step)
+            if self.rng.random() < 0.3:
+                return self.p.take(x, axis, d - 1, -1, -step)
+            return self.p.take(x, axis, a, b, step)
         return self.p.take(x, axis, 0, d) if self.rng.random() < 0.5 else self.p.take(x, axis, d - 1, -1, -1)
 
     def pad(self) -> Expr:
@@ -266,7 +270,7 @@ class Grower:
                                  self.pick(["none", "add", "mul"]))
 
     def contract(self) -> Expr:
-        x = self.some("f", least=1)
+        x = self.some("ffi", least=1)
         axis = self.axis(x)
         batch = [i for i in range(x.rank) if i != axis and self.rng.random() < 0.4]
         rest = self.shape(int(self.rng.integers(0, 3)))
@@ -298,7 +302,8 @@ class Grower:
 
     def window(self) -> Expr:
         n = int(self.rng.integers(1, 3))
-        x = self.fresh(self.pick([dtypes.FLOAT, dtypes.DOUBLE, dtypes.INT32]), (*self.shape(1), *[self.pick([4, 5, 7])] * n))
+        dtype = self.pick([dtypes.FLOAT, dtypes.DOUBLE, dtypes.INT32])
+        x = self.fresh(dtype, (*self.shape(1), *[self.pick([4, 5, 7])] * n))
         size = [self.pick([1, 2, 3]) for _ in range(n)]
         pads = [tuple(self.rng.integers(0, 3, 2).tolist()) for _ in range(n)]
         return self.p.window(x, self.pick(["max", "sum", "min"]), size, [self.pick([1, 2]) for _ in range(n)], pads,
@@ -306,9 +311,11 @@ class Grower:
 
     def order(self) -> Expr:
         x = self.some("fi", least=1)
-        if x.dtype.is_float and x.dtype.bits < 32:
-            return self.unary()
-        values, where = self.p.sort(x, self.axis(x), bool(self.rng.random() < 0.5))
+        axis = self.axis(x)
+        if self.rng.random() < 0.5 and isinstance(x.shape[axis], int):
+            values, where = self.p.top_k(x, min(2, x.shape[axis]), axis, bool(self.rng.random() < 0.5))
+        else:
+            values, where = self.p.sort(x, axis, bool(self.rng.random() < 0.5))
         return values if self.rng.random() < 0.5 else where
 
     def softmax(self) -> Expr:
@@ -346,8 +353,8 @@ class Grower:
 
 
 STEPS: tuple[str, ...] = (
-    "unary", "unary", "binary", "binary", "binary", "compare", "logic", "select", "cast", "test", "transpose", "reshape",
-    "reshape", "slice", "slice", "pad", "concat", "broadcast", "reduce", "reduce", "any_all", "argreduce", "cumulate",
+    "unary", "unary", "binary", "binary", "binary", "compare", "logic", "select", "cast", "test", "transpose",
+    "reshape", "reshape", "slice", "slice", "pad", "concat", "broadcast", "reduce", "reduce", "any_all", "argreduce", "cumulate",
     "gather", "gather_along", "scatter", "nd", "contract", "matmul", "convolve", "window", "order", "softmax", "loop",
     "branch", "leaf")
 

@@ -1,4 +1,4 @@
-"""Compiled primitives against their meaning: random graphs, many to a library, under the sanitizer for undefined behaviour.
+"""Compiled primitives against their meaning: random graphs, many to a library, under the undefined-behaviour sanitizer.
 
 Floats are held to a tolerance: sums run in another order, and exp and its like differ in the last bits.
 """

@@ -51,7 +51,6 @@ from .loops import (
     walk,
     writes,
 )
-from .matching import SortOrder
 from .plan import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
 
 SUFFIX = {"float": "f32", "double": "f64", "int8": "i8", "uint8": "u8", "int16": "i16", "uint16": "u16", "int32": "i32",
@@ -408,9 +407,6 @@ class Writer:
     def _kernel(self, step: KernelStep) -> None:
         out = self.lines
         kernel = step.kernel
-        if isinstance(kernel, SortOrder):
-            self._sort(step, kernel)
-            return
         if step.tile is not None:
             self._tile(step)
         names = {**{s: f"f->{n}" for s, n in self.sizes.items()}, **{s: f"f->{n}" for s, n in self.counters.items()}}
@@ -420,9 +416,9 @@ class Writer:
         out.append(f"static {kernel.struct} {step.name}_of(const {self.frame}* f) {{")
         out.append(f"  {kernel.struct} v = {{0}};")
         out += [f"  v.{name} = {_bare(text)};" for name, text in fields]
-        out.append(f"  v.{kernel.output} = f->{step.result.name};")
+        out.append(f"  v.{kernel.output} = ({kernel.element()}*)f->{step.result.name};")
         if kernel.scratch:
-            out.append("  v.scratch = f->scratch;")
+            out.append("  v.scratch = (void*)f->scratch;")
         if step.tile is not None:
             out.append(f"  v.epilogue = {step.tile.name};")
             out.append("  v.context = (void*)f;")
@@ -432,7 +428,8 @@ class Writer:
             out.append(f"static int64_t {step.name}_scratch(const {self.frame}* f) {{")
             out.append(f"  const {kernel.struct} v = {step.name}_of(f);")
             empty = self._empty_test(step, spell)
-            out.append(f"  return {empty}{kernel.scratch}(&v, gs_pool_size(f->call->pool));")
+            times = f" * {kernel.scratch_floats}" if kernel.scratch_floats > 1 else ""
+            out.append(f"  return {empty}{kernel.scratch}(&v, gs_pool_size(f->call->pool)){times};")
             out.append("}")
         out.append(f"static void {step.name}({self.frame}* f) {{")
         out.append(f"  {kernel.struct} v = {step.name}_of(f);")
@@ -461,7 +458,8 @@ class Writer:
     def _starts(step: KernelStep, around: Sequence[tuple[DimLike, dict[str, DimLike]]]) -> list[str]:
         pointers = sorted({k for _, moves in around for k in moves})
         output = step.kernel.output
-        return [f"{'' if p == output else 'const '}float* const {p}0 = v.{p};" for p in pointers]
+        element = step.kernel.element()
+        return [f"{'' if p == output else 'const '}{element}* const {p}0 = v.{p};" for p in pointers]
 
     def _empty_test(self, step: KernelStep, spell: Spelling) -> str:
         size = step.result.size
@@ -482,26 +480,6 @@ class Writer:
         out.append("  (void)f, (void)batch, (void)row0, (void)column0;")
         self._body(tile.body, "  ", Spelling(names))
         out.append("}")
-
-    def _sort(self, step: KernelStep, kernel: SortOrder) -> None:
-        out = self.lines
-        names = {**{s: f"f->{n}" for s, n in self.sizes.items()}, **{s: f"f->{n}" for s, n in self.counters.items()}}
-        values = dict(kernel.fields(Spelling(names), lambda e: ""))
-        suffix = SUFFIX[kernel.expr.args[0].dtype.name]
-        out.append(f"// {step.comment}: rows sorted by merging")
-        out.append(f"static int64_t {step.name}_scratch(const {self.frame}* f) {{")
-        out.append(f"  return 4 * {values['n']};  // two rows of int64_t, in floats")
-        out.append("}")
-        out.append(f"static void {step.name}({self.frame}* f) {{")
-        out.append(f"  const int64_t outer = {values['outer']}, n = {values['n']}, inner = {values['inner']};")
-        out.append("  int64_t* const rows = (int64_t*)f->scratch;")
-        out.append("  for (int64_t o = 0; o < outer; o++)")
-        out.append("    for (int64_t i = 0; i < inner; i++)")
-        operand = step.pointers[kernel.operands[0]].name
-        out.append(f"      gs_sort_order_{suffix}(f->{operand} + o * n * inner + i, inner, n, {values['falling']}, "
-                   f"f->{step.result.name} + o * n * inner + i, inner, rows, rows + n);")
-        out.append("}")
-        out.append("")
 
     # The whole
 
@@ -525,7 +503,7 @@ class Writer:
         out.append("  f->scratch = (float*)(arena + at);")
         out.append("  size = 0;")
         for step in self.steps:
-            if isinstance(step, KernelStep) and (step.kernel.scratch or isinstance(step.kernel, SortOrder)):
+            if isinstance(step, KernelStep) and step.kernel.scratch:
                 out.append(f"  size = gs_max_i64(size, {step.name}_scratch(f));")
         out.append("  return at + size * (int64_t)sizeof(float);")
         out.append("}")

@@ -29,7 +29,8 @@ class Kernel(ABC):
         header: the C file that has it.
         struct: the C type of its argument.
         function: what is called with the struct's address and the pool.
-        scratch: the C function that tells how many floats it needs to work in ("" for none).
+        scratch: the C function that tells how many numbers it needs to work in ("" for none).
+        scratch_floats: how many floats such a number is.
         tiles: whether it takes an epilogue.
     """
 
@@ -37,6 +38,7 @@ class Kernel(ABC):
     struct = ""
     function = ""
     scratch = ""
+    scratch_floats = 1
     tiles = False
 
     def __init__(self, expr: Expr, operands: Sequence[Expr]):
@@ -47,6 +49,10 @@ class Kernel(ABC):
         """The struct's fields but for the output, scratch and epilogue: names and C expressions."""
 
     output = "y"
+
+    def element(self) -> str:
+        """The C type of what it writes."""
+        return self.expr.dtype.c
 
     def around(self) -> list[tuple[DimLike, dict[str, DimLike]]]:
         """Loops around the call: (extent, elements by which each pointer moves a turn)."""
@@ -60,17 +66,26 @@ class Kernel(ABC):
         return self.function
 
 
-class Gemm(Kernel):
-    """Contractions of floats: every group of axes must walk as one."""
+# The types of elements that the tiled product is made for. Signed numbers are multiplied as unsigned ones.
+_TILED = {"double": "f64", "int32": "u32", "uint32": "u32", "int64": "u64", "uint64": "u64"}
 
-    header, struct, function, scratch = "gs_gemm_f32.h", "GsGemm", "gs_gemm_f32", "gs_gemm_f32_scratch"
+
+class Gemm(Kernel):
+    """Contractions: every group of axes must walk as one."""
+
     output = "c"
 
     def __init__(self, expr: Expr, a: View, b: View, sizes: dict[str, DimLike], strides: dict[str, DimLike],
                  outer: list[tuple[DimLike, dict[str, DimLike]]]):
         super().__init__(expr, [a.base, b.base])
         self.a, self.b, self.sizes, self.strides, self.outer = a, b, sizes, strides, outer
-        self.tiles = not outer
+        if expr.dtype is FLOAT:
+            self.header, self.struct, self.function = "gs_gemm_f32.h", "GsGemm", "gs_gemm_f32"
+            self.scratch = "gs_gemm_f32_scratch"
+            self.tiles = not outer
+        else:
+            suffix = _TILED[expr.dtype.name]
+            self.header, self.struct, self.function = "gs_gemm_tiled.h", f"gs_gemm_{suffix}_t", f"gs_gemm_{suffix}_run"
         self._rests()
 
     def _rests(self) -> None:
@@ -81,7 +96,7 @@ class Gemm(Kernel):
 
     @classmethod
     def match(cls, e: Expr) -> Gemm | None:
-        if e.prim != "contract" or e.dtype is not FLOAT:
+        if e.prim != "contract" or (e.dtype is not FLOAT and e.dtype.name not in _TILED):
             return None
         p, builder = e.params, e.builder
         views = []
@@ -122,10 +137,18 @@ class Gemm(Kernel):
         return cls(e, a, b, {"M": m, "N": n, "K": k, "batch": inside}, strides, outer)
 
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
-        pointers = [(name, point(v.base) + (f" + {spell(v.offset)}" if v.offset != 0 else ""))
+        pointers = [(name, self.cast() + point(v.base) + (f" + {spell(v.offset)}" if v.offset != 0 else ""))
                     for name, v in (("a", self.a), ("b", self.b))]
         return [*((k, spell(d)) for k, d in self.sizes.items()), *pointers,
                 *((k, spell(d)) for k, d in self.strides.items())]
+
+    def element(self) -> str:
+        """The C type of the kernel's elements."""
+        return {"f32": "float", "f64": "double", "u32": "uint32_t", "u64": "uint64_t"}[
+            _TILED.get(self.expr.dtype.name, "f32")]
+
+    def cast(self) -> str:
+        return f"(const {self.element()}*)" if self.expr.dtype.kind == "int" else ""
 
     def around(self) -> list[tuple[DimLike, dict[str, DimLike]]]:
         return self.outer
@@ -303,24 +326,43 @@ class Reduce(Kernel):
                 ("x", point(self.operands[0]))]
 
 
-class SortOrder(Kernel):
-    """Sorting rows, by merging."""
+# How the kernel names the types of keys.
+_KEYS = {"float": "F32", "double": "F64", "int8": "I8", "uint8": "U8", "bool": "U8", "int16": "I16", "uint16": "U16",
+         "int32": "I32", "uint32": "U32", "int64": "I64", "uint64": "U64", "float16": "F16", "bfloat16": "BF16"}
 
-    header = "gs_scalar.h"
+
+class Select(Kernel):
+    """The order that sorts along an axis, whole or its first k."""
+
+    header, struct, function = "gs_select.h", "GsSelect", "gs_select_run"
+    output, scratch, scratch_floats = "places", "gs_select_scratch", 2
 
     @classmethod
-    def match(cls, e: Expr) -> SortOrder | None:
-        if e.prim != "sort_order" or (e.args[0].dtype.is_float and e.args[0].dtype.bits < 32):
+    def match(cls, e: Expr) -> Select | None:
+        order = e
+        if e.prim == "slice" and e.args[0].prim == "sort_order":
+            order = e.args[0]
+            rows = zip(e.params["starts"], e.params["stops"], e.params["steps"], order.shape)
+            for i, (start, stop, step, size) in enumerate(rows):
+                if not decide_eq(start, 0) or step != 1 or (i != order.params["axis"] and not decide_eq(stop, size)):
+                    return None
+        if order.prim != "sort_order" or order.args[0].dtype.name not in _KEYS:
             return None
-        return cls(e, [same_memory(e.args[0])])
+        made = cls(e, [same_memory(order.args[0])])
+        made.order = order
+        return made
+
+    order: Expr
 
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
-        x, axis = self.expr.args[0], self.expr.params["axis"]
+        x, axis = self.order.args[0], self.order.params["axis"]
         return [("outer", spell(product(x.shape[:axis]))), ("n", spell(x.shape[axis])),
-                ("inner", spell(product(x.shape[axis + 1:]))), ("falling", str(int(self.expr.params["descending"])))]
+                ("inner", spell(product(x.shape[axis + 1:]))), ("k", spell(self.expr.shape[axis])),
+                ("type", "GS_KEY_" + _KEYS[x.dtype.name]), ("x", point(self.operands[0])),
+                ("largest", str(int(self.order.params["descending"])))]
 
 
-KERNELS: tuple[type[Kernel], ...] = (Gemm, Conv, ConvTransposed, MaxWindow, Softmax, Reduce, SortOrder)
+KERNELS: tuple[type[Kernel], ...] = (Gemm, Conv, ConvTransposed, MaxWindow, Softmax, Reduce, Select)
 
 
 def match(e: Expr) -> Kernel | None:

@@ -160,9 +160,6 @@ def check_types(roots: Sequence[Expr], seen: set[Expr] | None = None) -> None:
         if e.dtype.name != "undefined" and e.dtype.name not in _COMPILED:
             seen.difference_update(fresh_ones)
             raise CannotLower(f"{e.prim} of type {e.dtype.name} is not compiled")
-        if e.prim == "sort_order" and e.args[0].dtype.is_float and e.args[0].dtype.bits < 32:
-            seen.difference_update(fresh_ones)
-            raise CannotLower(f"sorting {e.args[0].dtype.name} is not compiled")
         pending.extend((*e.args, *inner(e), *e.params.get("meaning", ())))
 
 

@@ -24,7 +24,7 @@ from gesher.base import dtypes, knobs
 from gesher.base.errors import GesherError, RunError
 from gesher.evaluator.feeds import Feeds
 from gesher.evaluator.plan import Plan as GraphSteps
-from gesher.evaluator.plan import make_plans
+from gesher.evaluator.plan import make_plans, read_only
 from gesher.inference import infer
 from gesher.ir import Graph, Model, Node, TensorType, Value
 from gesher.ops import Run
@@ -340,7 +340,7 @@ class Variant:
         for v, e in self.lowered.leaves.items():
             x = env.get(v)
             if x is None and v.constant is not None and v not in env:
-                x = env[v] = v.constant.numpy()
+                x = env[v] = read_only(v.constant.numpy())
             if x is not None:
                 self._bind(v, e, x, sizes, waiting)
         self._bind_rest(waiting, sizes)
@@ -351,10 +351,10 @@ class Variant:
         while v not in env:
             found = self.lowered.aliases.get(v)
             if isinstance(found, np.ndarray):
-                return found
+                return read_only(found)
             if found is None:
                 if v.constant is not None:
-                    return v.constant.numpy()
+                    return read_only(v.constant.numpy())
                 raise RunError(f"the value '{v.name}' was not computed")
             v = found
         return env[v]

@@ -87,38 +87,6 @@ GS_INLINE uint64_t gs_bits_of_f64(double x) { uint64_t u; memcpy(&u, &x, 8); ret
 GS_INLINE float gs_f32_of_bits(uint32_t u) { float x; memcpy(&x, &u, 4); return x; }
 GS_INLINE double gs_f64_of_bits(uint64_t u) { double x; memcpy(&x, &u, 8); return x; }
 
-// The order of a row: indices such that keys rise (or fall), equals in their order, NaN as the largest.
-#define GS_SORT(t, T, NAN_A, NAN_B)                                                                              \
-  GS_LOCAL void gs_sort_order_##t(const T* x, int64_t step, int64_t n, int falling, int64_t* order, int64_t out, \
-                                  int64_t* from, int64_t* to) {                                                  \
-    for (int64_t i = 0; i < n; i++) from[i] = i;                                                                 \
-    for (int64_t width = 1; width < n; width *= 2) {                                                             \
-      for (int64_t low = 0; low < n; low += 2 * width) {                                                         \
-        int64_t mid = gs_min_i64(low + width, n), high = gs_min_i64(low + 2 * width, n), i = low, j = mid;       \
-        for (int64_t k = low; k < high; k++) {                                                                   \
-          int second = i >= mid;                                                                                 \
-          if (!second && j < high) {                                                                             \
-            T a = x[from[i] * step], b = x[from[j] * step];                                                      \
-            second = falling ? (b > a) || ((NAN_B) && !(NAN_A)) : (b < a) || ((NAN_A) && !(NAN_B));              \
-          }                                                                                                      \
-          to[k] = second ? from[j++] : from[i++];                                                                \
-        }                                                                                                        \
-      }                                                                                                          \
-      int64_t* swap = from; from = to; to = swap;                                                                \
-    }                                                                                                            \
-    for (int64_t i = 0; i < n; i++) order[i * out] = from[i];                                                    \
-  }
-GS_SORT(f32, float, a != a, b != b)
-GS_SORT(f64, double, a != a, b != b)
-GS_SORT(i8, int8_t, 0, 0)
-GS_SORT(u8, uint8_t, 0, 0)
-GS_SORT(i16, int16_t, 0, 0)
-GS_SORT(u16, uint16_t, 0, 0)
-GS_SORT(i32, int32_t, 0, 0)
-GS_SORT(u32, uint32_t, 0, 0)
-GS_SORT(i64, int64_t, 0, 0)
-GS_SORT(u64, uint64_t, 0, 0)
-
 // A float from which rounding further gives what rounding the double would: inexact results get an odd last bit.
 GS_INLINE float gs_f32_odd_of_f64(double x) {
   float y = (float)x;
