@@ -14,20 +14,15 @@ additions a tensor, and one compilation serves all sizes.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any
 
-import numpy as np
-
-from gesher.base.dtypes import BOOL, DType
 from gesher.base.errors import CompileError
 from gesher.primitives import MAPS
 from gesher.primitives.table import REDUCTIONS, computing
 from gesher.symbolic import Dim, DimLike, bounds
-from gesher.symbolic import walk as parts_of
 
 from . import memory
 from .loops import (
@@ -51,11 +46,8 @@ from .loops import (
     walk,
     writes,
 )
-from .plan import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
-
-SUFFIX = {"float": "f32", "double": "f64", "int8": "i8", "uint8": "u8", "int16": "i16", "uint16": "u16", "int32": "i32",
-          "uint32": "u32", "int64": "i64", "uint64": "u64", "bool": "u8"}
-_NARROW = {"float16": "f16", "bfloat16": "bf16"}
+from .spelling import NARROW, SUFFIX, Spelling, bare, bitcast, c_type, cast, number, scalar_type
+from .steps import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
 
 # Elements times cost below which a nest stays on one thread: waking the others takes microseconds.
 ALONE = 40_000
@@ -64,92 +56,6 @@ _PRAGMAS = """
 #pragma omp declare reduction(gs_largest : float : omp_out = gs_maxf(omp_out, omp_in)) initializer(omp_priv = -INFINITY)
 #pragma omp declare reduction(gs_smallest : float : omp_out = gs_minf(omp_out, omp_in)) initializer(omp_priv = INFINITY)
 """
-
-
-def c_type(dtype: DType) -> str:
-    """How a buffer of this type is declared."""
-    return dtype.c
-
-
-def scalar_type(dtype: DType) -> str:
-    """How a variable of this type is declared: narrow floats are floats."""
-    return "float" if dtype.name in _NARROW else dtype.c
-
-
-class Spelling:
-    """Spells index expressions with the C names of their symbols."""
-
-    def __init__(self, names: dict[Dim, str]):
-        self.names = names
-
-    def __call__(self, d: DimLike) -> str:
-        if not isinstance(d, Dim):
-            return _integer(d)
-        done: dict[Dim, str] = {}
-        for part in parts_of(d):
-            xs = [_integer(x) if not isinstance(x, Dim) else done[x] for x in part.args]
-            match part.op:
-                case "sym":
-                    if part not in self.names:
-                        raise CompileError(f"the size {part} ({part.reason}) in {d} has no name in C")
-                    text = self.names[part]
-                case "add":
-                    text = "(" + " + ".join(xs).replace("+ -", "- ") + ")"
-                case "mul":
-                    text = "(" + " * ".join(xs) + ")" if xs[0] != "-1" else "(-" + " * ".join(xs[1:]) + ")"
-                case "floordiv":
-                    text = f"({xs[0]} / {xs[1]})" if self._plain(part) else f"gs_quotient({xs[0]}, {xs[1]})"
-                case "mod":
-                    text = f"({xs[0]} % {xs[1]})" if self._plain(part) else f"gs_remainder({xs[0]}, {xs[1]})"
-                case "min" | "max":
-                    text = reduce(lambda x, y, op=part.op: f"gs_{op}_i64({x}, {y})", xs)  # type: ignore[misc]
-                case "bcast":
-                    text = reduce(lambda y, x: f"({x} == 1 ? {y} : {x})", reversed(xs))
-                case _:
-                    raise CompileError(f"the index operator {part.op} has no C spelling")
-            done[part] = text
-        return done[d]
-
-    @staticmethod
-    def _plain(part: Dim) -> bool:
-        """Whether C's own division does the same: nothing negative, no zero below."""
-        (low, _), (divisor, _) = bounds(part.args[0]), bounds(part.args[1])
-        return low is not None and low >= 0 and divisor is not None and divisor >= 1
-
-
-def _integer(n: int) -> str:
-    if not -(1 << 63) <= n < (1 << 63):
-        raise CompileError(f"the size {n} does not fit 64 bits")
-    return str(n) if abs(n) < 1 << 31 else f"INT64_C({n})" if n > -(1 << 63) else "INT64_MIN"
-
-
-def number(value: Any, dtype: DType) -> str:
-    """A literal of the type in which scalars of `dtype` are computed."""
-    if dtype.is_float:
-        value = float(value)
-        single = dtype.name != "double"
-        if math.isnan(value):
-            return "NAN" if single else "((double)NAN)"
-        if math.isinf(value):
-            text = "INFINITY" if single else "((double)INFINITY)"
-            return text if value > 0 else f"(-{text})"
-        if single:
-            shown = np.format_float_scientific(np.float32(value), unique=True, trim="0") if value and not (
-                1e-4 <= abs(value) < 1e7) else np.format_float_positional(np.float32(value), unique=True, trim="0")
-        else:
-            shown = repr(value)
-        text = shown + ("f" if single else "")
-        return f"({text})" if text.startswith("-") else text
-    value = int(value)
-    if dtype.name == "uint64":
-        return f"UINT64_C({value})"
-    if dtype.name == "uint32":
-        return f"UINT32_C({value})"
-    if dtype.name == "int64":
-        return f"INT64_C({value})" if value > -(1 << 63) else "INT64_MIN"
-    if dtype.name == "int32" and value == -(1 << 31):
-        return "INT32_MIN"
-    return str(value) if value >= 0 else f"({value})"
 
 
 class Writer:
@@ -293,7 +199,7 @@ class Writer:
             elif isinstance(s, Assign):
                 out.append(f"{indent}{s.var.name} = {self.scalar(s.value, spell)};")
             elif isinstance(s, Store):
-                out.append(f"{indent}{s.buffer.name}[{_bare(spell(s.index))}] = {self._narrowed(s, spell)};")
+                out.append(f"{indent}{s.buffer.name}[{bare(spell(s.index))}] = {self._narrowed(s, spell)};")
             elif isinstance(s, For):
                 self._for(s, indent, spell)
             elif isinstance(s, If):
@@ -323,7 +229,7 @@ class Writer:
             pragma = self._reduction_pragma(s)
             if pragma is not None:
                 out.append(pragma)
-        out.append(f"{indent}for (int64_t {name} = 0; {name} < {_bare(spell(s.extent))}; {name}++) {{")
+        out.append(f"{indent}for (int64_t {name} = 0; {name} < {bare(spell(s.extent))}; {name}++) {{")
         self._body(s.body, indent + "  ", spell)
         out.append(f"{indent}}}")
 
@@ -358,7 +264,7 @@ class Writer:
 
     def _narrowed(self, s: Store, spell: Spelling) -> str:
         text = self.scalar(s.value, spell)
-        narrow = _NARROW.get(s.buffer.dtype.name)
+        narrow = NARROW.get(s.buffer.dtype.name)
         return f"gs_{narrow}_of_f32({text})" if narrow else text
 
     def scalar(self, s: Any, spell: Spelling) -> str:
@@ -371,8 +277,8 @@ class Writer:
             text = spell(s.dim)
             return text if s.dtype.name == "int64" else f"({scalar_type(s.dtype)}){text}"
         if isinstance(s, Load):
-            text = f"{s.buffer.name}[{_bare(spell(s.index))}]"
-            narrow = _NARROW.get(s.dtype.name)
+            text = f"{s.buffer.name}[{bare(spell(s.index))}]"
+            narrow = NARROW.get(s.dtype.name)
             return f"gs_f32_of_{narrow}({text})" if narrow else text
         assert isinstance(s, Apply)
         args = [self.scalar(a, spell) for a in s.args]
@@ -399,7 +305,7 @@ class Writer:
         unsigned = "uint64_t" if wide.bits == 64 else "uint32_t"
         text = spelled.format(*args, f="f" if wide.name == "float" else "", t=SUFFIX[wide.name], T=wide.c, U=unsigned)
         if wide is not dtype and row.gives == "same":
-            return f"gs_round_{_NARROW[dtype.name]}({text})"
+            return f"gs_round_{NARROW[dtype.name]}({text})"
         return text
 
     # Kernels
@@ -415,7 +321,7 @@ class Writer:
         out.append(f"// {step.comment}: {kernel.describe()}")
         out.append(f"static {kernel.struct} {step.name}_of(const {self.frame}* f) {{")
         out.append(f"  {kernel.struct} v = {{0}};")
-        out += [f"  v.{name} = {_bare(text)};" for name, text in fields]
+        out += [f"  v.{name} = {bare(text)};" for name, text in fields]
         out.append(f"  v.{kernel.output} = ({kernel.element()}*)f->{step.result.name};")
         if kernel.scratch:
             out.append("  v.scratch = (void*)f->scratch;")
@@ -439,7 +345,7 @@ class Writer:
             start = self._starts(step, around)
             out += [f"{indent}{line}" for line in start]
         for n, (extent, _) in enumerate(around):
-            out.append(f"{indent}for (int64_t i{n} = 0; i{n} < {_bare(spell(extent))}; i{n}++) {{")
+            out.append(f"{indent}for (int64_t i{n} = 0; i{n} < {bare(spell(extent))}; i{n}++) {{")
             indent += "  "
         if around:
             pointers = sorted({k for _, moves in around for k in moves})
@@ -493,7 +399,7 @@ class Writer:
             sizes = []
             for b in place.buffers:
                 out.append(f"  f->{b.name} = ({c_type(b.dtype)}*)(arena + at);")
-                sizes.append(_bare(spell(b.size * b.dtype.numpy.itemsize)))
+                sizes.append(bare(spell(b.size * b.dtype.numpy.itemsize)))
             unique = list(dict.fromkeys(sizes))
             known = [int(s) for s in unique if s.isdigit()]
             unique = [s for s in unique if not s.isdigit()] + ([str(max(known))] if known else [])
@@ -583,11 +489,11 @@ class Writer:
         elif isinstance(work, int):
             pool = "call->pool" if work >= ALONE else "NULL"
             if pool == "NULL":
-                out.append(f"{prefix}{nest.name}(f, 0, {_bare(spell(tasks))}, 0);")
+                out.append(f"{prefix}{nest.name}(f, 0, {bare(spell(tasks))}, 0);")
             else:
-                out.append(f"{prefix}gs_parallel_for(call->pool, {_bare(spell(tasks))}, {nest.name}, f);")
+                out.append(f"{prefix}gs_parallel_for(call->pool, {bare(spell(tasks))}, {nest.name}, f);")
         else:
-            out.append(f"{prefix}gs_parallel_for({spell(work)} >= {ALONE} ? call->pool : NULL, {_bare(spell(tasks))}, "
+            out.append(f"{prefix}gs_parallel_for({spell(work)} >= {ALONE} ? call->pool : NULL, {bare(spell(tasks))}, "
                        f"{nest.name}, f);")
         if any(isinstance(s, Fail) for s in walk(nest.body)):
             out.append(f"{indent}if (f->failed) return gs_fail(call, 1, f->failed);")
@@ -597,7 +503,7 @@ class Writer:
         turn = f"f->{self.counters[step.symbol]}"
         for now, first, _, _ in step.carried:
             out.append(f"{indent}f->{now.name} = ({c_type(now.dtype)}*)f->{first.name};")
-        out.append(f"{indent}for ({turn} = 0; {turn} < {_bare(spell(step.count))}; {turn}++) {{")
+        out.append(f"{indent}for ({turn} = 0; {turn} < {bare(spell(step.count))}; {turn}++) {{")
         inner = indent + "  "
         for _, _, then, (even, odd) in step.carried:
             out.append(f"{inner}f->{then.name} = {turn} % 2 ? f->{odd.name} : f->{even.name};")
@@ -609,59 +515,10 @@ class Writer:
         out.append(f"{indent}}}")
 
 
-def cast(text: str, source: DType, target: DType) -> str:
-    """The C of a conversion; see `primitives.interpret.convert`."""
-    if target is BOOL:
-        return f"({text} != 0)"
-    if target.is_float:
-        narrow = _NARROW.get(target.name)
-        if narrow is None:
-            return f"({target.c}){text}"
-        if source.name == "double":
-            # Rounding twice would be wrong by one where the first rounding makes a tie.
-            text = f"gs_f32_odd_of_f64({text})"
-        elif not source.is_float:
-            text = f"(float){text}"
-        return f"gs_round_{narrow}({text})"
-    if not source.is_float:
-        return f"({target.c}){text}"
-    if target.name == "uint64":
-        return f"gs_u64_of_f64({text})"
-    if target.bits == 64 or target.name == "uint32":
-        return f"({target.c})gs_i64_of_f64({text})"
-    return f"({target.c})gs_i32_of_{'f64' if source.name == 'double' else 'f32'}({text})"
-
-
-def bitcast(text: str, source: DType, target: DType) -> str:
-    """The same bits as another type."""
-    bits = text
-    if source.is_float:
-        narrow = _NARROW.get(source.name)
-        bits = f"gs_{narrow}_of_f32({text})" if narrow else f"gs_bits_of_{SUFFIX[source.name]}({text})"
-    if not target.is_float:
-        return f"({target.c}){bits}"
-    narrow = _NARROW.get(target.name)
-    if narrow:
-        return f"gs_f32_of_{narrow}((uint16_t){bits})"
-    return f"gs_{SUFFIX[target.name]}_of_bits((uint{target.bits}_t){bits})"
-
-
 def _renumbered(text: str) -> str:
     """Anonymous sizes numbered in the order in which they are mentioned, so that equal programs are equal texts."""
     numbers: dict[str, str] = {}
     return re.sub(r"\?\d+", lambda found: numbers.setdefault(found[0], f"?{len(numbers) + 1}"), text)
-
-
-def _bare(text: str) -> str:
-    """Without the outermost parentheses."""
-    if not (text.startswith("(") and text.endswith(")")):
-        return text
-    depth = 0
-    for i, c in enumerate(text):
-        depth += (c == "(") - (c == ")")
-        if depth == 0 and i < len(text) - 1:
-            return text
-    return text[1:-1]
 
 
 def _type_text(b: Buffer) -> str:

@@ -28,14 +28,12 @@ from gesher.inference import Facts
 from gesher.ir import Graph, Node, SparseTensor, Tensor, TensorType, Value
 from gesher.ops import Fact
 from gesher.ops.rules import attributes_of
-from gesher.primitives import Builder, CannotLower, Expr, evaluate
-from gesher.primitives.known import known_sizes
+from gesher.primitives import Builder, CannotLower, Expr
 from gesher.symbolic import Dim, DimLike, fresh
 
+from .conditions import FEW, hangs_on_sizes, settle, sizes_of
 from .plan import check_types
 
-# Small integer tensors whose numbers may have to be known as sizes when a segment starts.
-_FEW = 16
 # Integers up to which the builder is told what inference knows.
 _LEARNED = 64
 
@@ -396,8 +394,8 @@ class Lowering:
                 continue
             size = 1
             for d in e.shape:
-                size = size * d if isinstance(d, int) else _FEW + 1
-            if e.dtype not in (dtypes.INT64, dtypes.INT32) or size > _FEW or v in self.learned:
+                size = size * d if isinstance(d, int) else FEW + 1
+            if e.dtype not in (dtypes.INT64, dtypes.INT32) or size > FEW or v in self.learned:
                 continue
             symbols = [fresh(f"element {i} of '{v.name}'") for i in range(size)]
             value = np.empty(size, object)
@@ -453,76 +451,6 @@ class Lowering:
         aliases.update(self.same)
         stages = [s for s in self.stages if s.outputs or s.fallbacks]
         return Lowered(graph, stages, self.leaves, aliases, self.learned, self.guards)
-
-
-def sizes_of(leaves: Mapping[Value, Expr], env: Mapping[Value, Any]) -> dict[Dim, int]:
-    """The plain symbols in the shapes of leaves, by the arrays that are there."""
-    sizes: dict[Dim, int] = {}
-    for v, e in leaves.items():
-        x = env.get(v)
-        if isinstance(x, np.ndarray) and x.ndim == e.rank:
-            for d, n in zip(e.shape, x.shape):
-                if isinstance(d, Dim) and d.op == "sym":
-                    sizes.setdefault(d, n)
-    return sizes
-
-
-def is_small_integer(e: Expr) -> bool:
-    """Whether `e` holds so few integers or bools that a condition may hang on their values."""
-    size = 1
-    for d in e.shape:
-        if not isinstance(d, int):
-            return False
-        size *= d
-    return size <= _FEW and (e.dtype.is_integer or e.dtype is dtypes.BOOL)
-
-
-def hangs_on_sizes(e: Expr, by_expr: Mapping[Expr, Value], steps: GraphSteps) -> bool:
-    """Whether a condition follows from sizes, constants, and small integers that enter the graph."""
-    entering = {*steps.captures, *steps.graph.inputs}
-    pending, seen = [e], set()
-    while pending:
-        x = pending.pop()
-        if x in seen or x.builder.known(x) is not None:
-            continue
-        seen.add(x)
-        if x.prim == "input":
-            if by_expr.get(x) not in entering or not is_small_integer(x):
-                return False
-        elif x.prim in ("item", "parameter") or x.dtype.kind not in ("int", "uint", "bool") or len(seen) > 200:
-            return False
-        pending.extend(x.args)
-    return True
-
-
-def settle(e: Expr, by_expr: Mapping[Expr, Value], env: Mapping[Value, Any], sizes: Mapping[Dim, int]) -> Any:
-    """The number that a condition is, for these arrays and sizes; None where it cannot be told."""
-    values: dict[Expr, Any] = {}
-    order = [e]
-    for x in order:
-        order.extend(a for a in x.args if x.builder.known(x) is None)
-    for x in reversed(order):
-        if x in values:
-            continue
-        known = x.builder.known(x)
-        if known is not None:
-            if known.dtype == object and any(isinstance(d, Dim) and not d.symbols() <= sizes.keys()
-                                             for d in known.reshape(-1)):
-                return None
-            values[x] = known_sizes(known, dict(sizes)).astype(x.dtype.numpy)
-        elif x.prim == "input":
-            held = env.get(by_expr[x])
-            if not isinstance(held, np.ndarray) or held.ndim != x.rank:
-                return None
-            values[x] = held
-        else:
-            if any(a not in values for a in x.args):
-                return None
-            made = x.builder.make(x.prim, [x.builder.constant(values[a], a.dtype) for a in x.args], x.params, x.dtype,
-                                  x.shape)
-            values[x] = evaluate([made], {}, {})[0]
-    result = values[e]
-    return result.reshape(-1)[0] if result.size == 1 else None
 
 
 def captured_by(graph: Graph) -> list[Value]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from gesher.symbolic import DimLike, evaluate
 
 from .loops import Buffer
-from .plan import KernelStep, Program, Step
+from .steps import KernelStep, Program, Step
 
 TYPICAL = 16
 ALIGNMENT = 64

@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gesher.base.dtypes import BOOL, FLOAT, INT64, DType
+from gesher.base.dtypes import BOOL, INT64, DType
 from gesher.base.errors import CompileError
 from gesher.primitives import MAPS, REDUCTIONS, Expr
 from gesher.primitives.table import computing, identity
-from gesher.symbolic import Dim, DimLike, decide_eq, decide_ge, decide_le, decide_lt, fresh, product, substitute
-from gesher.symbolic.polynomial import terms_of
+from gesher.symbolic import Dim, DimLike, decide_eq, decide_ge, decide_lt, fresh, product
 
 from . import indexing
 from .loops import (
@@ -38,8 +37,8 @@ from .loops import (
     Scalar,
     Store,
     Var,
-    dims_of,
 )
+from .merging import loop_symbol, merge_loops
 
 At = tuple[DimLike, ...]
 _FOLD = {name: r.map for name, r in REDUCTIONS.items()}
@@ -71,11 +70,6 @@ class Scope:
                 return scope.memo[key]
             scope = scope.parent
         return None
-
-
-def loop_symbol(extent: DimLike) -> Dim:
-    """A new loop variable of 0 ... extent - 1."""
-    return fresh("loop", max=max(extent - 1, 0) if isinstance(extent, int) else None)
 
 
 class Puller:
@@ -574,97 +568,6 @@ def _cost(body: Sequence[Any]) -> int:
     return min(total, 1 << 40)
 
 
-# Loops over one another that walk as one
-
-def merge_loops(nest: Nest) -> None:
-    """Make one loop of two perfectly nested ones wherever every index walks through both as through one."""
-    _merge(nest.body)
-
-
-def _merge(body: list[Any]) -> None:
-    for n, s in enumerate(body):
-        if not isinstance(s, For):
-            continue
-        _merge(s.body)
-        while len(s.body) == 1 and isinstance(s.body[0], For) and not s.folds and not s.body[0].folds:
-            merged = _merged(s, s.body[0])
-            if merged is None:
-                break
-            body[n] = s = merged
-
-
-def _merged(a: For, b: For) -> For | None:
-    inside = Nest("", "", b.body)
-    for d in dims_of(inside):
-        if not _walks_as_one(d, a.symbol, b.symbol, b.extent):
-            return None
-    extent = a.extent * b.extent
-    both = loop_symbol(extent)
-    body = _substituted(b.body, {a.symbol: 0, b.symbol: both})
-    return For(both, extent, body, b.vector)
-
-
-def _walks_as_one(d: Dim, a: Dim, b: Dim, extent: DimLike) -> bool:
-    symbols = d.symbols()
-    if a not in symbols and b not in symbols:
-        return True
-    outer: dict[Any, int] = {}
-    inner: dict[Any, int] = {}
-    for monomial, c in terms_of(d).items():
-        for part, into in ((a, outer), (b, inner)):
-            if part in monomial:
-                rest = list(monomial)
-                rest.remove(part)
-                if any(part in x.symbols() for x in rest):
-                    return False
-                into[tuple(rest)] = c
-        if any(x not in (a, b) and (a in x.symbols() or b in x.symbols()) for x in monomial):
-            return False
-        if a in monomial and b in monomial:
-            return False
-    from gesher.symbolic.polynomial import from_terms
-
-    return bool(decide_eq(from_terms(outer), from_terms(inner) * extent))
-
-
-def _substituted(body: Sequence[Any], values: dict[Dim, DimLike]) -> list[Any]:
-    """Statements with index symbols replaced."""
-    def dim(d: DimLike) -> DimLike:
-        return _replace(d, values)
-
-    def scalar(s: Any) -> Any:
-        if isinstance(s, Load):
-            return Load(s.buffer, dim(s.index))
-        if isinstance(s, IndexValue):
-            return IndexValue(dim(s.dim), s.dtype)
-        if isinstance(s, Apply):
-            return Apply(s.op, tuple(map(scalar, s.args)), s.dtype, s.params)
-        return s
-
-    out: list[Any] = []
-    for s in body:
-        if isinstance(s, For):
-            out.append(For(s.symbol, dim(s.extent), _substituted(s.body, values), s.vector, s.folds))
-        elif isinstance(s, If):
-            conditions = tuple(c if isinstance(c, Var) else tuple(map(dim, c)) for c in s.conditions)
-            out.append(If(conditions, _substituted(s.then, values), _substituted(s.other, values)))
-        elif isinstance(s, Store):
-            out.append(Store(s.buffer, dim(s.index), scalar(s.value)))
-        elif isinstance(s, Let):
-            out.append(Let(s.var, scalar(s.value), s.changes))
-        elif isinstance(s, Assign):
-            out.append(Assign(s.var, scalar(s.value)))
-        elif isinstance(s, Index):
-            out.append(Index(s.symbol, scalar(s.value), dim(s.size), s.ok))
-        else:
-            out.append(s)
-    return out
-
-
-def _replace(d: DimLike, values: dict[Dim, DimLike]) -> DimLike:
-    return substitute(d, values) if isinstance(d, Dim) and d.symbols() & values.keys() else d
-
-
 def parallel_loops(nest: Nest) -> int:
     """How many outer loops may be cut among threads: perfectly nested, all but what runs along the rows."""
     n = 0
@@ -673,15 +576,3 @@ def parallel_loops(nest: Nest) -> int:
         n += 1
         body = body[0].body
     return max(n - 1, 1) if n else 0
-
-
-def surely_small(extents: Sequence[DimLike], most: int) -> bool:
-    """Whether there are surely no more than `most` elements."""
-    return decide_le(product(extents), most) is True
-
-
-def surely_large(extents: Sequence[DimLike], least: int) -> bool:
-    return decide_ge(product(extents), least) is True
-
-
-__all__ = ["FLOAT", "Puller", "Scope", "describe", "merge_loops"]

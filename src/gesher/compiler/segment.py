@@ -20,7 +20,8 @@ from . import cpu
 from .build import build
 from .emit import unit
 from .library import Call, Library, Pool, address, entry_point
-from .plan import Program, array_of
+from .plan import array_of
+from .steps import Program
 
 # Sets of sizes whose shapes are remembered.
 _REMEMBERED = 256

@@ -1,0 +1,120 @@
+"""The short way through a session, for small models that run in microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gesher.base import dtypes
+from gesher.base.errors import GesherError
+from gesher.ir import TensorType
+from gesher.symbolic import Dim
+
+from .conditions import is_small_integer
+from .segment import Segment
+
+if TYPE_CHECKING:
+    from .session import CompiledSession
+
+# Shapes that are remembered.
+_REMEMBERED = 256
+
+
+class NotAsTaken(Exception):  # noqa: N818  (what happened, not a fault)
+    """What a plan took for granted does not hold in this run."""
+
+
+class Quick:
+    """The short way where a model is one segment from inputs to outputs: a look-up by shapes, and the call.
+
+    The long way checks everything and remembers here, by the shapes that were fed (and the values of small integers on
+    which conditions hang), which segment runs with which sizes.
+    """
+
+    def __init__(self, session: CompiledSession):
+        self.session = session
+        graph = session._whole.graph
+        self.inputs = [v for v in graph.inputs if v.constant is None]
+        self.order = [v.name for v in self.inputs]
+        types = [v.type.dtype if isinstance(v.type, TensorType) else dtypes.UNDEFINED for v in self.inputs]
+        # Strings, sequences and what has defaults go the long way.
+        plain = len(self.inputs) == len(graph.inputs) and len(set(self.order)) == len(self.order)
+        self.possible = plain and all(t.kind in ("float", "int", "uint", "bool") for t in types)
+        self.dtypes = [t.numpy for t in types] if self.possible else []
+        self.names = frozenset(self.order)
+        self.known: dict[Any, _Ready | None] = {}
+        self.small: list[int] = []
+
+    def run(self, feeds: Mapping[str, Any]) -> list[np.ndarray] | None:
+        """The outputs; None where the long way must look at it."""
+        if not self.possible or feeds.keys() != self.names:
+            return None
+        arrays: list[np.ndarray] = []
+        for name, dtype in zip(self.order, self.dtypes):
+            x = feeds[name]
+            if type(x) is not np.ndarray or x.dtype != dtype:
+                return None
+            arrays.append(x)
+        key = (*(x.shape for x in arrays), *(arrays[i].tobytes() for i in self.small))
+        ready = self.known.get(key)
+        if ready is None:
+            if key in self.known:
+                return None
+            ready = self._prepared(arrays)
+            if len(self.known) >= _REMEMBERED:
+                self.known.clear()
+            key = (*(x.shape for x in arrays), *(arrays[i].tobytes() for i in self.small))
+            self.known[key] = ready
+            if ready is None:
+                return None
+        taken = [arrays[i] for i in ready.inputs]
+        for i, x in enumerate(taken):
+            if not (x.flags.c_contiguous and x.flags.aligned):
+                taken[i] = np.require(x, requirements=["C", "A"])
+        results = ready.segment.run(taken, ready.sizes)
+        return [results[i] for i in ready.outputs]
+
+    def _prepared(self, arrays: list[np.ndarray]) -> _Ready | None:
+        """The segment for these inputs, where one alone does all."""
+        session = self.session
+        if session._careful is not None or session._main.outdated:
+            return None
+        try:
+            env = session._feeds.check(dict(zip(self.order, arrays)))
+            variant = session._main.variant(env)
+        except GesherError:
+            return None  # the long way tells what is wrong
+        lowered = variant.lowered
+        if len(variant.stages) != 1 or variant.stages[0].segment is None or variant.stages[0].stage.fallbacks \
+                or lowered.learned:
+            return None
+        small = [i for i, v in enumerate(self.inputs) if v in lowered.leaves
+                 and is_small_integer(lowered.leaves[v])] if lowered.guards else []
+        if set(small) - set(self.small):
+            self.known.clear()
+            self.small = sorted({*self.small, *small})
+        stage, at = variant.stages[0], {v: i for i, v in enumerate(variant.stages[0].outputs)}
+        place = {v: i for i, v in enumerate(self.inputs)}
+        outputs = [variant.source(v) for v in variant.graph.outputs]
+        if any(v not in at for v in outputs) or len(set(outputs)) != len(outputs) \
+                or any(v not in place for v in stage.inputs):
+            return None
+        try:
+            sizes = variant.sizes(env)
+        except NotAsTaken:
+            return None
+        assert stage.segment is not None
+        return _Ready(stage.segment, [place[v] for v in stage.inputs], [at[v] for v in outputs], sizes)
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A segment with the sizes that belong to certain shapes, and where its inputs and outputs stand."""
+
+    segment: Segment
+    inputs: list[int]
+    outputs: list[int]
+    sizes: dict[Dim, int]
