@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 UNWRITTEN: frozenset[tuple[str, str]] = frozenset((domain, name) for domain, names in {
-    "": """CausalConvWithState DeformConv
-        ImageDecoder LinearAttention MaxRoiPool RoiAlign""",
-    "ai.onnx.preview": "FlexAttention",
-    "ai.onnx.preview.training": "Adagrad Adam Gradient Momentum",
+    "": """DeformConv
+        MaxRoiPool RoiAlign""",
+    "ai.onnx.preview.training": "Gradient",
 }.items() for name in names.split())
