@@ -19,7 +19,8 @@ from gesher.ops.build import Builder
 
 from .capture import Captured, evaluating
 from .sizes import Sizes
-from .translation import Translation, dtype_of, find, name_of
+from .translation import Translation, dtype_of, name_of
+from .translators import find
 
 DEFAULT_OPSET = 20
 

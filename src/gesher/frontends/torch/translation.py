@@ -210,14 +210,6 @@ def aten(*names: str) -> Callable[[Translator], Translator]:
     return keep
 
 
-def find(target: Any) -> Translator | None:
-    """The translator of an operator of a graph, by its full name."""
-    from . import activations, creation, elementwise, indexing, layers, reductions, shaping
-
-    assert all((activations, creation, elementwise, indexing, layers, reductions, shaping))
-    return TABLE.get(name_of(target))
-
-
 def name_of(target: Any) -> str:
     """`aten.add.Tensor`; Python functions by their own name."""
     if hasattr(target, "_schema"):
