@@ -3,7 +3,5 @@
 from __future__ import annotations
 
 UNWRITTEN: frozenset[tuple[str, str]] = frozenset((domain, name) for domain, names in {
-    "": """DeformConv
-        MaxRoiPool RoiAlign""",
     "ai.onnx.preview.training": "Gradient",
 }.items() for name in names.split())
