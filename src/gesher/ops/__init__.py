@@ -17,7 +17,7 @@ __all__ = ["Attr", "Fact", "InferNode", "Input", "Operator", "Output", "Run", "S
            "operators", "resolve", "run_node"]
 
 # Packages whose modules are family files; each module there registers its operators when imported.
-_SHELVES = ("gesher.ops.core", "gesher.ops.ml", "gesher.ops.contrib")
+_SHELVES = ("gesher.ops.core", "gesher.ops.ml", "gesher.ops.training", "gesher.ops.preview", "gesher.ops.contrib")
 _open = False
 
 
@@ -25,15 +25,19 @@ def _open_book() -> None:
     global _open
     if _open:
         return
-    _open = True
-    for shelf in _SHELVES:
-        package = import_module(shelf)
-        for module in iter_modules(package.__path__):
-            import_module(f"{shelf}.{module.name}")
-    from importlib.metadata import entry_points
+    _open = True  # before the imports, for family files that look operators up while they load
+    try:
+        for shelf in _SHELVES:
+            package = import_module(shelf)
+            for module in iter_modules(package.__path__):
+                import_module(f"{shelf}.{module.name}")
+        from importlib.metadata import entry_points
 
-    for point in entry_points(group="gesher.operators"):
-        point.load()
+        for point in entry_points(group="gesher.operators"):
+            point.load()
+    except BaseException:
+        _open = False
+        raise
 
 
 def find(domain: str, name: str) -> Operator | None:
