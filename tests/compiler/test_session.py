@@ -294,7 +294,17 @@ def test_the_same_model_compiled_again_comes_from_the_cache():
     x = {"x": np.ones((1, 3), np.float32)}
     # Weights are no part of the code: one library serves both.
     assert first._main.variants[0].module.entry.folder == second._main.variants[0].module.entry.folder
-    assert next(iter(first.run(x).values())).tolist() == [[3, 3]] and next(iter(second.run(x).values())).tolist() == [[6, 6]]
+    assert next(iter(first.run(x).values())).tolist() == [[3, 3]]
+    assert next(iter(second.run(x).values())).tolist() == [[6, 6]]
+
+
+def test_a_tensor_that_no_memory_holds_is_an_error_of_the_run():
+    net = Net(x=f32(n, 1), y=f32(1, m))
+    session = compile(net.model(net.add("Exp", net.add("Add", net.x, net.y))))
+    # Views of one number: the inputs take no room, what they make would take 4 exabytes.
+    huge = np.broadcast_to(np.float32(1), (1 << 30, 1))
+    with pytest.raises(RunError, match="no memory"):
+        session._main.variants[0].stages[0].segment.run([huge, huge.T], {n: 1 << 30, m: 1 << 30})
 
 
 def test_weights_are_not_copied():

@@ -20,8 +20,9 @@ from . import cpu
 from .build import build
 from .emit import unit
 from .library import Call, Library, Pool, address, entry_point
+from .loops import show
 from .plan import array_of
-from .steps import Program
+from .steps import NestStep, Program
 
 # Sets of sizes whose shapes are remembered.
 _REMEMBERED = 256
@@ -47,6 +48,9 @@ class Module:
         self.source = unit(programs, title)
         if knobs.DEBUG.number >= 4:
             knobs.debug(4, self.source)
+        if knobs.DEBUG.number >= 6:
+            nests = [s.nest for p in programs for s in p.all_steps() if isinstance(s, NestStep)]
+            knobs.debug(6, "\n".join(map(show, nests)))
         self.entry = build(self.source, extra=[*FLAGS, *extra])
         self.library = Library(self.entry.library)
         self.threads = threads or cpu.threads()
@@ -60,7 +64,7 @@ class Module:
     def arena(self, nbytes: int) -> int:
         """The address of working memory of that size at the least, aligned to 64 bytes."""
         if nbytes > self._arena_bytes:
-            self._arena = np.empty(nbytes + 64, np.uint8)
+            self._arena = _room((nbytes + 64,), np.dtype(np.uint8), "what lies between the nodes")
             self._arena_at = -(-address(self._arena) // 64) * 64
             self._arena_bytes = nbytes
             for segment in self.segments:
@@ -112,7 +116,7 @@ class Segment:
                 call.dims[i] = n
             for i, x in enumerate(inputs):
                 call.inputs[i] = address(x)
-            outputs = [np.empty(shape, dtype) for shape, dtype in zip(shapes, self._dtypes)]
+            outputs = [_room(shape, dtype, "an output") for shape, dtype in zip(shapes, self._dtypes)]
             for i, y in enumerate(outputs):
                 call.outputs[i] = address(y)
             code = self._run(call.pointer)
@@ -148,6 +152,19 @@ class Segment:
     def profile(self, on: bool) -> None:
         """Whether the time of each step is added up in `call.times`."""
         self.call.profile(on)
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> np.ndarray:
+    """A new array.
+
+    Raises:
+        RunError: there is no memory for it.
+    """
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError) as e:
+        raise RunError(f"there is no memory for {what} of shape {shape} ({dtype})",
+                       advice="smaller inputs, or a machine with more memory") from e
 
 
 def compile_exprs(inputs: Sequence[Any], roots: Sequence[Any], title: str = "expressions", threads: int = 1,
