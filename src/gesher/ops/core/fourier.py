@@ -19,7 +19,7 @@ from gesher.ir.types import print_shape
 from gesher.primitives import Builder, CannotLower, Expr
 from gesher.symbolic import decide_eq, decide_lt, minimum
 
-from ..arithmetic import wide
+from ..arithmetic import widen
 from ..axes import axis_of
 from ..rules import InferNode
 from ..schema import BF16, FLOATS, Attr, Drop, Input, Output, op, tensors
@@ -141,8 +141,8 @@ def _(node: InferNode) -> None:
 # Reference
 
 def _complex(x: Any) -> Any:
-    """The numbers that the last axis holds the parts of, in double precision."""
-    x = x.astype(np.float64)
+    """The numbers that the last axis holds the parts of."""
+    x = widen(x)
     return x[..., 0] if x.shape[-1] == 1 else x[..., 0] + 1j * x[..., 1]
 
 
@@ -181,7 +181,7 @@ def stft(signal: Any, frame_step: Any, window: Any = None, frame_length: Any = N
         raise ModelError(f"STFT: a frame of {length} does not fit into a signal of {signal.shape[1]}", rule="dft")
     starts = np.arange(0, signal.shape[1] - length + 1, int(frame_step.reshape(-1)[0]))
     frames = _complex(signal)[:, starts[:, None] + np.arange(length)]
-    frames = frames if window is None else frames * window.astype(np.float64)
+    frames = frames if window is None else frames * widen(window)
     return _dft(frames, length, 2, False, bool(onesided)).astype(signal.dtype)
 
 
@@ -242,9 +242,9 @@ def _lower_dft(p: Builder, x: Expr, given: Any, axis: int, inverse: int, oneside
         raise CannotLower("whether the numbers are real or complex is not known")
     at = _check_dft(x.shape, axis, bool(inverse), bool(onesided))
     length = _length(x.shape[at], given, bool(inverse), bool(onesided))
-    widened = wide(p, x)
-    assert widened is not None
-    y = p.composite("dft", _transform, widened, axis=at, length=length, inverse=bool(inverse), onesided=bool(onesided))
+    # In double precision: sums of many terms that cancel are all that some bins are.
+    y = p.composite("dft", _transform, p.cast(x, dtypes.DOUBLE), axis=at, length=length,
+                    inverse=bool(inverse), onesided=bool(onesided))
     return p.cast(y, x.dtype)
 
 
@@ -269,9 +269,7 @@ def _(p: Builder, signal: Expr, frame_step: Expr, window: Expr | None = None, fr
         length = signal.shape[1] if window is None else window.shape[0]
     frames = (signal.shape[1] - length) // step + 1
     place = p.iota((frames, length), 0) * p.size(step) + p.iota((frames, length), 1)
-    widened = wide(p, signal)
-    assert widened is not None
-    x = p.gather(widened, place, 1)  # (batch, frames, length, parts)
+    x = p.gather(p.cast(signal, dtypes.DOUBLE), place, 1)  # (batch, frames, length, parts)
     if window is not None:
         x = x * p.cast(p.reshape(window, (length, 1)), x.dtype)
     return p.cast(_lower_dft(p, x, length, 2, 0, onesided), signal.dtype)
