@@ -32,11 +32,9 @@ class Knob:
 
 
 KNOBS: tuple[Knob, ...] = (
-    DEBUG := Knob("GESHER_DEBUG", "0", "1 stages and times · 2 kernels · 3 passes and rules · 4 C · 5 graph diffs · "
-                                       "6 loops · 7 assembly"),
-    VERIFY := Knob("GESHER_VERIFY", "0", "0 none · 1 ends · 2 after each pass · 3 after each rule · "
-                                         "4 also runs before and after on the oracle"),
-    STOP := Knob("GESHER_STOP", "-1", "stop the optimizer after this many steps (-1: never)"),
+    DEBUG := Knob("GESHER_DEBUG", "0", "1 stages and times · 2 kernels with times · 4 the C · 6 loop nests · 7 assembly; "
+                                       "from 1 on the command line shows Python's traces too"),
+    VERIFY := Knob("GESHER_VERIFY", "0", "1: plans of the compiled engine are verified before they become C"),
     CACHE := Knob("GESHER_CACHE", "", "folder of compiled models (unset: gesher/ in the user's cache folder)"),
     CACHE_MB := Knob("GESHER_CACHE_MB", "4096", "compiled models above this many megabytes evict the oldest"),
     CC := Knob("GESHER_CC", "", "C compiler for the compiled engine (unset: the ziglang package, clang, cc, gcc)"),
