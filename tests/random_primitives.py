@@ -354,9 +354,10 @@ class Grower:
 
 STEPS: tuple[str, ...] = (
     "unary", "unary", "binary", "binary", "binary", "compare", "logic", "select", "cast", "test", "transpose",
-    "reshape", "reshape", "slice", "slice", "pad", "concat", "broadcast", "reduce", "reduce", "any_all", "argreduce", "cumulate",
-    "gather", "gather_along", "scatter", "nd", "contract", "matmul", "convolve", "window", "order", "softmax", "loop",
-    "branch", "leaf")
+    "reshape", "reshape", "slice", "slice", "pad", "concat", "broadcast", "reduce", "reduce", "any_all",
+    "argreduce", "cumulate", "gather", "gather_along", "scatter", "nd", "contract", "matmul", "convolve", "window",
+    "order", "softmax", "loop", "branch", "leaf",
+)
 
 
 def draw(seed: int, steps: int = 8) -> Drawn:
