@@ -1,6 +1,6 @@
 """If, Loop and Scan: what they give, against ONNX Runtime, and what inference says before.
 
-onnx's own cases run in test_backend_cases.
+onnx's own cases run in tests/suites.
 """
 
 from __future__ import annotations

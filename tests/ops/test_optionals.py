@@ -1,4 +1,4 @@
-"""Optionals: there or not, against ONNX Runtime. onnx's own cases run in test_backend_cases."""
+"""Optionals: there or not, against ONNX Runtime. onnx's own cases run in tests/suites."""
 
 from __future__ import annotations
 

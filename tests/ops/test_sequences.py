@@ -1,6 +1,6 @@
 """Sequences: what they hold, against ONNX Runtime, and what inference may say of their elements.
 
-onnx's own cases run in test_backend_cases.
+onnx's own cases run in tests/suites.
 """
 
 from __future__ import annotations
