@@ -32,8 +32,8 @@ class Knob:
 
 
 KNOBS: tuple[Knob, ...] = (
-    DEBUG := Knob("GESHER_DEBUG", "0", "1 stages and times · 2 kernels with times · 4 the C · 6 loop nests · 7 assembly; "
-                                       "from 1 on the command line shows Python's traces too"),
+    DEBUG := Knob("GESHER_DEBUG", "0", "1 stages and times · 2 kernels with times · 4 the C · 6 loop nests · "
+                                       "7 assembly; from 1 on the command line shows Python's traces too"),
     VERIFY := Knob("GESHER_VERIFY", "0", "1: plans of the compiled engine are verified before they become C"),
     CACHE := Knob("GESHER_CACHE", "", "folder of compiled models (unset: gesher/ in the user's cache folder)"),
     CACHE_MB := Knob("GESHER_CACHE_MB", "4096", "compiled models above this many megabytes evict the oldest"),
