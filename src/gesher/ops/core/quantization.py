@@ -50,7 +50,8 @@ QuantizeLinear = (op("QuantizeLinear", Input("x", "T1"), Input("y_scale", _FLOAT
                      Input("y_zero_point", "T2", optional=True), Output("y", "T2"), since=10,
                      T1=tensors("float int32"), T2=BYTES)
                   .since(13, Attr("axis", "int", 1))
-                  .since(19, Input("y_scale", "T1"), Attr("saturate", "int", 1), T1=HALVES | INT32, T2=BYTES | FLOAT8)
+                  .since(19, Input("y_scale", "T1"), Attr("saturate", "int", 1), T1=HALVES | INT32, T2=BYTES | FLOAT8,
+                         behaviour="x and its scale have one type")
                   .since(21, Attr("block_size", "int", 0), Attr("output_dtype", "int", 0),
                          T2=BYTES | SHORTS | INT4 | FLOAT8)
                   .since(23, Input("y_scale", "T2"), Input("y_zero_point", "T3", optional=True), Output("y", "T3"),

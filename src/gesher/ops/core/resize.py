@@ -45,7 +45,7 @@ Upsample = (op("Upsample", Input("X"), Output("Y"), _MODE, Attr("height_scale", 
             .since(7, Drop("height_scale"), Drop("width_scale"), Attr("scales", "floats", REQUIRED), T=ALL,
                    behaviour="one list of scales for all axes; the mode bilinear is called linear")
             .since(9, Drop("scales"), Input("scales", _SCALES), behaviour="the scales are an input")
-            .since(10, deprecated=True))
+            .since(10, deprecated=True, behaviour="Resize has taken its place"))
 
 Resize = (op("Resize", Input("X"), Input("scales", _SCALES), Output("Y"), _MODE, since=10, T=ALL)
           .since(11, Inputs(Input("X", "T1"), Input("roi", "T2"), Input("scales", _SCALES),
@@ -55,7 +55,8 @@ Resize = (op("Resize", Input("X"), Input("scales", _SCALES), Output("Y"), _MODE,
                  Attr("exclude_outside", "int", 0), Attr("extrapolation_value", "float", 0.0),
                  T=None, T1=ALL, T2=FLOATS,
                  behaviour="coordinates are half_pixel unless told; before, they were asymmetric and rounded down")
-          .since(13, Input("roi", "T2", optional=True), Input("scales", _SCALES, optional=True), T1=ALL | BF16)
+          .since(13, Input("roi", "T2", optional=True), Input("scales", _SCALES, optional=True), T1=ALL | BF16,
+                 behaviour="the transformation tf_half_pixel_for_nn is gone")
           .since(18, Attr("antialias", "int", 0), Attr("axes", "ints"),
                  Attr("keep_aspect_ratio_policy", "string", "stretch"))
           .since(19))
