@@ -24,15 +24,19 @@ def _model(source: Model | str | PathLike[str]) -> Model:
     return source if isinstance(source, Model) else load(source)
 
 
-def check(model: Model | str | PathLike[str]) -> Report:
+def check(model: Model | str | PathLike[str], *, strict: bool = False, weights: bool | None = None) -> Report:
     """Every finding on a model (or a file of one), in one pass.
+
+    Args:
+        strict: hold names to identifiers, too, as the letter of ONNX has it.
+        weights: look at the numbers of all weights (True), of none (False), or of the smallest, 16 MiB together (None).
 
     Raises:
         FormatError: the bytes of the file are not a model.
     """
     from gesher.checker import check as check_model
 
-    return check_model(_model(model))
+    return check_model(_model(model), strict=strict, weights=weights)
 
 
 def infer(model: Model | str | PathLike[str], *, dims: Mapping[str, int] | None = None) -> Facts:

@@ -506,6 +506,14 @@ def an_axis_beyond_the_rank() -> Model:
     return p.model
 
 
+@breaks("dim-contradiction")
+def sizes_that_differ_whatever_they_are() -> Model:
+    p = Parts()
+    longer = p.graph.add_input("longer", TensorType(F, (sym("batch") + 1, 3)))
+    p.append("Concat", [p.x, longer], 1, {"axis": 1})
+    return p.model
+
+
 @breaks("input-dims")
 def an_input_of_size_minus_one() -> Model:
     p = Parts()
@@ -759,6 +767,136 @@ def a_function_that_captures() -> Model:
     f.add_output(node.output)
     return p.model
 
+
+# Constants
+
+def _reads_constants(op_type: str, *inputs: Any, **attributes: Any) -> Model:
+    """A right model and one more node over constants and the input x float(batch,3), written as "x"."""
+    p = Parts()
+    values = [p.x if isinstance(i, str) else p.graph.add_initializer(Tensor.of(np.asarray(i)), f"c{n}")
+              for n, i in enumerate(inputs)]
+    node = p.append(op_type, values, 1, attributes)
+    node.output.type = TensorType(dtypes.UINT8 if op_type.startswith("Q") else F)
+    return p.model
+
+
+@breaks("index-range")
+def elements_beyond_the_axis() -> Model:
+    return _reads_constants("GatherElements", "x", np.array([[0, 3]]), axis=1)
+
+
+@breaks("index-range")
+def elements_before_the_axis() -> Model:
+    return _reads_constants("ScatterElements", "x", np.array([[-4]]), np.ones((1, 1), np.float32), axis=1)
+
+
+@breaks("index-range")
+def a_tuple_beyond_an_axis() -> Model:
+    return _reads_constants("GatherND", "x", np.array([[0, 7]]))
+
+
+@breaks("index-range")
+def updates_beyond_an_axis() -> Model:
+    return _reads_constants("ScatterND", "x", np.array([[0, 3]]), np.ones(1, np.float32))
+
+
+@breaks("index-range")
+def sequences_longer_than_time() -> Model:
+    p = Parts()
+    x = p.graph.add_input("t", TensorType(F, (4, 2)))
+    p.append("ReverseSequence", [x, p.graph.add_initializer(Tensor.of(np.array([2, 5])), "lengths")])
+    return p.model
+
+
+def _quantized_convolution(scale: int, bias: int) -> Model:
+    p = Parts()
+    x = p.graph.add_input("q", TensorType(dtypes.UINT8, (1, 2, 8, 8)))
+    u, f = np.uint8, np.float32
+    parts = [f(1), u(0), np.ones((4, 2, 3, 3), u), np.ones(scale, f), np.zeros(scale, u), f(1), u(0),
+             np.zeros(bias, np.int32)]
+    p.append("QLinearConv", [x, *(p.graph.add_initializer(Tensor.of(np.asarray(a)), f"p{i}")
+                                  for i, a in enumerate(parts))]).output.type = TensorType(dtypes.UINT8)
+    return p.model
+
+
+@breaks("weights-contradict")
+def a_bias_of_another_layer() -> Model:
+    return _quantized_convolution(4, 3)
+
+
+@breaks("weights-contradict")
+def scales_of_another_layer() -> Model:
+    return _quantized_convolution(3, 4)
+
+
+@breaks("constant-doubt")
+def a_scale_of_nothing() -> Model:
+    return _reads_constants("QuantizeLinear", "x", np.float32(0), np.uint8(0))
+
+
+@breaks("constant-doubt")
+def a_scale_that_is_no_number() -> Model:
+    return _reads_constants("DequantizeLinear", np.ones(3, np.uint8), np.float32(np.inf))
+
+
+@breaks("constant-doubt")
+def a_negative_variance() -> Model:
+    one = np.ones(3, np.float32)
+    return _reads_constants("BatchNormalization", "x", one, one, one, -one)
+
+
+@breaks("constant-doubt")
+def bounds_out_of_order() -> Model:
+    return _reads_constants("Clip", "x", np.float32(6), np.float32(0))
+
+
+@breaks("constant-doubt")
+def everything_dropped() -> Model:
+    return _reads_constants("Dropout", "x", np.float32(1))
+
+
+@breaks("constant-doubt")
+def a_division_by_nothing() -> Model:
+    p = Parts()
+    n = p.graph.add_input("n", TensorType(dtypes.INT64, (3,)))
+    zero = p.graph.add_initializer(Tensor.of(np.array([1, 0, 2])), "zero")
+    p.append("Mod", [n, zero]).output.type = TensorType(dtypes.INT64)
+    return p.model
+
+
+# Weights
+
+@breaks("weight-not-finite")
+def a_weight_of_nan() -> Model:
+    p = Parts()
+    p.w.constant = Tensor.of(np.array([1, np.nan, 2], np.float32), "w")
+    return p.model
+
+
+@breaks("weight-not-finite")
+def infinite_weights() -> Model:
+    p = Parts()
+    p.w.constant = Tensor.of(np.array([1, np.inf, -np.inf], np.float32), "w")
+    return p.model
+
+
+@breaks("weight-not-finite")
+def a_byte_that_is_nan() -> Model:
+    return _reads_constants("Cast", np.array([1, np.nan], np.float32).astype(dtypes.FLOAT8E4M3FN.numpy), to=1)
+
+
+@breaks("weight-subnormal")
+def weights_close_to_nothing() -> Model:
+    return _reads_constants("Neg", np.full(100, 1e-40, np.float32))
+
+
+@breaks("weight-duplicate")
+def the_same_weight_twice() -> Model:
+    big = np.arange(8192, dtype=np.float32)
+    return _reads_constants("Mul", big, big.copy())
+
+
+# Names
 
 # Metadata
 

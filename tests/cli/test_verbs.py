@@ -122,6 +122,20 @@ def test_engines_and_ops() -> None:
     assert "did you mean Softmax" in call("ops", "softmax", code=1)
 
 
+def test_check_holds_names_and_reads_weights_when_asked(tmp_path: Path) -> None:
+    b = Builder({"": 17}, "named")
+    large = np.zeros((1024, 5000), np.float32)
+    large[0, 0] = np.nan
+    b.output(b.Add(b.input("a.b", FLOAT, (5000,)), b.constant(large, "w")), "y")
+    path = tmp_path / "m.onnx"
+    gesher.save(b.model(), path)
+    assert "no findings" in call("check", path)
+    assert "name-identifier" in call("check", path, "--strict", code=1)
+    assert "weight-not-finite" in call("check", path, "--weights")
+    [answer] = json.loads(call("check", path, "--strict", "--weights", "--json", code=1))
+    assert answer["ok"] and {f["rule"] for f in answer["findings"]} == {"name-identifier", "weight-not-finite"}
+
+
 @pytest.mark.parametrize("arguments", [
     ["show"], ["show", "nowhere.onnx"], ["nothing"], ["compare", "x", "--engines", "tpu"],
 ])

@@ -22,6 +22,8 @@ _REDUCED = _words("none add mul max min", max=18, min=18)
 _AGGREGATED = _words("SUM AVERAGE MIN MAX")
 _BRANCHES = _words("BRANCH_LEQ BRANCH_LT BRANCH_GTE BRANCH_GT BRANCH_EQ BRANCH_NEQ LEAF")
 _KERNELS = _words("LINEAR POLY RBF SIGMOID")
+_ROUNDED = _words("up down nearest")
+_ACTIVATIONS = _words("Relu Tanh Sigmoid Affine LeakyRelu ThresholdedRelu ScaledTanh HardSigmoid Elu Softsign Softplus")
 
 # ("*", "*", name) holds for every operator of ONNX that has an attribute of the name.
 CHOICES: dict[tuple[str, str, str], Mapping[Any, int]] = {
@@ -51,7 +53,17 @@ CHOICES: dict[tuple[str, str, str], Mapping[Any, int]] = {
     ("", "NegativeLogLikelihoodLoss", "reduction"):       _words("none mean sum"),
     ("", "SoftmaxCrossEntropyLoss", "reduction"):         _words("none mean sum"),
     ("", "StringNormalizer", "case_change_action"):       _words("NONE LOWER UPPER"),
-    ("", "Cast", "round_mode"):                           _words("up down nearest"),
+    ("", "Cast", "round_mode"):                           _ROUNDED,
+    ("", "CastLike", "round_mode"):                       _ROUNDED,
+    ("", "SpaceToDepth", "mode"):                         _words("DCR CRD"),
+    ("", "ImageDecoder", "pixel_format"):                 _words("RGB BGR Grayscale"),
+    ("", "CausalConvWithState", "activation"):            _words("none silu swish"),
+    ("", "LinearAttention", "update_rule"):               _words("linear gated delta gated_delta"),
+    ("", "LSTM", "activations"):                          _ACTIVATIONS,
+    ("", "GRU", "activations"):                           _ACTIVATIONS,
+    ("", "RNN", "activations"):                           _ACTIVATIONS,
+    (_ML, "CastMap", "cast_to"):                          _words("TO_FLOAT TO_STRING TO_INT64"),
+    (_ML, "CastMap", "map_form"):                         _words("DENSE SPARSE"),
     (_ML, "Normalizer", "norm"):                          _words("MAX L1 L2"),
     (_ML, "LinearClassifier", "post_transform"):          _POST,
     (_ML, "LinearRegressor", "post_transform"):           _POST,
@@ -68,6 +80,9 @@ CHOICES: dict[tuple[str, str, str], Mapping[Any, int]] = {
     (_ML, "TreeEnsemble", "post_transform"):              {0: 1, 1: 1, 2: 1, 3: 1, 4: 1},
 }
 
+# The text writes these words in one case; runtimes and exporters do not care.
+ANY_CASE = frozenset(("activations",))
+
 FLAGS = frozenset((
     "keepdims", "ceil_mode", "count_include_pad", "exclusive", "reverse", "allowzero", "select_last_index", "largest",
     "sorted", "align_corners", "keep_as_uint8", "linear_before_reset", "new_axis", "batch_first", "sample_weight",
@@ -78,6 +93,10 @@ FLAGS = frozenset((
 _TREES = ("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_modes", "nodes_values", "nodes_truenodeids",
           "nodes_falsenodeids", "nodes_hitrates", "nodes_missing_value_tracks_true")
 _ALIKE: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
+    ("", "TfIdfVectorizer"): (("ngram_indexes", "weights"),),
+    (_ML, "CategoryMapper"): (("cats_strings", "cats_int64s"),),
+    (_ML, "TreeEnsemble"): (("nodes_featureids", "nodes_truenodeids", "nodes_trueleafs", "nodes_falsenodeids",
+                             "nodes_falseleafs", "nodes_missing_value_tracks_true"),),
     (_ML, "TreeEnsembleClassifier"): (_TREES, ("class_treeids", "class_nodeids", "class_ids", "class_weights")),
     (_ML, "TreeEnsembleRegressor"): (_TREES, ("target_treeids", "target_nodeids", "target_ids", "target_weights")),
     (_ML, "LabelEncoder"): (("keys_strings", "values_strings"), ("keys_int64s", "values_int64s"),
@@ -86,6 +105,8 @@ _ALIKE: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
                             ("keys_int64s", "values_floats"), ("keys_floats", "values_strings"),
                             ("keys_floats", "values_int64s")),
 }
+# Activations that each direction of a recurrent operator takes.
+_RECURRENT = {"LSTM": 3, "GRU": 2, "RNN": 1}
 # Entries for each spatial axis: pads has two.
 _SPATIAL = (("kernel_shape", 1), ("strides", 1), ("dilations", 1), ("pads", 2), ("output_padding", 1))
 _WINDOWED = frozenset(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "LpPool",
@@ -104,6 +125,10 @@ def lengths(domain: str, operator: str, written: Mapping[str, Any]) -> Iterator[
         axes = written["axes"]
         if len(set(axes)) != len(axes):
             yield f"axes {list(axes)} names an axis twice"
+    elif not domain and operator in _RECURRENT:
+        yield from _recurrent(operator, written)
+    elif domain == _ML and operator in ("LinearRegressor", "LinearClassifier"):
+        yield from _linear(written)
     for names in _ALIKE.get((domain, operator), ()):
         present = [(n, len(written[n])) for n in names if written.get(n)]
         if len({k for _, k in present}) > 1:
@@ -122,5 +147,25 @@ def _spatial(written: Mapping[str, Any]) -> Iterator[str]:
             yield f"pads has {len(values)} entries; it must have two for each spatial axis"
         elif first is None:
             first = (name, axes)
+            if name == "kernel_shape" and min(values) < 1:
+                yield f"kernel_shape {list(values)} has an axis without extent"
         elif axes != first[1]:
             yield f"{name} is for {axes} spatial axes, {first[0]} is for {first[1]}"
+
+
+def _recurrent(operator: str, written: Mapping[str, Any]) -> Iterator[str]:
+    directions = 2 if written.get("direction") == "bidirectional" else 1
+    activations = written.get("activations")
+    if activations and len(activations) != _RECURRENT[operator] * directions:
+        yield (f"activations has {len(activations)} entries, {directions} direction{'s' if directions > 1 else ''} "
+               f"take{'' if directions > 1 else 's'} {_RECURRENT[operator] * directions}")
+
+
+def _linear(written: Mapping[str, Any]) -> Iterator[str]:
+    """Coefficients are a row of equal length for each class or target, intercepts one number for each."""
+    coefficients, intercepts = written.get("coefficients"), written.get("intercepts")
+    if coefficients and intercepts and len(coefficients) % len(intercepts):
+        yield f"the {len(coefficients)} coefficients do not divide among {len(intercepts)} intercepts"
+    targets = written.get("targets")
+    if targets and targets > 0 and intercepts and len(intercepts) not in (1, targets):
+        yield f"intercepts has {len(intercepts)} entries for {targets} targets"

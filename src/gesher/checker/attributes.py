@@ -7,7 +7,7 @@ from gesher.ir import Attribute, Function, Graph, Node
 from gesher.ops.fit import attributes
 from gesher.ops.schema import Schema
 
-from .attribute_values import CHOICES, FLAGS, lengths
+from .attribute_values import ANY_CASE, CHOICES, FLAGS, lengths
 from .context import Context
 
 
@@ -53,7 +53,8 @@ def _values(context: Context, graph: Graph, node: Node, schema: Schema) -> None:
         if allowed is not None:
             values = a.value if isinstance(a.value, tuple) else (a.value,)
             now = {v for v, since in allowed.items() if since <= schema.version}
-            wrong = next((v for v in values if v not in now), None)
+            folded = {v.casefold() for v in now} if name in ANY_CASE else now
+            wrong = next((v for v in values if (v.casefold() if name in ANY_CASE else v) not in folded), None)
             if wrong is not None:
                 shown = ", ".join(map(repr, sorted(now, key=str)))
                 context.say("attribute-value", f"{node.op_type}: the attribute '{name}' is {wrong!r}",

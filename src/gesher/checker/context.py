@@ -22,10 +22,11 @@ class Context:
     Attributes:
         graphs: the main graph, the functions, and all graphs nested in them, outer before inner.
         facts: what inference found; None until it has run.
+        strict, weights: what was asked for, see `check`.
     """
 
-    def __init__(self, model: Model):
-        self.model = model
+    def __init__(self, model: Model, *, strict: bool = False, weights: bool | None = None):
+        self.model, self.strict, self.weights = model, strict, weights
         self.report = Report()
         self.graphs: list[Graph] = list(model.graphs())
         self.functions = function_table(model.functions.values())

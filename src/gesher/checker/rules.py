@@ -68,6 +68,20 @@ RULES: dict[str, Rule] = {row[0]: Rule(*row) for row in (
      "correct the name; outside functions write the value itself"),
     ("subgraph-arity", _E, "The graphs of If, Loop and Scan take and give as many values as their node asks for.",
      "make the graph's inputs and outputs match the node's"),
+    # Constants
+    ("index-range", _E, "Constant indices lie within the axis that they index.",
+     "correct the index; a negative one counts from the end"),
+    ("weights-contradict", _E, "Weights that belong together have matching shapes.",
+     "one of them belongs to another layer, or was cut"),
+    ("constant-doubt", _W, "Constants make sense where they are used: scales are positive, variances not negative, "
+     "bounds in order, integer divisors not 0.", "look at where the number comes from"),
+    # Weights: the numbers of small tensors, and of all with `--weights`
+    ("weight-not-finite", _W, "Weights are finite numbers.",
+     "a training that diverged, or a mask: masks are better made with the lowest finite number"),
+    ("weight-subnormal", _W, "Fewer than 1 in 100 weights are subnormal: so small that their type keeps fewer digits.",
+     "write 0 instead: most processors compute many times slower with subnormal numbers"),
+    ("weight-duplicate", _W, "Large weights (16 KiB and more) are stored once.",
+     "let all readers share one"),
     # Types
     ("type-constraint", _E, "A value's type is one that the operator allows.", "insert a Cast"),
     ("type-binding", _E, "Inputs that share a type variable have the same type.", "insert a Cast"),
@@ -109,6 +123,9 @@ RULES: dict[str, Rule] = {row[0]: Rule(*row) for row in (
     ("function-unused", _W, "Every function is called.", "remove it"),
     ("unused-input", _W, "A function reads all its inputs.", "remove the input"),
     ("function-initializers", _E, "A function captures nothing and has no initializers.", "use Constant nodes"),
+    # Names
+    ("name-identifier", _W, "With `--strict`: names are identifiers of C90, as the letter of ONNX has it.",
+     "rename them: letters, digits and _ only, no digit first; hardly any runtime minds"),
     # Metadata
     ("metadata-key", _W, "Metadata entries have keys.", "name the entry"),
     ("quantization-annotation", _W, "A quantization annotation names values that are there.", "remove the annotation"),

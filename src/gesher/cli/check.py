@@ -12,15 +12,17 @@ from .inputs import json_option
 
 @click.command()
 @click.argument("model", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--strict", is_flag=True, help="Warnings count as wrong too.")
+@click.option("--strict", is_flag=True, help="Hold names to the letter of ONNX, too; and warnings count as wrong.")
+@click.option("--weights", is_flag=True, help="Look at the numbers of all weights, not of the small ones alone.")
 @json_option
-def command(model: tuple[Path, ...], strict: bool, as_json: bool) -> None:
+def command(model: tuple[Path, ...], strict: bool, weights: bool, as_json: bool) -> None:
     """Check models: every finding in one pass, each with its place, the rule, and advice.
 
     \b
     Example:
       gesher check model.onnx
       gesher check models/*.onnx --json
+      gesher check model.onnx --strict --weights
     """
     import gesher
 
@@ -28,7 +30,7 @@ def command(model: tuple[Path, ...], strict: bool, as_json: bool) -> None:
     answers = []
     for path in model:
         try:
-            report = gesher.check(path)
+            report = gesher.check(path, strict=strict, weights=weights or None)
         except (gesher.FormatError, gesher.ModelError) as e:
             report = gesher.Report()
             report.error(getattr(e, "rule", "") or "format", e.what, e.place or (path.name,), e.advice)

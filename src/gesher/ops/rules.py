@@ -186,11 +186,11 @@ class InferNode:
         try:
             return self.equalities.unify(a, b, f"{self.node.place}: {what}")
         except Contradiction as e:
-            self.fail(f"{what}: {a} and {b} differ", str(e))
+            self.fail(f"{what}: {a} and {b} differ", str(e), "dim-contradiction")
 
-    def fail(self, what: str, advice: str | None = None) -> NoReturn:
+    def fail(self, what: str, advice: str | None = None, rule: str = "shape-inference") -> NoReturn:
         """Refuse the node: a `ModelError` with its place."""
-        raise ModelError(f"{self.node.op_type}: {what}", rule="shape-inference",
+        raise ModelError(f"{self.node.op_type}: {what}", rule=rule,
                          place=(f"{self.node.place[:-1]}, opset {self.version})",), advice=advice)
 
     def infer_graph(self, graph: Graph, inputs: Sequence[Fact | None]) -> list[Fact | None]:
