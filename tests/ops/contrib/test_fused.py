@@ -31,7 +31,8 @@ def test_fused_matmul(trans: Any, trans_batch: Any, dtype: Any) -> None:
     a = real(*turned(3, 4, (2, 5), trans[0], trans_batch[0]), dtype=dtype)
     b = real(*turned(4, 6, (2, 5), trans[1], trans_batch[1]), dtype=dtype)
     check(ms("FusedMatMul", a, b, transA=trans[0], transB=trans[1], transBatchA=trans_batch[0],
-             transBatchB=trans_batch[1], alpha=0.5), symbols={(0, int(trans_batch[0])): "n", (1, int(trans_batch[1])): "n"})
+             transBatchB=trans_batch[1], alpha=0.5),
+          symbols={(0, int(trans_batch[0])): "n", (1, int(trans_batch[1])): "n"})
 
 
 @pytest.mark.parametrize("op", ["FusedMatMul", "TransposeMatMul"])

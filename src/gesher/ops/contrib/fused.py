@@ -175,7 +175,7 @@ def _(node: InferNode) -> None:
     rule_of(Conv, "infer", 11)(node)
     fact = node.outputs[0]
     if fact is not None and node.has(3):
-        broadcast_into(node, fact.shape, node.shape(3), "Z")  # type: ignore[arg-type]
+        broadcast_into(node, fact.shape, node.shape(3), "Z")
 
 
 @FusedConv.reference

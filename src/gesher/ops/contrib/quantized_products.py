@@ -128,8 +128,9 @@ def _column_expr(p: Builder, v: Expr) -> Expr:
     return p.expand_dims(v, [-2]) if v.rank > 1 and v.shape[-2] != 1 else v
 
 
-def _scaled_expr(p: Builder, a: Expr, a_scale: Expr, a_zero: Expr | None, b: Expr, b_scale: Expr, b_zero: Expr | None,
-                 bias: Expr | None) -> Expr:
+def scaled_product_expr(p: Builder, a: Expr, a_scale: Expr, a_zero: Expr | None, b: Expr, b_scale: Expr,
+                        b_zero: Expr | None, bias: Expr | None) -> Expr:
+    """The product of counts, scaled to real numbers, and a bias."""
     if b_zero is not None:
         b_zero = _column_expr(p, b_zero)
     y = p.cast(integer_product(p, a, a_zero, b, b_zero), dtypes.FLOAT)
@@ -140,13 +141,13 @@ def _scaled_expr(p: Builder, a: Expr, a_scale: Expr, a_zero: Expr | None, b: Exp
 @DynamicQuantizeMatMul.lower
 def _(p: Builder, a: Expr, b: Expr, b_scale: Expr, b_zero_point: Expr | None = None, bias: Expr | None = None) -> Expr:
     counts, scale, zero = rule_of(DynamicQuantizeLinear, "lower", 11)(p, a)
-    return _scaled_expr(p, counts, scale, zero, b, b_scale, b_zero_point, bias)
+    return scaled_product_expr(p, counts, scale, zero, b, b_scale, b_zero_point, bias)
 
 
 @MatMulIntegerToFloat.lower
 def _(p: Builder, a: Expr, b: Expr, a_scale: Expr, b_scale: Expr, a_zero_point: Expr | None = None,
       b_zero_point: Expr | None = None, bias: Expr | None = None) -> Expr:
-    return _scaled_expr(p, a, a_scale, a_zero_point, b, b_scale, b_zero_point, bias)
+    return scaled_product_expr(p, a, a_scale, a_zero_point, b, b_scale, b_zero_point, bias)
 
 
 @MatMulInteger16.lower

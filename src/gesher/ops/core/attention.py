@@ -218,9 +218,9 @@ def _seen(p: Builder, queries: DimLike, keys: DimLike, nonpad: Expr | None, past
     return seen
 
 
-def _meaning(p: Builder, q: Expr, k: Expr, v: Expr, mask: Expr | None, nonpad: Expr | None, *, scale: float | None,
-             softcap: float, causal: bool, past: DimLike, left: int, right: int, precision: int | None, shows: int
-             ) -> Any:
+def attention_meaning(p: Builder, q: Expr, k: Expr, v: Expr, mask: Expr | None, nonpad: Expr | None, *,
+                      scale: float | None, softcap: float, causal: bool, past: DimLike, left: int, right: int,
+                      precision: int | None, shows: int) -> Any:
     """Attention on heads apart: q (B,H,S,D), k (B,G,T,D), v (B,G,T,E), where H/G heads of q share one of k and v.
 
     `past` is how many keys were there before the queries. `shows` below 0: only the result, else also the scores of
@@ -287,9 +287,10 @@ def _(p: Builder, q: Expr, k: Expr, v: Expr, attn_mask: Expr | None = None, past
     if past_key is not None and past_value is not None:
         past = past_key.shape[2]
         k, v = p.concat([past_key, k], 2), p.concat([past_value, v], 2)
-    found = p.composite("attention", _meaning, q, k, v, attn_mask, nonpad_kv_seqlen, scale=scale, softcap=softcap,
-                        causal=bool(is_causal), past=past, left=left_window_size, right=right_window_size,
-                        precision=softmax_precision, shows=qk_matmul_output_mode if p.outputs > 3 else -1)
+    found = p.composite("attention", attention_meaning, q, k, v, attn_mask, nonpad_kv_seqlen, scale=scale,
+                        softcap=softcap, causal=bool(is_causal), past=past, left=left_window_size,
+                        right=right_window_size, precision=softmax_precision,
+                        shows=qk_matmul_output_mode if p.outputs > 3 else -1)
     y, *shown = found if isinstance(found, tuple) else (found,)
     if side_by_side:
         y = p.transpose(y, (0, 2, 1, 3))
