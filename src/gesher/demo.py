@@ -157,8 +157,9 @@ def main() -> None:
         with working("training a CNN"):
             cases.append(torch_case(split, options.seed))
     agrees = True
-    for case in cases:
-        with working(f"{case.title}: exporting and running"):
+    with working("exporting and running") as tell:
+        for i, case in enumerate(cases):
+            tell(f"{case.title}: exporting and running", i / len(cases))
             try:
                 agrees &= run_case(case, truth, options.out)
             except GesherError as e:

@@ -76,14 +76,26 @@ def stop(text: str, code: int = FOUND_WRONG) -> NoReturn:
 
 
 @contextmanager
-def working(what: str) -> Iterator[Callable[[str], None]]:
-    """A spinner on stderr while something takes its time; gives a function that changes its text."""
+def working(what: str) -> Iterator[Callable[..., None]]:
+    """A sign of life on stderr while something takes its time, with the seconds that it took so far.
+
+    Gives a function `tell(text, done=None)`: with `done`, a part of 1, there is a bar and the time that is left.
+    """
     console = err()
     if not console.is_terminal:
-        yield lambda text: None
+        yield lambda text, done=None: None
         return
-    with console.status(what) as status:
-        yield lambda text: status.update(text)
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(24), TimeElapsedColumn(),
+               TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+
+        def tell(text: str, done: float | None = None) -> None:
+            progress.update(task, description=text, total=None if done is None else 1.0, completed=done or 0.0)
+
+        yield tell
 
 
 def human_bytes(n: float) -> str:

@@ -80,7 +80,7 @@ def _work(pipe: Any, path: str, engine: str, threads: int, feeds: dict[str, Any]
 
 
 def measure(path: Path | str, engines: Sequence[str], feeds: Mapping[str, Any], *, threads: int = 1,
-            seconds: float = 3.0, least: int = 5, progress: Callable[[str], None] | None = None) -> list[Timing]:
+            seconds: float = 3.0, least: int = 5, progress: Callable[[str, float | None], None] | None = None) -> list[Timing]:
     """Time the model at `path` on each engine for about `seconds` each, at least `least` runs, interleaved.
 
     Raises:
@@ -92,7 +92,7 @@ def measure(path: Path | str, engines: Sequence[str], feeds: Mapping[str, Any], 
     try:
         for t in timings:
             if progress:
-                progress(f"loading on {t.engine}")
+                progress(f"loading on {t.engine}", None)
             here, there = context.Pipe()
             process = context.Process(target=_work, args=(there, str(path), t.engine, threads, dict(feeds)),
                                       daemon=True)
@@ -111,7 +111,8 @@ def measure(path: Path | str, engines: Sequence[str], feeds: Mapping[str, Any], 
         alive = [t for t in timings if not t.failed]
         if not alive:
             raise RunError("no engine could run the model: " + "; ".join(f"{t.engine}: {t.failed}" for t in timings))
-        end = time.perf_counter() + seconds * len(alive)
+        begun = time.perf_counter()
+        end = begun + seconds * len(alive)
         batch = dict.fromkeys((t.engine for t in alive), 1)
         while alive and (time.perf_counter() < end or any(len(t.runs) < least for t in alive)):
             for t in alive:
@@ -129,7 +130,8 @@ def measure(path: Path | str, engines: Sequence[str], feeds: Mapping[str, Any], 
                 batch[t.engine] = max(1, min(1000, int(0.02 / max(min(answer[1]), 1e-7))))
             alive = [t for t in alive if not t.failed]
             if progress:
-                progress(f"{sum(len(t.runs) for t in timings)} runs")
+                left = max(0.0, end - time.perf_counter())
+                progress(f"{sum(len(t.runs) for t in timings)} runs", 1 - left / (end - begun))
     finally:
         for process, pipe in workers.values():
             with contextlib.suppress(BrokenPipeError, OSError):  # one that died was reported above
