@@ -80,7 +80,8 @@ def _work(pipe: Any, path: str, engine: str, threads: int, feeds: dict[str, Any]
 
 
 def measure(path: Path | str, engines: Sequence[str], feeds: Mapping[str, Any], *, threads: int = 1,
-            seconds: float = 3.0, least: int = 5, progress: Callable[[str, float | None], None] | None = None) -> list[Timing]:
+            seconds: float = 3.0, least: int = 5, progress: Callable[[str, float | None], None] | None = None
+            ) -> list[Timing]:
     """Time the model at `path` on each engine for about `seconds` each, at least `least` runs, interleaved.
 
     Raises:
