@@ -2,11 +2,15 @@
 
 The model is not touched: what has functions is copied first, nodes and values anew, tensors shared. Reference
 attributes get what the call says; bodies of If, Loop and Scan are copied with the values that they capture.
+
+What a reader would guess wrong: a function may import other versions than the model. Its nodes keep their own, in a
+table beside the model, so the copy alone does not say what they mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gesher.base.errors import ModelError
 from gesher.ir import Attribute, Function, Graph, Kind, Model, Node, Value
@@ -16,36 +20,39 @@ DEEPEST = 200
 """Calls within calls, deeper than which we do not follow."""
 
 
-def inlined(model: Model) -> Model:
-    """A model without calls of functions; `model` itself where it has none.
+@dataclass(frozen=True, slots=True)
+class Inlined:
+    """A model without calls of functions, and the imports of those nodes for which the model's do not hold."""
+
+    model: Model
+    opsets: dict[Node, dict[str, int]] = field(default_factory=dict)
+
+
+def inlined(model: Model) -> Inlined:
+    """A copy without calls of functions; `model` itself where it has none.
 
     Raises:
         ModelError: functions call each other in a circle, or too deep.
     """
     if not model.functions:
-        return model
+        return Inlined(model)
     copy = _Copy(model)
     graph = copy.graph(model.graph, {}, None, 0)
     opsets = dict(model.opsets)
     for function in model.functions.values():
         for domain, version in function.opsets.items():
-            if opsets.setdefault(domain, version) != version:
-                raise ModelError(f"{function.place} imports version {version} of the domain '{domain or 'ai.onnx'}', "
-                                 f"the model imports {opsets[domain]}", rule="opset-import", place=(model.place,),
-                                 advice="functions of another opset are not put in place; convert the model first")
-    return Model(graph, opsets=opsets, ir_version=model.ir_version, path=model.path,
-                 producer_name=model.producer_name, producer_version=model.producer_version)
-
-
-def mixes_opsets(model: Model) -> bool:
-    """Whether some function imports another version of a domain than the model, so that calls must stay calls."""
-    return any(model.opsets.get(domain, version) != version
-               for f in model.functions.values() for domain, version in f.opsets.items())
+            opsets.setdefault(domain, version)
+    whole = Model(graph, opsets=opsets, ir_version=model.ir_version, path=model.path,
+                  producer_name=model.producer_name, producer_version=model.producer_version)
+    return Inlined(whole, {node: held for node, held in copy.imports.items()
+                           if any(opsets.get(domain) != version for domain, version in held.items())})
 
 
 class _Copy:
     def __init__(self, model: Model):
         self.functions: FunctionTable = function_table(model.functions.values())
+        self.imports: dict[Node, dict[str, int]] = {}
+        self.now = model.opsets    # the imports of what is being copied
 
     def graph(self, graph: Graph, outer: Mapping[Value, Value | None], bindings: Mapping[str, Attribute] | None,
               depth: int) -> Graph:
@@ -96,6 +103,8 @@ class _Copy:
             copy = Node(node.op_type, inputs, outputs, attributes, domain=node.domain, overload=node.overload,
                         name=node.name)
             made.append(copy)
+            # A graph that a call hands in was copied before, and has its caller's imports.
+            self.imports[copy] = self.imports.get(node, self.now)
             values.update((o, c) for o, c in zip(node.outputs, outputs) if o is not None)
 
     def _call(self, call: Node, function: Function, inputs: list[Value | None], made: Graph,
@@ -110,7 +119,9 @@ class _Copy:
         for name, a in bindings.items():
             # A graph that the call hands in captures from around the call.
             bindings[name] = self._attribute(a, values, None, depth)
+        around, self.now = self.now, function.opsets
         self._nodes(function, made, inside, bindings, depth + 1)
+        self.now = around
         for o, given in zip(function.outputs, call.outputs):
             if given is not None:
                 values[given] = inside.get(o)

@@ -76,10 +76,11 @@ class CompiledSession:
 
     def __init__(self, model: Model, options: Options):
         self.model, self.options = model, options
-        whole = inlined(model)
-        self._whole = whole
-        self.facts = infer(whole)
-        self.steps = make_plans(whole)
+        put_in_place = inlined(model)
+        self._whole = whole = put_in_place.model
+        self.own_opsets = put_in_place.opsets
+        self.facts = infer(whole, opsets=self.own_opsets)
+        self.steps = make_plans(whole, self.own_opsets)
         self.opsets = whole.opsets
         self._feeds = Feeds(whole.graph, whole.ir_version)
         self.inputs = list(self._feeds.required)
@@ -410,7 +411,8 @@ class Variant:
                 return session.body(graph, values, outer)
 
             attributes["run"] = Run(step.node, step.schema, run_graph=run_graph, random=session.random,
-                                    budget=knobs.BUDGET_MB.number << 20, opsets=session.opsets, functions={})
+                                    budget=knobs.BUDGET_MB.number << 20,
+                                    opsets=session.own_opsets.get(step.node, session.opsets), functions={})
         try:
             with np.errstate(all="ignore"):
                 result = step.rule.function(*inputs, **attributes)

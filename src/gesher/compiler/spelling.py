@@ -56,7 +56,7 @@ class Spelling:
                 case "min" | "max":
                     text = reduce(lambda x, y, op=part.op: f"gs_{op}_i64({x}, {y})", xs)  # type: ignore[misc]
                 case "bcast":
-                    text = reduce(lambda y, x: f"({x} == 1 ? {y} : {x})", reversed(xs))
+                    text = reduce(lambda y, x: f"gs_broadcast_i64({x}, {y})", reversed(xs))
                 case _:
                     raise CompileError(f"the index operator {part.op} has no C spelling")
             done[part] = text

@@ -6,7 +6,7 @@ call each other in a circle) and collects every operator that has no reference r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -113,8 +113,11 @@ def read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return view
 
 
-def make_plans(model: Model) -> dict[Graph, Plan]:
+def make_plans(model: Model, own: Mapping[Node, dict[str, int]] | None = None) -> dict[Graph, Plan]:
     """A plan for the main graph and for everything that can be reached from it.
+
+    Args:
+        own: imports of single nodes, where those of the graph they stand in do not hold for them.
 
     Raises:
         UnsupportedError: naming all operators that have no reference rule, at once.
@@ -137,7 +140,8 @@ def make_plans(model: Model) -> dict[Graph, Plan]:
         steps[graph] = made = []
         for node in graph.nodes:
             function = called(node, functions)
-            made.append(Step(node, function, None if function else _found(node, opsets, graph, model, missing)))
+            held = opsets if own is None else own.get(node, opsets)
+            made.append(Step(node, function, None if function else _found(node, held, graph, model, missing)))
             pending.extend((g, depth + 1) for g in node.subgraphs())
             if function is not None:
                 pending.append((function, 0))

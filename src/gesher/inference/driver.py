@@ -54,7 +54,7 @@ _EXTRA_WORK = 20_000
 
 
 def infer(model: Model, *, dims: Mapping[str, int] | None = None, values: Mapping[str, Any] | None = None,
-          strict: bool = False) -> Facts:
+          strict: bool = False, opsets: Mapping[Node, dict[str, int]] | None = None) -> Facts:
     """Infer the types, shapes and known values of a whole model. Nothing is written into the model.
 
     Args:
@@ -62,6 +62,7 @@ def infer(model: Model, *, dims: Mapping[str, int] | None = None, values: Mappin
         values: the numbers of inputs that are known beforehand, by name.
         strict: raise at the first contradiction or unknown operator, instead of noting a finding and going on with
             what is known.
+        opsets: imports of single nodes, where those of the graph they stand in do not hold for them.
 
     Raises:
         ModelError: functions call each other in a circle, graphs nest too deep, `dims` or `values` name what is not
@@ -76,7 +77,7 @@ def infer(model: Model, *, dims: Mapping[str, int] | None = None, values: Mappin
     >>> infer(Model(graph, opsets={"": 21}))[x].type.__str__()
     'float(batch,3)'
     """
-    return _Walk(model, dims or {}, values or {}, strict).run()
+    return _Walk(model, dims or {}, values or {}, strict, opsets or {}).run()
 
 
 class _Frame:
@@ -100,8 +101,9 @@ class _Frame:
 
 
 class _Walk:
-    def __init__(self, model: Model, dims: Mapping[str, int], values: Mapping[str, Any], strict: bool):
-        self.model, self.values, self.strict = model, values, strict
+    def __init__(self, model: Model, dims: Mapping[str, int], values: Mapping[str, Any], strict: bool,
+                 opsets: Mapping[Node, dict[str, int]]):
+        self.model, self.values, self.strict, self.opsets = model, values, strict, opsets
         self.declarations = Declarations(dict(dims))
         self.functions = function_table(model.functions.values())
         self.facts: dict[Value, Fact] = {}
@@ -249,12 +251,13 @@ class _Walk:
         """One application of an operator."""
         why = ""
         outputs: list[Fact | None] = []
+        opsets = self.opsets.get(node, frame.opsets)
         try:
-            operator, schema = self._resolve(bound, frame.opsets)
+            operator, schema = self._resolve(bound, opsets)
             misfit = next(arity(bound, schema), None) or next(attributes(bound, schema), None)
             if misfit is not None:
                 raise ModelError(misfit.message, rule=misfit.rule, place=(node.place,), advice=misfit.advice)
-            outputs = self._by_rule(bound, inputs, frame)
+            outputs = self._by_rule(bound, inputs, opsets, frame)
             failed = self.folder.fold(bound, operator, schema, inputs, outputs)
             if failed is not None:
                 self._problem(node, ModelError(f"{node.op_type} fails on its known inputs: {failed}",
@@ -280,14 +283,15 @@ class _Walk:
             found = self.resolutions[key] = resolve(node, opsets)
         return found  # type: ignore[return-value]
 
-    def _by_rule(self, bound: Node, inputs: list[Fact | None], frame: _Frame) -> list[Fact | None]:
+    def _by_rule(self, bound: Node, inputs: list[Fact | None], opsets: dict[str, int], frame: _Frame
+                 ) -> list[Fact | None]:
         has_graphs = any(True for _ in bound.subgraphs()) if bound.attributes else False
 
         def body(graph: Graph, facts: Sequence[Fact | None]) -> list[Fact | None]:
             return self._body(graph, facts, frame)
 
         try:
-            return infer_node(bound, frame.opsets, inputs, frame.equalities, body if has_graphs else None)
+            return infer_node(bound, opsets, inputs, frame.equalities, body if has_graphs else None)
         except GesherError:
             raise
         except RecursionError:

@@ -42,6 +42,8 @@ GS_LOCAL int gs_fail(const GsCall* call, int code, const char* text) {
 
 GS_INLINE int64_t gs_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 GS_INLINE int64_t gs_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+// The size of what two sizes broadcast to, which fit each other: one of them is 1, or they are the same.
+GS_INLINE int64_t gs_broadcast_i64(int64_t a, int64_t b) { return a == 1 ? b : a; }
 GS_INLINE int64_t gs_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 GS_INLINE int64_t gs_round_up(int64_t a, int64_t b) { return gs_ceil_div(a, b) * b; }
 
