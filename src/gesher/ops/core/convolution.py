@@ -139,18 +139,26 @@ def _(node: InferNode) -> None:
 # Reference
 
 def convolve(x: Any, w: Any, at: Windows, groups: int) -> Any:
-    """One product for each tap of the kernel: x (N,C,*), w (M,C/groups,*) give (N,M,*) in their own type."""
-    n, c, m = x.shape[0], x.shape[1], w.shape[0]
-    x = np.pad(x, [(0, 0), (0, 0), *pairs(at.pads)])
-    x = x.reshape(n, groups, c // groups, *x.shape[2:])
+    """What the taps of the kernel see, times the kernel: x (N,C,*), w (M,C/groups,*) give (N,M,*) in their own type."""
+    n, m, each, kernel = x.shape[0], w.shape[0], x.shape[1] // groups, w.shape[2:]
+    x = np.pad(x, [(0, 0), (0, 0), *pairs(at.pads)]) if any(map(any, at.pads)) else x
+    x = x.reshape(n, groups, each, *x.shape[2:])
+    seen = (x[(..., *at.slices(tap))].reshape(n, groups, each, -1) for tap in at.taps())
+    places, taps = math.prod(whole(at.counts)), math.prod(kernel)
+    if each > 1 and n * groups * each * taps * places * x.itemsize <= _COLUMNS:
+        columns = np.stack(list(seen), 3).reshape(n, groups, each * taps, places)
+        return (w.reshape(groups, m // groups, each * taps) @ columns).reshape(n, m, *whole(at.counts))
     # The taps first, so that what each multiplies with lies together.
-    w = np.ascontiguousarray(np.moveaxis(w, (0, 1), (-2, -1))).reshape(*w.shape[2:], groups, m // groups, c // groups)
-    y = np.zeros((n, groups, m // groups, math.prod(whole(at.counts))), x.dtype)
-    for tap in at.taps():
-        seen = x[(..., *at.slices(tap))].reshape(n, groups, c // groups, -1)
+    w = np.ascontiguousarray(np.moveaxis(w, (0, 1), (-2, -1))).reshape(taps, groups, m // groups, each)
+    y = np.zeros((n, groups, m // groups, places), x.dtype)
+    for of_tap, column in zip(w, seen):
         # Depthwise: BLAS is slow at a thousand products of 1 by 1.
-        y += w[tap] * seen if c == groups else w[tap] @ seen
+        y += of_tap * column if each == 1 else of_tap @ column
     return y.reshape(n, m, *whole(at.counts))
+
+
+# Up to so many bytes, what all taps see is laid out at once for a single product; beyond, tap by tap.
+_COLUMNS = 64 << 20
 
 
 def _per_channel(b: Any, rank: int) -> Any:
