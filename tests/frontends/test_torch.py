@@ -95,6 +95,15 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
                         "dynamic": {"x": {0: "batch", 1: "time"}, "y": {0: "batch", 1: "time"}}}),
     "lstm": (lambda: nn.LSTM(8, 6, 2, bidirectional=True, batch_first=True), {"example": (torch.randn(2, 5, 8),)}),
     "gru": (lambda: nn.GRU(8, 6), {"example": (torch.randn(5, 2, 8),)}),
+    "lstm of any batch and time": (lambda: nn.LSTM(8, 6, 2, bidirectional=True, batch_first=True),
+                                   {"example": (torch.randn(2, 5, 8),),
+                                    "dynamic": {"input": {0: "batch", 1: "time"}}}),
+    "gru of any batch and time": (lambda: nn.GRU(8, 6, bias=False),
+                                  {"example": (torch.randn(5, 2, 8), torch.randn(1, 2, 6)),
+                                   "dynamic": {"input": {0: "time", 1: "batch"}, "hx": {1: "batch"}}}),
+    "rnn of any batch and time": (lambda: nn.RNN(8, 6, nonlinearity="relu"),
+                                  {"example": (torch.randn(1, 1, 8),),
+                                   "dynamic": {"input": {0: "time", 1: "batch"}}}),
     "grouped and transposed convolutions": (
         lambda: nn.Sequential(nn.Conv2d(4, 8, 3, 2, 1, groups=2), nn.GroupNorm(2, 8), nn.SiLU(),
                               nn.ConvTranspose2d(8, 4, 3, 2, 1, output_padding=1), nn.InstanceNorm2d(4)),
@@ -159,6 +168,26 @@ def test_free_dims_are_named_and_run_at_any_size() -> None:
             x = torch.randn(shape)
             got = session.run({"x": x.numpy()})["output"]
             assert difference(got, module(x).detach().numpy()).ok
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_recurrent_layers_take_any_batch_and_time(name: str) -> None:
+    module, example, model = exported(f"{name} of any batch and time")
+    assert {"batch", "time"} <= {str(d) for d in model.graph.inputs[0].type.shape}    # type: ignore[union-attr]
+    for sizes in ({2: 1, 5: 9, 1: 4}, {5: 1, 2: 3, 1: 1}):
+        fed = [torch.randn([sizes.get(n, n) for n in x.shape[:-1]] + [x.shape[-1]]) for x in example]
+        if len(fed) == 2:
+            fed[1] = torch.randn(1, fed[0].shape[1], 6)
+        want = module(*fed)[0].detach().numpy()
+        with gesher.session(model, "reference") as session:
+            got = session.run({p.name: x.numpy() for p, x in zip(session.inputs, fed)})
+        assert difference(next(iter(got.values())), want).ok
+
+
+def test_recurrent_layers_outside_an_export_stay_pytorchs_own() -> None:
+    exported("lstm of any batch and time")
+    program = torch.export.export(nn.LSTM(8, 6).eval(), (torch.randn(5, 2, 8),))
+    assert any("aten.lstm" in str(n.target) for n in program.graph.nodes)
 
 
 def test_a_fixed_dim_stays_fixed() -> None:

@@ -18,6 +18,8 @@ from torch.utils import _pytree as pytree
 from gesher.base.errors import UnsupportedError
 from gesher.frontends.protocol import ExportOptions
 
+from .recurrent import RecurrencesWhole
+
 
 @dataclass(slots=True)
 class Captured:
@@ -56,7 +58,7 @@ def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
     names = _argument_names(obj, args, kwargs)
     shapes, wished = _dynamic_shapes(names, args, kwargs, options.dynamic)
     seen_args, seen_kwargs = _larger(names, args, kwargs, wished)
-    with evaluating(obj), warnings.catch_warnings():
+    with evaluating(obj), warnings.catch_warnings(), RecurrencesWhole():
         warnings.simplefilter("ignore")
         try:
             program = torch.export.export(obj, seen_args, seen_kwargs, dynamic_shapes=shapes, strict=False)

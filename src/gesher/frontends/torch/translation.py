@@ -201,10 +201,14 @@ TABLE: dict[str, Translator] = {}
 
 
 def aten(*names: str) -> Callable[[Translator], Translator]:
-    """Register a translator for ATen operators: `add.Tensor`, `relu` (its `default` overload)."""
+    """Register a translator for ATen operators: `add.Tensor`, `relu` (its `default` overload).
+
+    An operator of another namespace is written with it: `gesher::lstm`.
+    """
     def keep(f: Translator) -> Translator:
         for name in names:
-            TABLE[f"aten.{name}" if "." in name else f"aten.{name}.default"] = f
+            namespace, _, op = name.rpartition("::")
+            TABLE[f"{namespace or 'aten'}.{op}" + ("" if "." in op else ".default")] = f
         return f
 
     return keep

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import activations, creation, elementwise, indexing, layers, reductions, shaping
+from . import activations, creation, elementwise, indexing, layers, recurrent, reductions, shaping
 from .translation import TABLE, Translator, name_of
 
-FAMILIES = (activations, creation, elementwise, indexing, layers, reductions, shaping)
+FAMILIES = (activations, creation, elementwise, indexing, layers, recurrent, reductions, shaping)
 
 
 def find(target: Any) -> Translator | None:

@@ -1,0 +1,130 @@
+"""Recurrent layers: kept whole while they are captured, each one LSTM, GRU or RNN of ONNX.
+
+What torch.export would do is otherwise: to learn the shapes it walks PyTorch's own decomposition step by step, which
+ties the count of steps to that of the example. So while a module is captured, its calls go to operators of our own,
+`gesher::lstm` and its sisters: the same computation, with shapes that are said rather than found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from gesher.base import dtypes
+from gesher.base.errors import UnsupportedError
+from gesher.ir import Value
+
+from .translation import Translation, aten
+
+# Kept whole
+
+_SCHEMA = ("(Tensor x, {states} states, Tensor[] params, bool has_biases, int layers, float dropout, bool train, "
+           "bool bidirectional, bool batch_first) -> ({results})")
+
+
+def _keep_whole(name: str) -> Any:
+    """Make the operator `gesher::NAME`: what `torch.NAME` computes, with its shapes stated."""
+    layer = getattr(torch, name)
+    several = name == "lstm"    # it alone has two states, and takes them as a list
+
+    def run(x: Tensor, states: Any, *rest: Any) -> tuple[Tensor, ...]:
+        return tuple(layer(x, states, *rest))
+
+    def shapes(x: Tensor, states: Any, params: Any, has_biases: bool, layers: int, dropout: float, train: bool,
+               bidirectional: bool, batch_first: bool) -> tuple[Tensor, ...]:
+        ends = tuple(states) if several else (states,)
+        y = x.new_empty((x.shape[0], x.shape[1], (2 if bidirectional else 1) * ends[0].shape[2]))
+        return (y, *map(torch.empty_like, ends))
+
+    made = torch.library.custom_op(f"gesher::{name}", run, mutates_args=(), schema=_SCHEMA.format(
+        states="Tensor[]" if several else "Tensor", results=", ".join(["Tensor"] * (3 if several else 2))))
+    made.register_fake(shapes)
+    return made
+
+
+_WHOLE = {getattr(torch, name): _keep_whole(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")}
+
+
+class RecurrencesWhole(TorchFunctionMode):
+    """While this is entered, recurrent layers call our operators. Packed sequences go PyTorch's own way."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # With packed sequences the weights come one place later.
+        if func in _WHOLE and not kwargs and isinstance(args[2], (list, tuple)):
+            return _WHOLE[func](*args)
+        return func(*args, **(kwargs or {}))
+
+
+# Translated
+
+def _gates(t: Translation, w: Value, order: Sequence[int], hidden: int) -> Value:
+    """The gates' rows in ONNX's order."""
+    if list(order) == list(range(len(order))):
+        return w
+    index = np.concatenate([np.arange(g * hidden, (g + 1) * hidden) for g in order])
+    return t.b.Gather(w, t.constant(index, dtypes.INT64), axis=0)
+
+
+def _recurrent(t: Translation, op: str, x: Value, states: Sequence[Value], params: Sequence[Value], has_biases: bool,
+               layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool,
+               order: Sequence[int], **how: Any) -> tuple[Value, ...]:
+    """Stacked layers, each one LSTM, GRU or RNN of ONNX. PyTorch's gates come in another order than ONNX's."""
+    directions = 2 if bidirectional else 1
+    per = 4 if has_biases else 2
+    if len(params) != layers * directions * per:
+        raise UnsupportedError(f"a projected {op} has no way to ONNX yet", who="torch", advice="proj_size=0 has")
+    hidden = int(t.shape(params[1])[1])    # type: ignore[arg-type]
+    y = t.b.Transpose(x, perm=[1, 0, 2]) if batch_first else x
+    finals: list[list[Value]] = [[] for _ in states]
+    for layer in range(layers):
+        ws, rs, bs = [], [], []
+        for d in range(directions):
+            p = params[(layer * directions + d) * per:][:per]
+            ws.append(t.unsqueeze(_gates(t, p[0], order, hidden), [0]))
+            rs.append(t.unsqueeze(_gates(t, p[1], order, hidden), [0]))
+            if has_biases:
+                both = [_gates(t, b, order, hidden) for b in p[2:]]
+                bs.append(t.unsqueeze(t.b.Concat(*both, axis=0), [0]))
+
+        def joined(parts: list[Value]) -> Value:
+            return parts[0] if len(parts) == 1 else t.b.Concat(*parts, axis=0)
+
+        first = [t.slice(s, 0, layer * directions, (layer + 1) * directions) if layers > 1 else s for s in states]
+        made = t.b.op(op, y, joined(ws), joined(rs), joined(bs) if bs else None, None, *first, hidden_size=hidden,
+                      direction="bidirectional" if bidirectional else "forward", outputs=1 + len(states), **how)
+        # (time, directions, batch, hidden) to (time, batch, directions * hidden)
+        y = t.squeeze(made[0], [1]) if directions == 1 else t.b.Reshape(
+            t.b.Transpose(made[0], perm=[0, 2, 1, 3]), t.ints([0, 0, -1]))
+        for i, f in enumerate(made[1:]):
+            finals[i].append(f)
+    ends = [f[0] if len(f) == 1 else t.b.Concat(*f, axis=0) for f in finals]
+    return (t.b.Transpose(y, perm=[1, 0, 2]) if batch_first else y, *ends)
+
+
+@aten("lstm.input", "gesher::lstm")
+def _(t: Translation, x: Value, states: Sequence[Value], params: Sequence[Value], has_biases: bool, layers: int,
+      dropout: float, train: bool, bidirectional: bool, batch_first: bool) -> tuple[Value, ...]:
+    # PyTorch: input, forget, cell, output. ONNX: input, output, forget, cell.
+    return _recurrent(t, "LSTM", x, states, params, has_biases, layers, dropout, train, bidirectional, batch_first,
+                      [0, 3, 1, 2])
+
+
+@aten("gru.input", "gesher::gru")
+def _(t: Translation, x: Value, state: Value, params: Sequence[Value], has_biases: bool, layers: int, dropout: float,
+      train: bool, bidirectional: bool, batch_first: bool) -> tuple[Value, ...]:
+    # PyTorch: reset, update, new. ONNX: update, reset, hidden.
+    return _recurrent(t, "GRU", x, [state], params, has_biases, layers, dropout, train, bidirectional, batch_first,
+                      [1, 0, 2], linear_before_reset=1)
+
+
+@aten("rnn_tanh.input", "rnn_relu.input", "gesher::rnn_tanh", "gesher::rnn_relu")
+def _(t: Translation, x: Value, state: Value, params: Sequence[Value], has_biases: bool, layers: int, dropout: float,
+      train: bool, bidirectional: bool, batch_first: bool) -> tuple[Value, ...]:
+    kind = "Relu" if "relu" in t.target else "Tanh"
+    return _recurrent(t, "RNN", x, [state], params, has_biases, layers, dropout, train, bidirectional, batch_first,
+                      [0], activations=[kind] * (2 if bidirectional else 1))
