@@ -115,13 +115,15 @@ def _ramp(v: onnx.ValueInfoProto) -> np.ndarray:
 def _read(path: Path, v: onnx.ValueInfoProto) -> Any:
     """A file of data, which does not say itself of which message it is."""
     kind = v.type.WhichOneof("value")
-    message = {"sequence_type": onnx.SequenceProto, "optional_type": onnx.OptionalProto}.get(kind, onnx.TensorProto)()
+    message: Any = {"sequence_type": onnx.SequenceProto, "optional_type": onnx.OptionalProto}.get(
+        kind, onnx.TensorProto)()
     message.ParseFromString(path.read_bytes())
     return message
 
 
-_READ = {onnx.TensorProto: onnx.numpy_helper.to_array, onnx.SequenceProto: onnx.numpy_helper.to_list,
-         onnx.OptionalProto: onnx.numpy_helper.to_optional, onnx.MapProto: onnx.numpy_helper.to_dict}
+_READ: dict[type, Callable[[Any], Any]] = {
+    onnx.TensorProto: onnx.numpy_helper.to_array, onnx.SequenceProto: onnx.numpy_helper.to_list,
+    onnx.OptionalProto: onnx.numpy_helper.to_optional, onnx.MapProto: onnx.numpy_helper.to_dict}
 
 
 def _fed(value: Any) -> Any:
