@@ -1,0 +1,176 @@
+"""GroupQueryAttention: the attention of decoders, whose heads of queries share heads of keys, with its own cache.
+
+What a reader would guess wrong:
+
+- The samples of a batch may have pasts of different lengths: `seqlens_k` holds, for each, how many keys it has with the
+  new ones, less one. New keys go behind the sample's own past, not to the end of the cache.
+- The cache that comes out is as long as the one that came in, or as `total_sequence_length` where that is more; what is
+  behind a sample's keys is zeros. Where the queries are as many as `total_sequence_length` there is no past at all.
+- A window of `local_window_size` keys ends at the query's own.
+- `smooth_softmax` adds a one to the denominator, and `head_sink` the exponential of a number of each head.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gesher.base.errors import UnsupportedError
+from gesher.ir import DimLike
+from gesher.ir.types import print_shape
+from gesher.ops.arithmetic import widen
+from gesher.ops.core.attention import rotary_embedding
+from gesher.ops.rules import InferNode
+from gesher.ops.schema import REQUIRED, Attr, Input, Output, op, tensors
+from gesher.ops.sizes import scalar_of
+from gesher.symbolic import decide_eq, maximum
+
+from .attending import apart, together
+from .types import FLOAT, INT32, MS, REALS
+
+GroupQueryAttention = op("GroupQueryAttention", Input("query"), Input("key", optional=True),
+                         Input("value", optional=True), Input("past_key", "T_CACHE", optional=True),
+                         Input("past_value", "T_CACHE", optional=True), Input("seqlens_k", "M"),
+                         Input("total_sequence_length", "M"), Input("cos_cache", optional=True),
+                         Input("sin_cache", optional=True), Input("position_ids", "tensor(int64)", optional=True),
+                         Input("attention_bias", optional=True), Input("head_sink", optional=True),
+                         Input("k_scale", "T_KV_SCALE", optional=True), Input("v_scale", "T_KV_SCALE", optional=True),
+                         Input("q_norm_weight", optional=True), Input("k_norm_weight", optional=True),
+                         Input("query_seqlens", "M", optional=True), Output("output"),
+                         Output("present_key", "T_CACHE", optional=True),
+                         Output("present_value", "T_CACHE", optional=True), Output("output_qk", optional=True),
+                         Attr("num_heads", "int", REQUIRED), Attr("kv_num_heads", "int", REQUIRED),
+                         Attr("scale", "float"), Attr("softcap", "float"), Attr("causal", "int", 1),
+                         Attr("local_window_size", "int", -1), Attr("smooth_softmax", "int", -1),
+                         Attr("do_rotary", "int"), Attr("rotary_interleaved", "int"), Attr("qk_output", "int", 0),
+                         Attr("q_norm_epsilon", "float"), Attr("k_norm_epsilon", "float"),
+                         Attr("qk_norm_epsilon", "float", 1e-6), Attr("kv_cache_bit_width", "int"),
+                         Attr("k_quant_type", "string", "NONE"), Attr("v_quant_type", "string", "NONE"),
+                         Attr("sliding_window_cache", "int", 0), domain=MS, T=REALS,
+                         T_CACHE=REALS | tensors("uint8 int8 float8e4m3fn"), T_KV_SCALE=FLOAT, M=INT32)
+
+
+@GroupQueryAttention.infer
+def _(node: InferNode) -> None:
+    q, k = node.shape(0), node.shape(1) if node.has(1) else None
+    heads, groups = node["num_heads"], node["kv_num_heads"]
+    if heads < 1 or groups < 1 or heads % groups:
+        node.fail(f"{heads} heads of queries do not share {groups} heads of keys evenly")
+    if node.has(1) != node.has(2) or node.has(3) != node.has(4):
+        node.fail("key and value come together or not at all, and so do past_key and past_value")
+    why = "the shape of the query or of the past is unknown"
+    past = node.shape(3) if node.has(3) else None
+    if q is None:
+        node.set(0, node.dtype(0), (None,) * 3, why=why)
+        for i in (1, 2, 3):
+            node.set(i, node.dtype(3) if i < 3 and node.has(3) else node.dtype(0), (None,) * 4, why=why)
+        return
+    if len(q) != 3:
+        node.fail(f"the query is (batch, length, features), not {print_shape(q)}")
+    batch, length, width = q
+    parts = heads if node.has(1) else heads + 2 * groups
+    if decide_eq(width % parts, 0) is False:
+        node.fail(f"{width} features do not divide into {parts} heads")
+    size = width // parts
+    if k is not None:
+        for i, (a, b) in enumerate(zip(k, (batch, length, groups * size))):
+            node.unify(a, b, f"axis {i} of the key, of which the query asks {b}")
+    if (lengths := node.shape(5)) is not None:
+        node.unify(batch, lengths[0] if lengths else None, "the batch and seqlens_k")
+    total: DimLike | None = scalar_of(node, 6)
+    before: DimLike | None = 0
+    if node.has(3):
+        before = None if past is None else past[2]
+        if past is not None:
+            for i, (a, b) in enumerate(zip(past, (batch, groups, past[2], size))):
+                node.unify(a, b, f"axis {i} of past_key, of which the query asks {b}")
+    cache = None if total is None or before is None else maximum(total, before)
+    dtype = node.dtype(3) if node.has(3) else node.dtype(0)
+    reason = "total_sequence_length is not known"
+    node.set(0, node.dtype(0), (batch, length, heads * size))
+    node.set(1, dtype, (batch, groups, cache, size), why=reason)
+    node.set(2, dtype, (batch, groups, cache, size), why=reason)
+    node.set(3, node.dtype(0), (batch, heads, length, total), why=reason)
+
+
+def _refuse(inputs: dict[str, Any], attributes: dict[str, Any]) -> None:
+    """Raise UnsupportedError for what these rules do not have yet."""
+    used = [name for name, x in inputs.items() if x is not None]
+    used += [name for name, value in attributes.items() if value not in (None, 0, "NONE")]
+    if used:
+        raise UnsupportedError(f"GroupQueryAttention with {' and '.join(used)}", who="reference",
+                               advice="a quantised cache, norms of heads and ragged queries run in ONNX Runtime")
+
+
+@GroupQueryAttention.reference
+def group_query_attention(query: Any, key: Any = None, value: Any = None, past_key: Any = None, past_value: Any = None,
+                          seqlens_k: Any = None, total_sequence_length: Any = None, cos_cache: Any = None,
+                          sin_cache: Any = None, position_ids: Any = None, attention_bias: Any = None,
+                          head_sink: Any = None, k_scale: Any = None, v_scale: Any = None, q_norm_weight: Any = None,
+                          k_norm_weight: Any = None, query_seqlens: Any = None, *, num_heads: int, kv_num_heads: int,
+                          scale: float | None, softcap: float | None, causal: int, local_window_size: int,
+                          smooth_softmax: int, do_rotary: int | None, rotary_interleaved: int | None, qk_output: int,
+                          q_norm_epsilon: float | None, k_norm_epsilon: float | None, qk_norm_epsilon: float,
+                          kv_cache_bit_width: int | None, k_quant_type: str, v_quant_type: str,
+                          sliding_window_cache: int) -> Any:
+    _refuse({"k_scale": k_scale, "v_scale": v_scale, "q_norm_weight": q_norm_weight, "k_norm_weight": k_norm_weight,
+             "query_seqlens": query_seqlens},
+            {"kv_cache_bit_width": kv_cache_bit_width, "k_quant_type": k_quant_type, "v_quant_type": v_quant_type,
+             "sliding_window_cache": sliding_window_cache})
+    dtype, (batch, length) = query.dtype, query.shape[:2]
+    if key is None:
+        size = query.shape[2] // (num_heads + 2 * kv_num_heads)
+        query, key, value = np.split(query, [num_heads * size, (num_heads + kv_num_heads) * size], 2)
+    total = int(total_sequence_length.reshape(()))
+    keys_of = seqlens_k.reshape(-1).astype(np.int64) + 1
+    pasts = np.zeros(batch, np.int64) if length == total else keys_of - length
+    q, k, v = apart(query, num_heads), apart(key, kv_num_heads), apart(value, kv_num_heads)
+    if do_rotary:
+        places = pasts[:, None] + np.arange(length) if position_ids is None else position_ids.reshape(batch, length)
+        turned = {"interleaved": rotary_interleaved or 0, "rotary_embedding_dim": 2 * cos_cache.shape[1],
+                  "num_heads": None}
+        q, k = (rotary_embedding(x, cos_cache, sin_cache, places, **turned) for x in (q, k))
+    buffer = max(total, 0 if past_key is None else past_key.shape[2])
+    present_key, present_value = (np.zeros((batch, kv_num_heads, buffer, x.shape[3]), dtype) for x in (k, v))
+    y = np.zeros((batch, num_heads, length, v.shape[3]), np.float32)
+    shown = np.zeros((batch, num_heads, length, total), np.float32)
+    each = num_heads // kv_num_heads
+    factor = np.float32(scale if scale else 1 / np.sqrt(q.shape[3]))
+    for b in range(batch):
+        past, keys = int(pasts[b]), int(keys_of[b])
+        if past_key is not None:
+            present_key[b, :, :past], present_value[b, :, :past] = past_key[b, :, :past], past_value[b, :, :past]
+        present_key[b, :, past:past + length], present_value[b, :, past:past + length] = k[b], v[b]
+        seen_k, seen_v = (np.repeat(widen(x[b, :, :keys]), each, 0) for x in (present_key, present_value))
+        scores = (widen(q[b]) @ seen_k.swapaxes(1, 2)) * factor
+        if softcap:
+            scores = np.tanh(scores / np.float32(softcap)) * np.float32(softcap)
+        if attention_bias is not None:
+            scores = scores + widen(attention_bias[b % len(attention_bias)])[..., :keys]
+        place, at = past + np.arange(length)[:, None], np.arange(keys)
+        hidden = np.zeros((length, keys), np.bool_)
+        if causal:
+            hidden = hidden | (at > place)
+        if local_window_size >= 0:
+            hidden = hidden | (at <= place - local_window_size)
+        scores = np.where(hidden, np.float32(-np.inf), scores)
+        weights = _softmax(scores, smooth_softmax == 1, head_sink)
+        y[b] = weights @ seen_v
+        if qk_output:
+            shown[b, :, :, :keys] = np.where(hidden, 0, scores) if qk_output == 1 else weights
+    return together(y).astype(dtype), present_key, present_value, shown.astype(dtype)
+
+
+def _softmax(scores: Any, smooth: bool, sink: Any) -> Any:
+    """Weights of keys, (heads, queries, keys); a sink or a one takes its part and goes."""
+    extra = None
+    if sink is not None:
+        extra = widen(sink).reshape(-1, 1, 1)
+    elif smooth:
+        extra = np.zeros((1, 1, 1), np.float32)
+    top = scores.max(-1, keepdims=True, initial=-np.inf)
+    top = top if extra is None else np.maximum(top, extra)
+    e = np.exp(scores - top)
+    total = e.sum(-1, keepdims=True)
+    return e / (total if extra is None else total + np.exp(extra - top))
