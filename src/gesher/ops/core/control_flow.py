@@ -406,7 +406,7 @@ def _scan(states: Sequence[Any], scanned: Sequence[Any], length: int, backward: 
     states = list(states)
     items: list[list[Any]] = [[] for _ in range(len(body.outputs) - len(states))]
     for t in range(length):
-        slices = [x[length - 1 - t if back else t] for x, back in zip(scanned, backward)]
+        slices = [x[length - 1 - t if back else t, ...] for x, back in zip(scanned, backward)]
         results = run.run_graph(body, [*states, *slices])
         states = results[:len(states)]
         for pile, item in zip(items, results[len(states):]):

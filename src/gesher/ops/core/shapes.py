@@ -16,7 +16,7 @@ from gesher.ir import DimLike
 from gesher.ir.tensor import count
 from gesher.primitives import CannotLower
 from gesher.primitives import shapes as primitive_shapes
-from gesher.symbolic import Dim, bounds, decide_eq, exact_div, product
+from gesher.symbolic import Dim, bounds, decide_eq, decide_gt, exact_div, product
 
 from ..axes import axes_of
 from ..broadcasting import broadcast_shapes
@@ -203,6 +203,11 @@ def _lower_reshape(p: Builder, data: Expr, wanted: Sequence[DimLike], keep_zero:
     sizes = [d for d in reshaped(data.shape, wanted, keep_zero) if d is not None]
     if len(sizes) != len(wanted):
         raise CannotLower(f"the shape {print_sizes(wanted)} is not known at compile time")
+    # A number that a run may bring as 0 would copy the input's dim; only what fits in any case is surely a size.
+    unsure = not keep_zero and -1 not in wanted and any(
+        isinstance(d, Dim) and d.is_fresh and not decide_gt(d, 0) for d in wanted)
+    if unsure and not decide_eq(product(data.shape), product(sizes)):
+        raise CannotLower(f"a size of {print_sizes(wanted)} may be 0, which copies")
     return p.reshape(data, tuple(sizes))
 
 
