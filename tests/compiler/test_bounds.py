@@ -5,6 +5,7 @@ A read beyond ends the process, so the graphs run in one of their own.
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,6 @@ print("done")
 @pytest.mark.parametrize("first", [0, 4000])
 def test_random_graphs_stay_inside_their_tensors(first):
     done = subprocess.run([sys.executable, "-c", _SCRIPT, str(first), str(first + 60)], capture_output=True, text=True,
-                          timeout=300, check=False)
+                          timeout=300, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0 and done.stdout.endswith("done\n"), \
         f"stopped at seed {done.stdout.split()[-1:]} with {done.returncode}: {done.stderr[-2000:]}"

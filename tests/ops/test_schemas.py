@@ -15,11 +15,15 @@ for _schema in onnx.defs.get_all_schemas_with_history():
     _PUBLISHED.setdefault((_schema.domain, _schema.name), {})[_schema.since_version] = _schema
 
 _DOMAINS = {domain for domain, _ in _PUBLISHED}
-_BOOK = {(o.domain, o.name): o for o in ops.operators() if o.domain in _DOMAINS}
+# ONNX Runtime has registered this one in ONNX's own domain, and models carry it there.
+_NOT_ONNX = {("", "SimplifiedLayerNormalization")}
+_BOOK = {(o.domain, o.name): o for o in ops.operators() if o.domain in _DOMAINS
+         and (o.domain, o.name) not in _NOT_ONNX}
 
 
 def test_the_book_is_open() -> None:
     assert len(_BOOK) > 90
+    assert not _NOT_ONNX & set(_PUBLISHED)
 
 
 @pytest.mark.parametrize("key", sorted(_BOOK), ids=lambda k: f"{k[0]}.{k[1]}" if k[0] else k[1])
