@@ -44,10 +44,10 @@ def test_a_text_file_object_is_refused():
         open_source(io.StringIO("x"))
 
 
-def test_what_is_no_plain_file_is_refused_at_once(tmp_path):
+def test_what_is_no_plain_file_is_refused_at_once(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as s:
-        os.chdir(tmp_path)  # a socket's path must be short
+        monkeypatch.chdir(tmp_path)  # a socket's path must be short
         s.bind("sock")
         cases = [(tmp_path, "a folder"), (tmp_path / "fifo", "a FIFO"), (tmp_path / "sock", "a socket"),
                  ("/dev/zero", "a device"), (tmp_path / "nothing", "No such file"), ("a\0b", "no path"),
