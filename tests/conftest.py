@@ -1,4 +1,5 @@
-"""Every test runs with the compiled engine's cache in a folder of its own, so that no run depends on an older one."""
+"""Every test runs with the compiled engine's cache in a folder of its own, so that no run depends on an older one, and
+with `GESHER_VERIFY=1`, so that a lowering that trips fails its test instead of falling back."""
 
 import os
 import tempfile
@@ -6,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _faults_are_errors() -> None:
+    os.environ.setdefault("GESHER_VERIFY", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

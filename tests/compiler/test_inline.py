@@ -106,7 +106,7 @@ def test_only_nodes_of_other_opsets_are_in_the_table():
 def test_numbers_that_shape_the_result_may_be_fed(op, x, given):
     from gesher.base.dtypes import INT64
 
-    for shape in (tuple(f32(*x).shape), None, tuple([n, *x[1:]])):
+    for shape in (tuple(f32(*x).shape), None, (n, *x[1:])):
         net = Net(x=TensorType(f32().dtype, shape), **{k: TensorType(INT64, (len(v),)) for k, v in given.items()})
         model = net.model(net.add(op, net.x, *(net.values[k] for k in given)))
         fed = {"x": np.arange(np.prod(x), dtype=np.float32).reshape(x)}

@@ -34,7 +34,8 @@ class Knob:
 KNOBS: tuple[Knob, ...] = (
     DEBUG := Knob("GESHER_DEBUG", "0", "1 stages and times · 2 kernels with times · 4 the C · 6 loop nests · "
                                        "7 assembly; from 1 on the command line shows Python's traces too"),
-    VERIFY := Knob("GESHER_VERIFY", "0", "1: plans of the compiled engine are verified before they become C"),
+    VERIFY := Knob("GESHER_VERIFY", "0", "1: a lowering that trips is an error (else the node runs by its reference "
+                                         "rule, and explain tells the fault)"),
     CACHE := Knob("GESHER_CACHE", "", "folder of compiled models (unset: gesher/ in the user's cache folder)"),
     CACHE_MB := Knob("GESHER_CACHE_MB", "4096", "compiled models above this many megabytes evict the oldest"),
     CC := Knob("GESHER_CC", "", "C compiler for the compiled engine (unset: the ziglang package, clang, cc, gcc)"),

@@ -447,7 +447,7 @@ class Writer:
         for step in steps:
             timed = not isinstance(step, (LoopStep, BranchStep))
             if timed:
-                out.append(f"{indent}if (call->times) clock = gs_now_ns();")
+                out.append(f"{indent}GS_BEGIN")
             if isinstance(step, NestStep):
                 self._call(step, indent, spell)
             elif isinstance(step, KernelStep):
@@ -461,7 +461,7 @@ class Writer:
                 self._steps(step.other, indent + "  ")
                 out.append(f"{indent}}}")
             if timed:
-                out.append(f"{indent}if (call->times) call->times[{self.number_of[step]}] += gs_now_ns() - clock;")
+                out.append(f"{indent}GS_END({self.number_of[step]})")
 
     def _call(self, step: NestStep, indent: str, spell: Spelling) -> None:
         out, nest = self.lines, step.nest

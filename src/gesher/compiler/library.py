@@ -127,7 +127,7 @@ class Call:
     Args:
         inputs, outputs: how many pointers of each.
         dims: how many symbolic dims.
-        steps: how many steps are timed when `profile` is on (0: none).
+        steps: how many numbers C adds to when `profile` is on, two for each step that is timed (0: none).
 
     Writing `call.inputs[i] = address(array)` is the quick way; `call.dims[i] = 4` likewise. The arrays behind the
     addresses must be kept alive by the caller, C-contiguous and of the right type: nothing is checked here.
@@ -165,7 +165,7 @@ class Call:
         self._struct.pool = pool.address if pool else None
 
     def profile(self, on: bool) -> None:
-        """Whether the nanoseconds of each step are added to `times`."""
+        """Whether the nanoseconds and turns of each step are added to `times`, by code built with `-DGS_TIMED`."""
         self._struct.times = ctypes.cast(self.times, ctypes.POINTER(ctypes.c_int64)) if on else None
 
     def check(self, code: int) -> None:

@@ -27,7 +27,8 @@ from gesher.evaluator.plan import Step as NodeStep
 from gesher.inference import Facts
 from gesher.ir import Graph, Node, SparseTensor, Tensor, TensorType, Value
 from gesher.ops import Fact
-from gesher.ops.rules import attributes_of
+from gesher.ops.rules import Site, attributes_of
+from gesher.ops.schema import Operator, Schema
 from gesher.primitives import Builder, CannotLower, Expr
 from gesher.symbolic import Dim, DimLike, fresh
 
@@ -40,10 +41,11 @@ _LEARNED = 64
 
 @dataclass(slots=True)
 class Fallback:
-    """A node that runs by its reference rule, and why."""
+    """A node that runs by its reference rule, and why. `fault`: its lowering tripped, which is ours to mend."""
 
     step: NodeStep
     reason: str
+    fault: bool = False
 
     @property
     def node(self) -> Node:
@@ -78,6 +80,7 @@ class Lowered:
         aliases: values that are another value or a constant.
         learned: small integer arrays, and the symbols that their elements are bound to.
         guards: conditions of Ifs that were settled, and what they were taken to be.
+        symbols: the sizes that are known when a segment starts.
     """
 
     graph: Graph
@@ -86,6 +89,7 @@ class Lowered:
     aliases: dict[Value, Value | np.ndarray]
     learned: dict[Value, list[Dim]]
     guards: list[tuple[Expr, bool]]
+    symbols: set[Dim]
 
     def holds(self, env: Mapping[Value, Any], sizes: Mapping[Dim, int]) -> bool:
         """Whether the conditions that were settled come out the same for these arrays and sizes."""
@@ -95,6 +99,10 @@ class Lowered:
             if value is None or bool(value) is not taken:
                 return False
         return True
+
+
+class LoweringFault(CannotLower):
+    """A lowering raised what it should not. The model still runs, by the reference rule; the fault is told."""
 
 
 class NeedsOracle(Exception):  # noqa: N818  (a question, not a fault)
@@ -135,6 +143,7 @@ class Lowering:
         self.learned: dict[Value, list[Dim]] = {}
         self.names: dict[str, int] = {}
         self.checked: set[Expr] = set()
+        self.meanings: dict[Node, tuple[Operator, Schema]] = {}
 
     def run(self) -> Lowered:
         graph = self.steps.graph
@@ -250,7 +259,7 @@ class Lowering:
         try:
             results = self._lowered(step)
         except CannotLower as e:
-            self._fall_back(step, e.reason)
+            self._fall_back(step, e.reason, isinstance(e, LoweringFault))
             return
         stage = max((self._behind(v) for v in step.inputs if v is not None), default=0)
         self._stage(stage).nodes.append(node)
@@ -313,11 +322,13 @@ class Lowering:
             self.stages.append(Stage())
         return self.stages[index]
 
-    def _fall_back(self, step: NodeStep, reason: str) -> None:
+    def _fall_back(self, step: NodeStep, reason: str, fault: bool = False) -> None:
+        if fault:
+            knobs.debug(1, f"a fault in gesher: {step.node.place} runs by its reference rule: {reason}")
         reads = [self.source(v) for v in step.inputs if v is not None]
         reads += [self.source(v) for g in step.node.subgraphs() for v in captured_by(g)]
         stage = max((self.stage_of.get(v, 0) for v in reads), default=0)
-        self._stage(stage).fallbacks.append(Fallback(step, reason))
+        self._stage(stage).fallbacks.append(Fallback(step, reason, fault))
         for v in step.node.outputs:
             if v is not None:
                 self.stage_of[v] = stage
@@ -347,6 +358,7 @@ class Lowering:
         assert step.schema is not None
         builder = self.builder
         builder.outputs, builder.version = len(step.node.outputs), step.schema.version
+        builder.site = Site(step.node, self._meaning)
         attributes = step.attributes if step.attributes is not None else attributes_of(step.node, step.schema)
         try:
             result = function(builder, *args, **attributes)
@@ -357,7 +369,7 @@ class Lowering:
         except Exception as e:
             if knobs.VERIFY.number:
                 raise
-            raise CannotLower(f"its lowering failed: {type(e).__name__}: {e}") from e
+            raise LoweringFault(f"its lowering failed: {type(e).__name__}: {e}") from e
         results = list(result) if isinstance(result, (tuple, list)) else [result]
         wanted = step.node.outputs
         if len(results) < len(wanted) or any(v is not None and not isinstance(e, Expr)
@@ -368,6 +380,16 @@ class Lowering:
                 check_types([made], self.checked)
                 self._check_shape(made)
         return results
+
+    def _meaning(self, node: Node) -> tuple[Operator, Schema]:
+        """The operator and schema of another node of this graph, or of one nested in it."""
+        if not self.meanings:
+            plans = [self.steps, *self.bodies.values()]
+            self.meanings = {s.node: (s.operator, s.schema) for plan in plans for s in plan.steps
+                             if s.operator is not None and s.schema is not None}
+        if node not in self.meanings:
+            raise CannotLower(f"{node.place} stands outside of what is lowered")
+        return self.meanings[node]
 
     def _check_shape(self, e: Expr) -> None:
         loose = {s for d in e.shape if isinstance(d, Dim) for s in d.symbols()} - self.symbols
@@ -450,7 +472,7 @@ class Lowering:
                 self.stages[self.stage_of[v]].outputs[v] = e
         aliases.update(self.same)
         stages = [s for s in self.stages if s.outputs or s.fallbacks]
-        return Lowered(graph, stages, self.leaves, aliases, self.learned, self.guards)
+        return Lowered(graph, stages, self.leaves, aliases, self.learned, self.guards, self.symbols)
 
 
 def captured_by(graph: Graph) -> list[Value]:

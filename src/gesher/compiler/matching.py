@@ -62,6 +62,10 @@ class Kernel(ABC):
         """Which element of the result stands at row m and column n of the matrix `batch`."""
         raise NotImplementedError
 
+    def flops(self) -> DimLike | None:
+        """Floating-point operations of one turn, multiplications and additions each; None where nobody counts them."""
+        return None
+
     def describe(self) -> str:
         return self.function
 
@@ -147,6 +151,10 @@ class Gemm(Kernel):
         return {"f32": "float", "f64": "double", "u32": "uint32_t", "u64": "uint64_t"}[
             _TILED.get(self.expr.dtype.name, "f32")]
 
+    def flops(self) -> DimLike | None:
+        s = self.sizes
+        return 2 * s["M"] * s["N"] * s["K"] * s["batch"] * product(d for d, _ in self.outer)
+
     def cast(self) -> str:
         return f"(const {self.element()}*)" if self.expr.dtype.kind == "int" else ""
 
@@ -220,6 +228,12 @@ class Conv(_Windowed):
         shape, groups = self.expr.shape, self.expr.params["groups"]
         image, channel = (batch, m) if groups == 1 else (batch // groups, batch % groups * (shape[1] // groups) + m)
         return (image, channel, *unravel(shape[2:], n))
+
+    def flops(self) -> DimLike | None:
+        # Each weight is used at each place: of the output, or of a transposed one's input.
+        x, w = self.expr.args
+        places = self.expr.shape[2:] if self.expr.prim == "convolve" else x.shape[2:]
+        return 2 * x.shape[0] * product(places) * product(w.shape)
 
     def describe(self) -> str:
         w = self.expr.args[1]

@@ -20,6 +20,7 @@ from gesher.primitives.simplify import expand, fold_constants, simplify
 from gesher.symbolic import Dim, DimLike, decide_eq, fresh, product
 
 from . import indexing
+from .demands import Demand
 from .fuse import Fusion, fuse, is_scalar_constant, needs, order_of
 from .loops import (
     Buffer,
@@ -76,7 +77,7 @@ def check_types(roots: Sequence[Expr], seen: set[Expr] | None = None) -> None:
 
 
 def build(name: str, inputs: Sequence[Expr], roots: Sequence[Expr], names: Sequence[str] = (),
-          taken: set[str] | None = None) -> Program:
+          taken: set[str] | None = None, demands: Sequence[Demand] = ()) -> Program:
     """Plan one segment.
 
     Args:
@@ -85,13 +86,15 @@ def build(name: str, inputs: Sequence[Expr], roots: Sequence[Expr], names: Seque
         roots: what is computed, in the order of slots; prepared already.
         names: of the outputs, for people.
         taken: identifiers that the C file has already; those of this segment are put there.
+        demands: what sizes must be for it to be right.
     """
-    return _Planner(name, inputs, roots, names, set() if taken is None else taken).run()
+    return _Planner(name, inputs, roots, names, set() if taken is None else taken, demands).run()
 
 
 class _Planner:
-    def __init__(self, name: str, inputs: Sequence[Expr], roots: Sequence[Expr], names: Sequence[str], taken: set[str]):
-        self.program = Program(name)
+    def __init__(self, name: str, inputs: Sequence[Expr], roots: Sequence[Expr], names: Sequence[str], taken: set[str],
+                 demands: Sequence[Demand]):
+        self.program = Program(name, demands=list(demands))
         self.inputs, self.roots = inputs, roots
         self.output_names = list(names) or [""] * len(roots)
         self.taken = taken
@@ -158,6 +161,9 @@ class _Planner:
         for buffer in (*program.inputs, *program.outputs, *program.weights, *program.buffers, *program.pointers):
             for d in buffer.shape:
                 note(d)
+        for demand in program.demands:
+            for s in sorted(demand.symbols(), key=lambda s: s._key):
+                found.setdefault(s)
         inner: set[Dim] = set(program.counters)
         for step in program.all_steps():
             nests = [step.nest] if isinstance(step, NestStep) else []

@@ -7,6 +7,7 @@ again by the next call, which is why a module runs one call at a time.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from .emit import unit
 from .library import Call, Library, Pool, address, entry_point
 from .loops import show
 from .plan import array_of
+from .profile import FLAG, Profile
 from .steps import NestStep, Program
 
 # Sets of sizes whose shapes are remembered.
@@ -51,7 +53,8 @@ class Module:
         if knobs.DEBUG.number >= 6:
             nests = [s.nest for p in programs for s in p.all_steps() if isinstance(s, NestStep)]
             knobs.debug(6, "\n".join(map(show, nests)))
-        self.entry = build(self.source, extra=[*FLAGS, *extra])
+        timed = knobs.DEBUG.number >= 2
+        self.entry = build(self.source, extra=[*FLAGS, *extra, *([FLAG] if timed else [])])
         self.library = Library(self.entry.library)
         self.threads = threads or cpu.threads()
         self.pool: Pool | None = Pool(self.library, self.threads) if self.threads > 1 else None
@@ -60,6 +63,13 @@ class Module:
         self._arena_at = 0
         self._arena_bytes = 0
         self.segments = [Segment(self, p, i) for i, p in enumerate(programs)]
+        self.profiles: list[Profile] = []
+        if timed:
+            for i, segment in enumerate(self.segments):
+                segment.call.profile(True)
+                segment.profile = Profile(f"{title}, segment {i}", segment.program, segment.call.times)
+                self.profiles.append(segment.profile)
+        self._finalizer = weakref.finalize(self, _tell, self.profiles)
 
     def arena(self, nbytes: int) -> int:
         """The address of working memory of that size at the least, aligned to 64 bytes."""
@@ -78,6 +88,7 @@ class Module:
                 self.pool.close()
                 self.pool = None
             self.segments = []
+            self._finalizer()
 
 
 class Segment:
@@ -88,7 +99,8 @@ class Segment:
         self.weights = [np.require(array_of(v), requirements=["C", "A"]) for v in program.values]
         self.steps = list(program.all_steps())
         self.call = Call(len(program.inputs) + len(self.weights), len(program.outputs), len(program.symbols),
-                         len(self.steps))
+                         2 * len(self.steps))
+        self.profile: Profile | None = None
         for i, w in enumerate(self.weights, len(program.inputs)):
             self.call.inputs[i] = address(w)
         self.call.pool(module.pool)
@@ -103,7 +115,7 @@ class Segment:
         """The outputs for these inputs, which must be C-contiguous and of the right types and shapes.
 
         Raises:
-            RunError: an index in the data was outside, or a size is impossible.
+            RunError: an index in the data was outside, or a size is impossible; `Misfit`: sizes do not fit each other.
         """
         key = tuple(map(sizes.__getitem__, self.program.symbols))
         with self.module.lock:
@@ -119,6 +131,8 @@ class Segment:
             outputs = [_room(shape, dtype, "an output") for shape, dtype in zip(shapes, self._dtypes)]
             for i, y in enumerate(outputs):
                 call.outputs[i] = address(y)
+            if self.profile is not None:
+                self.profile.runs[key] = self.profile.runs.get(key, 0) + 1
             code = self._run(call.pointer)
             if code:
                 call.check(code)
@@ -126,6 +140,8 @@ class Segment:
 
     def _prepare(self, key: tuple[int, ...], sizes: Mapping[Dim, int]) -> list[tuple[int, ...]]:
         """The shapes of the outputs for these sizes, and an arena that is large enough."""
+        for demand in self.program.demands:
+            demand.check(sizes)
         try:
             shapes = [tuple(evaluate(d, sizes) for d in b.shape) for b in self.program.outputs]
             for buffer in (*self.program.buffers, *self.program.pointers):
@@ -149,9 +165,11 @@ class Segment:
         if any(d < 0 for d in counted):
             raise RunError(f"a tensor on the way ('{name}') would have the sizes {counted}")
 
-    def profile(self, on: bool) -> None:
-        """Whether the time of each step is added up in `call.times`."""
-        self.call.profile(on)
+
+def _tell(profiles: Sequence[Profile]) -> None:
+    for profile in profiles:
+        if text := profile.text():
+            knobs.debug(2, text)
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> np.ndarray:
@@ -178,9 +196,12 @@ def compile_exprs(inputs: Sequence[Any], roots: Sequence[Any], title: str = "exp
     >>> compile_exprs([x], [x + 1.0]).run([np.float32([1, 2])], {})[0].tolist()
     [2.0, 3.0]
     """
+    from .demands import demands
     from .plan import build as plan
     from .plan import check_types, prepared
 
     ready = prepared(roots)
     check_types(ready)
-    return Module([plan("segment", inputs, ready)], title, threads, extra).segments[0]
+    known = {s for e in inputs for d in e.shape if isinstance(d, Dim) for s in d.symbols()}
+    program = plan("segment", inputs, ready, demands=demands(roots, known))
+    return Module([program], title, threads, extra).segments[0]

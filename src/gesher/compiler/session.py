@@ -35,11 +35,12 @@ from gesher.symbolic import Dim, Equalities, evaluate, fresh
 
 from . import plan as planning
 from .conditions import sizes_of
+from .demands import Misfit, demands
 from .inline import inlined
 from .lower import Fallback, Lowered, Lowering, NeedsOracle, Stage, captured_by
 from .quick import NotAsTaken, Quick
 from .segment import Module, Segment
-from .steps import KernelStep, LoopStep, NestStep, Program
+from .steps import BranchStep, LoopStep, Program, step_text
 
 Env = dict[Value, Any]
 
@@ -99,10 +100,10 @@ class CompiledSession:
             RunError: the inputs do not fit the model, or a node failed.
         """
         with self.lock:
-            results = self._quick.run(feeds)
-            if results is not None:
-                return dict(zip(self.outputs, results))
             try:
+                results = self._quick.run(feeds)
+                if results is not None:
+                    return dict(zip(self.outputs, results))
                 env: Env = self._feeds.check(feeds)
                 self.random = np.random.default_rng(self.options.seed)
                 return dict(zip(self.outputs, map(_given_out, self._run(env))))
@@ -276,12 +277,13 @@ class Variant:
                 leaf.name = v.name
                 entering[e] = leaf
                 by_expr[leaf] = v
-        roots = planning.prepared(replace(list(stage.outputs.values()), entering))
+        whole = replace(list(stage.outputs.values()), entering)
+        roots = planning.prepared(whole)
         from gesher.primitives import walk
 
         leaves = [e for e in walk(roots) if e.prim == "input"]
         program = planning.build(f"segment {len(self.programs)}", leaves, roots, [v.name for v in stage.outputs],
-                                 self._identifiers)
+                                 self._identifiers, demands(whole, self.lowered.symbols))
         self.programs.append(program)
         return _Stage(stage, len(self.programs) - 1, [by_expr[e] for e in leaves], list(stage.outputs))
 
@@ -314,8 +316,14 @@ class Variant:
         for ready in self.stages:
             if ready.segment is not None:
                 arrays = [np.ascontiguousarray(self.get(v, env)) for v in ready.inputs]
-                for v, y in zip(ready.outputs, ready.segment.run(arrays, sizes)):
-                    env[v] = y
+                try:
+                    results = ready.segment.run(arrays, sizes)
+                except Misfit as e:
+                    # Where numbers were taken for sizes, the reference rules have the last word.
+                    if self.lowered.learned:
+                        raise NotAsTaken(e.what) from e
+                    raise
+                env.update(zip(ready.outputs, results))
             for f in ready.stage.fallbacks:
                 self._fall_back(f, env)
                 waiting: list[tuple[Value, Any, int]] = []
@@ -444,7 +452,8 @@ class Variant:
                              f"{sum(1 for _ in program.all_steps())} steps, {len(program.weights)} weights")
                 lines += [f"    {line}" for line in _steps_told(program.steps)]
             for f in ready.stage.fallbacks:
-                lines.append(f"  reference: {f.node.place}: {f.reason}")
+                what = "fault in a lowering, by the reference rule" if f.fault else "reference"
+                lines.append(f"  {what}: {f.node.place}: {f.reason}")
         return lines
 
     def close(self) -> None:
@@ -496,16 +505,10 @@ def _given_out(x: Any) -> Any:
 def _steps_told(steps: Sequence[Any], indent: str = "") -> list[str]:
     lines = []
     for step in steps:
-        if isinstance(step, NestStep):
-            lines.append(f"{indent}nest {step.nest.name}: {step.nest.comment}")
-        elif isinstance(step, KernelStep):
-            tail = f", {step.tile.comment}" if step.tile is not None else ""
-            lines.append(f"{indent}kernel {step.kernel.describe()}: {step.comment}{tail}")
-        elif isinstance(step, LoopStep):
-            lines.append(f"{indent}loop {step.count} times")
+        lines.append(indent + step_text(step))
+        if isinstance(step, LoopStep):
             lines += _steps_told(step.body, indent + "  ")
-        else:
-            lines.append(f"{indent}branch")
+        elif isinstance(step, BranchStep):
             lines += _steps_told(step.then, indent + "  ")
             lines += _steps_told(step.other, indent + "  ")
     return lines

@@ -9,6 +9,7 @@ from typing import Any
 from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike
 
+from .demands import Demand
 from .loops import Buffer, Nest
 from .matching import Kernel
 
@@ -64,6 +65,16 @@ class BranchStep:
 Step = NestStep | KernelStep | LoopStep | BranchStep
 
 
+def step_text(step: Step) -> str:
+    """A step in one line, as `explain` has it."""
+    if isinstance(step, NestStep):
+        return f"nest {step.nest.name}: {step.nest.comment}"
+    if isinstance(step, KernelStep):
+        tail = f", {step.tile.comment}" if step.tile is not None else ""
+        return f"kernel {step.kernel.describe()}: {step.comment}{tail}"
+    return f"loop {step.count} times" if isinstance(step, LoopStep) else "branch"
+
+
 @dataclass(slots=True)
 class Program:
     """One segment, ready to be written as C.
@@ -76,6 +87,7 @@ class Program:
         symbols: the sizes that must be known, in the order of `GsCall.dims`.
         buffers: everything in the arena.
         pointers: what is set while running: slices and carried values.
+        demands: what sizes must be for it to be right.
     """
 
     name: str
@@ -88,6 +100,7 @@ class Program:
     counters: list[Dim] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     pointers: list[Buffer] = field(default_factory=list)
+    demands: list[Demand] = field(default_factory=list)
 
     def all_steps(self) -> Iterable[Step]:
         """Every step, outer before inner."""

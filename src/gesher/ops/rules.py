@@ -7,6 +7,7 @@ and infer a node the moment it is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gesher.base import dtypes
@@ -234,6 +235,19 @@ def _type_by_schema(seen: InferNode, index: int) -> Type | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a node that is being lowered stands, for lowerings that refer to other nodes: the builder's `site`.
+
+    Attributes:
+        node: the node.
+        resolve: the operator and schema that a node around it means.
+    """
+
+    node: Node
+    resolve: Callable[[Node], tuple[Operator, Schema]]
+
+
 class Run:
     """What a reference rule may ask beside its inputs: it gets one by naming a parameter `run`.
 
@@ -293,4 +307,4 @@ def run_node(node: Node, operator: Operator, schema: Schema, inputs: Sequence[An
     return outputs[:len(node.outputs)]
 
 
-__all__ = ["BOOK", "InferNode", "Run", "attributes_of", "infer_node", "resolve", "run_node"]
+__all__ = ["BOOK", "InferNode", "Run", "Site", "attributes_of", "infer_node", "resolve", "run_node"]

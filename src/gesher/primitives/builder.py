@@ -56,6 +56,8 @@ class Builder:
         known: values already known of some expressions: object arrays of ints and Dims, or plain arrays.
         outputs: how many outputs the node being lowered has.
         version: the schema version of the node being lowered.
+
+    `site` is where that node stands, for operators that refer to others by name; whoever lowers sets it.
     """
 
     def __init__(self, known: dict[Expr, Any] | None = None, *, outputs: int = 1, version: int = 1):
@@ -65,6 +67,7 @@ class Builder:
         self._numbers: dict[Expr, int] = {}
         self.outputs = outputs
         self.version = version
+        self.site: Any = None
 
     # Machinery
 

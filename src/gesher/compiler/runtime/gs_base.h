@@ -24,7 +24,7 @@ typedef struct GsCall {
   uint8_t* arena;          // working memory, 64-byte aligned; its contents mean nothing between runs
   int64_t* dims;           // values of the symbolic dims
   GsPool* pool;            // threads; NULL: the caller's alone
-  int64_t* times;          // nanoseconds are added here per step; NULL: not measured
+  int64_t* times;          // nanoseconds and turns are added here, two numbers a step; NULL: not measured
   char* message;           // why the result is not 0
   int64_t message_bytes;
 } GsCall;
@@ -39,6 +39,15 @@ GS_LOCAL int gs_fail(const GsCall* call, int code, const char* text) {
   }
   return code;
 }
+
+// Around each step of a run. Without GS_TIMED nothing stands there.
+#ifdef GS_TIMED
+#define GS_BEGIN clock = call->times ? gs_now_ns() : 0;
+#define GS_END(step) if (call->times) call->times[2 * step] += gs_now_ns() - clock, call->times[2 * step + 1]++;
+#else
+#define GS_BEGIN
+#define GS_END(step)
+#endif
 
 GS_INLINE int64_t gs_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 GS_INLINE int64_t gs_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
