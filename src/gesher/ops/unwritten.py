@@ -2,6 +2,4 @@
 
 from __future__ import annotations
 
-UNWRITTEN: frozenset[tuple[str, str]] = frozenset((domain, name) for domain, names in {
-    "ai.onnx.preview.training": "Gradient",
-}.items() for name in names.split())
+UNWRITTEN: frozenset[tuple[str, str]] = frozenset()

@@ -46,7 +46,7 @@ def _flow(p: Builder, ys: Sequence[Expr], seeds: Sequence[Expr], xs: Sequence[Ex
 
 
 def below(e: Expr, targets: Mapping[Expr, Any]) -> Sequence[Expr]:
-    """What `e` is made of, for differentiating: meanings for composites, and for loops what bodies read from outside."""
+    """What `e` is made of, for differentiating: meanings for composites, and what bodies of loops read outside."""
     if e in targets:
         return ()
     if e.prim == "item" and e.args[0].prim == "composite":
