@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests import random_primitives
 
 from gesher.base.dtypes import BOOL, DOUBLE, FLOAT, FLOAT16, INT32, INT64
-from gesher.primitives import MAPS, Builder, CannotLower, Expr, evaluate
+from gesher.primitives import MAPS, Builder, CannotLower, Expr, evaluate, walk
 from gesher.primitives.gradients import gradients
 from gesher.primitives.slopes import RULES
 from gesher.symbolic import sym
@@ -291,3 +292,53 @@ def test_what_has_no_gradient_says_so() -> None:
     with pytest.raises(CannotLower, match="has no gradient"):
         gradients(p, [p.window(p.broadcast_to(x, (2000, 3)), "max", (1100,), (1,), ((1000, 1000),))], [x], [x])
     assert BOOL not in {g.dtype for g in gradients(p, [x * 2.0], [x], [x])}
+
+
+def _random_graphs(seeds: range, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Gradients along a random direction against differences along it; how many graphs there were that are smooth."""
+    monkeypatch.setattr(random_primitives, "FLOATS", (DOUBLE,) * 6)
+    smooth = poles = 0
+    for seed in seeds:
+        drawn, rng = random_primitives.draw(seed), np.random.default_rng(seed)
+        roots = [r for r in drawn.roots if r.dtype is DOUBLE]
+        xs = [x for x in drawn.inputs if x.dtype is DOUBLE]
+        narrow = any(e.dtype.is_float and e.dtype is not DOUBLE for e in walk(drawn.roots, meanings=True))
+        if not roots or not xs or narrow:
+            continue
+        feeds = {k: rng.uniform(0.3, 1.7, v.shape) if v.dtype == np.float64 else v for k, v in drawn.feeds(rng).items()}
+        weights = [rng.normal(0, 1, y.shape) for y in evaluate(roots, feeds, drawn.sizes)]
+        seeded = [drawn.builder.input(f"weight {i}", DOUBLE, r.shape) for i, r in enumerate(roots)]
+        got = evaluate(gradients(drawn.builder, roots, seeded, xs),
+                       feeds | {f"weight {i}": w for i, w in enumerate(weights)}, drawn.sizes)
+        way = [rng.normal(0, 1, g.shape) for g in got]
+
+        def along(h: float) -> float:
+            moved = feeds | {x.params["name"]: feeds[x.params["name"]] + h * d for x, d in zip(xs, way)}  # noqa: B023
+            with np.errstate(all="ignore"):
+                return sum(float((y * w).sum()) for y, w in zip(
+                    evaluate(roots, moved, drawn.sizes), weights))  # noqa: B023
+
+        at = along(0.0)
+        want, finer = ((along(h) - along(-h)) / (2 * h) for h in (1e-5, 1e-6))
+        sides = [(along(h) - at) / h for h in (1e-6, -1e-6)]
+        size = max(abs(want), abs(finer), 1e-3)
+        # A corner, a step or a pole is near, or the sum is so large that it swallows steps: differences tell nothing.
+        if not np.isfinite(want) or abs(at) > 1e5 * size or abs(want - finer) > 1e-3 * size or abs(sides[0] - sides[1]) > 1e-2 * size:
+            continue
+        slope = sum(float((g * d).sum()) for g, d in zip(got, way))
+        if np.isnan(slope):     # an infinite slope, of the root of a sum of padding say, times zero
+            poles += 1
+            continue
+        smooth += 1
+        assert min(abs(slope - want), abs(slope - finer)) <= 1e-3 * size, f"seed {seed}: {slope} is not {want}"
+    assert poles <= len(seeds) // 2000
+    return smooth
+
+
+def test_random_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _random_graphs(range(400), monkeypatch) > 150
+
+
+@pytest.mark.slow
+def test_many_random_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _random_graphs(range(400, 20_000), monkeypatch) > 8000
