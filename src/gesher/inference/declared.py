@@ -1,8 +1,9 @@
 """What a file says of its values' types, and how far that is believed.
 
 Exporters write more than they know. A graph input whose size is `?`, or -1, or 0, has a size that nobody knows; the
-same `?` in two places says nothing about their being equal. Of all other values inference knows better than the file:
-what is declared fills gaps, and where the two contradict each other, inference stands and a complaint is made.
+same `?` in two places says nothing about their being equal. Elements of a sequence that are declared to be scalars may
+be anything. Of all other values inference knows better than the file: what is declared fills gaps, and where the two
+contradict each other, inference stands and a complaint is made.
 """
 
 from __future__ import annotations
@@ -84,6 +85,9 @@ def _with_dims(type: Type | None, dim: Callable[[DimLike | None, int], DimLike |
             return type
         new = tuple(d if d.__class__ is int and d > 0 else dim(d, i) for i, d in enumerate(shape))
         return type if new == shape else type.__class__(type.dtype, new)
+    if isinstance(type, SequenceType) and isinstance(type.element, TensorType) and type.element.shape == ():
+        # Writers who know no shape leave an empty one; ONNX's own cases do, of elements that have a rank.
+        return SequenceType(TensorType(type.element.dtype))
     if isinstance(type, (SequenceType, OptionalType)):
         return type.__class__(_with_dims(type.element, dim))
     if isinstance(type, MapType):

@@ -45,6 +45,7 @@ from .answers import another_time, attribute_signature, signature, symbols_of
 from .declared import Declarations, refine
 from .facts import Facts, resolved
 from .folding import Folder
+from .fractions import Fractions
 
 DEEPEST = 64
 """Graphs nested deeper than this are refused."""
@@ -83,14 +84,16 @@ def infer(model: Model, *, dims: Mapping[str, int] | None = None, values: Mappin
 class _Frame:
     """A graph being walked: where the walk stands, and what its values are."""
 
-    __slots__ = ("asked", "bindings", "call", "closures", "cursor", "env", "equalities", "function", "graph", "opsets",
-                 "place", "signature")
+    __slots__ = ("asked", "bindings", "call", "closures", "cursor", "env", "equalities", "fractions", "function",
+                 "graph", "opsets", "place", "signature")
 
     def __init__(self, graph: Graph, env: dict[Value, Fact], opsets: dict[str, int],
                  bindings: Mapping[str, Attribute] | None, place: tuple[str, ...], equalities: Equalities):
         self.graph, self.env, self.opsets, self.bindings, self.place = graph, env, opsets, bindings, place
         self.equalities = equalities
         self.cursor: Node | None = graph.first
+        # Numbers that a fact has no place for; a body shares those of the graph around it.
+        self.fractions = Fractions()
         # Graphs that a call hands to a function as attributes: they capture from the caller.
         self.closures: dict[Graph, _Frame] = {}
         # Of a function's frame: the node that calls it, and what was asked of it.
@@ -259,6 +262,7 @@ class _Walk:
                 raise ModelError(misfit.message, rule=misfit.rule, place=(node.place,), advice=misfit.advice)
             outputs = self._by_rule(bound, inputs, opsets, frame)
             failed = self.folder.fold(bound, operator, schema, inputs, outputs)
+            frame.fractions.follow(bound, operator, schema, inputs, outputs, frame.equalities)
             if failed is not None:
                 self._problem(node, ModelError(f"{node.op_type} fails on its known inputs: {failed}",
                                                rule="constant-fails", place=(node.place,)), frame, "warning")
@@ -355,7 +359,7 @@ class _Walk:
         outer = outer.closures.get(graph, outer)
         frame = _Frame(graph, outer.env, outer.opsets, outer.bindings, (*outer.place, graph.place),
                        outer.equalities.copy())
-        frame.closures = outer.closures
+        frame.closures, frame.fractions = outer.closures, outer.fractions
         for i, value in enumerate(graph.inputs):
             fact = facts[i] if i < len(facts) else None
             if fact is None:

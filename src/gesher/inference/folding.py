@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from gesher.base.errors import GesherError
-from gesher.ir import Graph, Node, TensorType
+from gesher.ir import Graph, Node, Shape, TensorType
 from gesher.ops import Fact, Run, run_node
 from gesher.ops.fact import VALUE_LIMIT
 from gesher.ops.schema import Operator, Schema
@@ -64,10 +64,10 @@ class Folder:
             if fact is None or not isinstance(fact.type, TensorType):
                 continue
             array = np.asarray(result)
-            if array.dtype != fact.dtype.numpy or array.shape != fact.shape:
+            if array.dtype != fact.dtype.numpy or not _fits(array.shape, fact.shape or ()):
                 return (f"inference says {fact.type} of its output {i}, running it gave {array.dtype}"
                         f"{list(array.shape)}")
-            outputs[i] = Fact(fact.type, array, why=fact.why)
+            outputs[i] = Fact(TensorType(fact.dtype, array.shape), array, why=fact.why)
         return None
 
 
@@ -88,7 +88,10 @@ def _small(fact: Fact) -> bool:
 
 
 def _worthwhile(outputs: Sequence[Fact | None]) -> bool:
-    """Whether some value is missing, and every output is a small tensor of known type."""
+    """Whether some value is missing, and every output is a tensor of known type that may be small.
+
+    A size that hangs on the data (of NonZero, Unique, NonMaxSuppression) is no symbol then, but known by running.
+    """
     missing = False
     for fact in outputs:
         if fact is None:
@@ -97,13 +100,15 @@ def _worthwhile(outputs: Sequence[Fact | None]) -> bool:
             return False
         size = 1
         for d in fact.type.shape:
-            if d.__class__ is not int:
-                return False
-            size *= d
+            size *= d if isinstance(d, int) else 1
         if size > VALUE_LIMIT:
             return False
         missing = missing or (fact._value is None and fact.constant is None)
     return missing
+
+
+def _fits(shape: tuple[int, ...], said: Shape) -> bool:
+    return len(shape) == len(said) and all(not isinstance(d, int) or d == n for n, d in zip(shape, said))
 
 
 def _no_graphs(graph: Graph, inputs: Sequence[Any]) -> NoReturn:

@@ -134,6 +134,9 @@ class _Carried:
                                                  f"size on axis {axis} from turn to turn")
             return self.moving[index, axis]
 
+        if isinstance(before.type, OptionalType) and not isinstance(after.type, OptionalType):
+            # A loop may begin with an optional and go on with what it may hold.
+            after = Fact(OptionalType(after.type), why=after.why)
         try:
             return merge_facts(before, after, moved)
         except Unlike as e:
@@ -153,7 +156,9 @@ class _Carried:
             last = answers[i] if i < len(answers) else None
             sizes = shape_of(fact.type)
             if sizes is None:
-                results.append(fact)
+                fills = isinstance(fact.type, OptionalType) and last is not None and \
+                    last.type is not None and not isinstance(last.type, OptionalType)
+                results.append(Fact(last.type, why=fact.why) if fills and last is not None else fact)
                 continue
             out: list[DimLike | None] = []
             for axis, d in enumerate(sizes):
