@@ -16,17 +16,21 @@ from typing import Any
 
 import numpy as np
 
+from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
 from gesher.ir import DimLike
 from gesher.ir.types import print_shape
-from gesher.ops.arithmetic import widen
+from gesher.ops.arithmetic import wide, widen
+from gesher.ops.borrowing import rule_of
+from gesher.ops.core.attention import RotaryEmbedding as Rotary
 from gesher.ops.core.attention import rotary_embedding
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import REQUIRED, Attr, Input, Output, op, tensors
-from gesher.ops.sizes import scalar_of
+from gesher.ops.sizes import known_int, scalar_of
+from gesher.primitives import Builder, CannotLower, Expr
 from gesher.symbolic import decide_eq, maximum
 
-from .attending import apart, together
+from .attending import apart, apart_expr, attend_expr, together, together_expr
 from .types import FLOAT, INT32, MS, REALS
 
 GroupQueryAttention = op("GroupQueryAttention", Input("query"), Input("key", optional=True),
@@ -174,3 +178,70 @@ def _softmax(scores: Any, smooth: bool, sink: Any) -> Any:
     e = np.exp(scores - top)
     total = e.sum(-1, keepdims=True)
     return e / (total if extra is None else total + np.exp(extra - top))
+
+
+# Lowering: the cache is put together by place, and one mask tells what each query sees of it
+
+def _wide(p: Builder, x: Expr) -> Expr:
+    widened = wide(p, x)
+    assert widened is not None
+    return widened
+
+
+def _cache(p: Builder, old: Expr | None, new: Expr, pasts: Expr, room: DimLike) -> Expr:
+    """(batch, heads, room, size): of each sample its past, then what is new, then zeros. pasts (batch, 1, 1, 1)."""
+    batch, heads, length, size = new.shape
+    shape = (batch, heads, room, size)
+    place = p.iota((1, 1, room, 1), 2) - pasts  # among what is new
+    at = p.broadcast_to(p.min(p.max(place, 0), p.size(length) - 1), shape)
+    made = p.select(p.lt(place, p.size(length)), p.gather_along(new, at, 2), 0.0)
+    if old is None:
+        return made
+    zeros = (0, 0, 0, 0)
+    return p.select(p.lt(place, 0), p.pad(old, zeros, (0, 0, room - old.shape[2], 0)), made)
+
+
+@GroupQueryAttention.lower
+def _(p: Builder, query: Expr, key: Expr | None = None, value: Expr | None = None, past_key: Expr | None = None,
+      past_value: Expr | None = None, seqlens_k: Expr | None = None, total_sequence_length: Expr | None = None,
+      cos_cache: Expr | None = None, sin_cache: Expr | None = None, position_ids: Expr | None = None,
+      attention_bias: Expr | None = None, head_sink: Expr | None = None, *unusual: Expr | None, num_heads: int,
+      kv_num_heads: int, scale: float | None, softcap: float | None, causal: int, local_window_size: int,
+      smooth_softmax: int, do_rotary: int | None, rotary_interleaved: int | None, **attributes: Any
+      ) -> tuple[Expr, ...]:
+    if any(e is not None for e in unusual) or attributes["kv_cache_bit_width"] or attributes["sliding_window_cache"] \
+            or attributes["k_quant_type"] != "NONE" or attributes["v_quant_type"] != "NONE":
+        raise CannotLower("a quantised or sliding cache, norms of heads, or ragged queries")
+    if head_sink is not None or smooth_softmax == 1 or p.outputs > 3:
+        raise CannotLower("a softmax with a sink, or one that is shown")
+    assert seqlens_k is not None and total_sequence_length is not None
+    dtype, (batch, length, width) = query.dtype, query.shape
+    total = known_int(p, total_sequence_length, "total_sequence_length")
+    if key is None or value is None:
+        size = width // (num_heads + 2 * kv_num_heads)
+        query, key, value = p.split(query, [num_heads * size, kv_num_heads * size, kv_num_heads * size], 2)
+    keys = p.cast(p.reshape(seqlens_k, (batch, 1, 1, 1)), dtypes.INT64) + 1
+    first = p.eq(p.size(length), p.size(total))
+    pasts = p.select(first, p.scalar(0, dtypes.INT64), keys - p.size(length))
+    q, k, v = (apart_expr(p, e, n) for e, n in ((query, num_heads), (key, kv_num_heads), (value, kv_num_heads)))
+    if do_rotary:
+        assert cos_cache is not None and sin_cache is not None
+        places = p.reshape(position_ids, (batch, length)) if position_ids is not None else \
+            p.reshape(pasts, (batch, 1)) + p.iota((1, length), 1)
+        turn = rule_of(Rotary, "lower", 23)
+        q, k = (turn(p, e, cos_cache, sin_cache, places, interleaved=rotary_interleaved or 0,
+                     rotary_embedding_dim=2 * cos_cache.shape[1], num_heads=None) for e in (q, k))
+    room = total if past_key is None else maximum(total, past_key.shape[2])
+    present_k, present_v = _cache(p, past_key, k, pasts, room), _cache(p, past_value, v, pasts, room)
+    at, place = p.iota((1, 1, 1, room), 3), pasts + p.iota((1, 1, length, 1), 2)
+    seen = p.lt(at, keys)
+    if causal:
+        seen = p.and_(seen, p.le(at, place))
+    if local_window_size >= 0:
+        seen = p.and_(seen, p.gt(at, place - local_window_size))
+    mask = p.broadcast_to(seen, (batch, 1, length, room))
+    if attention_bias is not None:
+        bias = p.pad(_wide(p, attention_bias), (0, 0, 0, 0), (0, 0, 0, room - attention_bias.shape[3]))
+        mask = p.select(mask, bias, float("-inf"))
+    y = attend_expr(p, _wide(p, q), _wide(p, present_k), _wide(p, present_v), mask, scale, softcap=softcap or 0.0)
+    return tuple(p.cast(e, dtype) for e in (together_expr(p, y), present_k, present_v))[:p.outputs]
