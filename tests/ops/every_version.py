@@ -72,7 +72,7 @@ class Row:
                 return self.case(version).at(opset).onnxruntime()
             except Exception as e:    # it has no kernel for that version; the last reason is told
                 why.append(f"opset {opset}: {e}")
-        raise LookupError(f"{self.op} in version {version} needs a `want`: {why or 'it means this only before opset 7'}")
+        raise LookupError(f"{self.op} in version {version} needs a `want`: {why or 'before opset 7 only'}")
 
     def _askable(self, version: int) -> Iterator[int]:
         """Opsets of ONNX Runtime in which the node means the same: the version's own, later ones, earlier ones."""

@@ -9,6 +9,7 @@ import gesher
 from gesher.ir import Model
 
 from .protocol import Engine, Options, Session
+from .reference import without_rules
 
 
 class CompiledSession(Session):
@@ -48,7 +49,7 @@ class CompiledEngine(Engine):
         return f"{gesher.__version__} ({found.kind} {found.version})"
 
     def refuses(self, model: Model) -> list[str]:
-        return []
+        return without_rules(model)    # what does not compile is run by them
 
     def prepare(self, model: Model, options: Options) -> Session:
         return CompiledSession(model, options)

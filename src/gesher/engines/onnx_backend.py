@@ -20,6 +20,7 @@ from onnx.backend.base import Backend, BackendRep
 from gesher.base.errors import UnsupportedError
 from gesher.ir import OptionalType, SequenceType, Type
 from gesher.ir.files import from_bytes
+from gesher.ops import operators
 
 from . import engine as engine_of
 from . import prepare
@@ -55,6 +56,11 @@ def _as_fed(x: Any, type: Type | None) -> Any:
     return x if isinstance(x, dict) else np.asarray(x)
 
 
+def _newest(domain: str) -> int:
+    """The newest version of a domain that the book knows; 1 where it knows nothing of it."""
+    return max((o.versions[-1].version for o in operators() if o.domain == domain), default=1)
+
+
 def backend(engine: str) -> type[Backend]:
     """The backend class of one engine.
 
@@ -87,7 +93,7 @@ def backend(engine: str) -> type[Backend]:
         def run_node(cls, node: NodeProto, inputs: Any, device: str = "CPU",
                      outputs_info: Sequence[tuple[Any, tuple[int, ...]]] | None = None,
                      **kwargs: Any) -> tuple[Any, ...]:
-            """Run one node; `opset_version` (by keyword) says in which opset, the newest by default."""
+            """Run one node; `opset_version` (by keyword) is that of the node's domain, the newest by default."""
             arrays = [np.asarray(x) for x in (inputs if isinstance(inputs, (list, tuple)) else [inputs])]
             given = [n for n in node.input if n]
             graph = helper.make_graph(
@@ -95,8 +101,9 @@ def backend(engine: str) -> type[Backend]:
                 [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
                  for n, a in zip(given, arrays)],
                 [helper.make_empty_tensor_value_info(n) for n in node.output if n])
-            opsets = [helper.make_opsetid(node.domain, kwargs["opset_version"])] if "opset_version" in kwargs else None
-            model = helper.make_model(graph, opset_imports=opsets) if opsets else helper.make_model(graph)
+            opsets = {"": _newest("")}
+            opsets[node.domain] = kwargs.get("opset_version") or _newest(node.domain)
+            model = helper.make_model(graph, opset_imports=[helper.make_opsetid(*o) for o in opsets.items()])
             return cls.run_model(model, arrays, device)
 
         @classmethod

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import gesher
+from gesher.base.errors import UnsupportedError
 from gesher.evaluator import Evaluator
+from gesher.evaluator.plan import make_plans
 from gesher.ir import Model
 
 from .protocol import Engine, Options, Session
@@ -23,6 +25,15 @@ class ReferenceSession(Session):
         return self._evaluator.run(feeds)  # it checks them itself
 
 
+def without_rules(model: Model) -> list[str]:
+    """A reason where operators of a model have no reference rule, with which ours and the compiled engine begin."""
+    try:
+        make_plans(model)
+    except UnsupportedError as e:
+        return [f"{e.what}: {e.advice}" if e.advice else e.what]
+    return []
+
+
 class ReferenceEngine(Engine):
     """Always there; runs whatever the book of operators has a reference rule for."""
 
@@ -35,7 +46,7 @@ class ReferenceEngine(Engine):
         return gesher.__version__
 
     def refuses(self, model: Model) -> list[str]:
-        return []
+        return without_rules(model)
 
     def prepare(self, model: Model, options: Options) -> Session:
         return ReferenceSession(model, options)
