@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from gesher.ir import Function, Graph, Node, Value
+from gesher.ops.training.way import read_by_name
 
 from .context import Context
 
@@ -242,6 +243,7 @@ def _dead(context: Context) -> None:
             continue
         live.add(node)
         pending.extend(i for i in node.inputs if i is not None)
+        pending.extend(read_by_name(node))
         # A node that is needed needs what its graphs give out, and they what they capture.
         pending.extend(o for g in node.subgraphs() for o in g.outputs)
     for graph in context.graphs:

@@ -11,6 +11,7 @@ from onnx.backend.test.case.model import collect_testcases
 
 from gesher import ModelError, UnsupportedError
 from gesher.base.errors import GesherError
+from gesher.checker import check
 from gesher.engines import Options, engine
 from gesher.evaluator import Evaluator
 from gesher.inference import infer
@@ -321,6 +322,14 @@ def test_inference_tells_before_anything_runs() -> None:
         y = Mul (a, b) d = {TRAINING}.Gradient <xs = ["a"], y = "y"> (a) }}''')
     [finding] = infer(model).findings.errors
     assert "hangs on 'b', which is neither in xs nor in zs" in finding.message
+
+
+def test_what_y_needs_is_not_called_dead() -> None:
+    model = parse(f'''<ir_version: 10, opset_import: ["" : 21, "{TRAINING}" : 1]>
+      g (float[2] a, float[2] b) => (float[2] d) {{
+        h = Mul (a, b) y = Mul (h, a) idle = Add (a, b)
+        d = {TRAINING}.Gradient <xs = ["a"], zs = ["b"], y = "y"> (a, b) }}''')
+    assert [f.message for f in check(model)] == ["nothing that node that makes 'idle' (Add) makes leads to an output"]
 
 
 def test_what_has_no_gradient_is_told() -> None:

@@ -93,6 +93,18 @@ def _names(graph: Graph, wanted: set[str]) -> dict[str, Value]:
     return found
 
 
+def read_by_name(node: Node) -> list[Value]:
+    """The value that a node needs though it is none of its inputs: the y of a Gradient. Whoever looks for dead nodes
+    must ask; a name that means nothing gives an empty list."""
+    if node.op_type != "Gradient" or node.domain != "ai.onnx.preview.training" or node.graph is None:
+        return []
+    y = node.attr("y")
+    try:
+        return [_names(node.graph, {y})[y]] if isinstance(y, str) else []
+    except ModelError:
+        return []
+
+
 def captured(node: Node) -> list[Value]:
     """What the graphs inside a node read from around it."""
     own: set[Value] = set()
