@@ -99,3 +99,23 @@ def test_rotary_embedding(form: str, interleaved: int, dtype: Any) -> None:
     part = {"num_heads": heads, "rotary_embedding_dim": size // 2} if form == "part" else {}
     check(ms("RotaryEmbedding", x, positions, cos, sin, interleaved=interleaved, **part), **NEAR[dtype],
           symbols={(0, 0): "b", (1, 0): "b"} if form != "offset" else {(0, 0): "b"})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize("interleaved", [0, 1])
+@pytest.mark.parametrize(("form", "sections"), [("flat", [4, 2, 2]), ("heads", [2, 3, 3]), ("flat", [8, 0, 0])])
+def test_rotary_embedding_of_three_positions(form: str, sections: Any, interleaved: int, layout: int,
+                                             dtype: Any) -> None:
+    heads, length, size = 3, 5, 16
+    x = real(2, heads, length, size, dtype=dtype) if form == "heads" else real(2, length, heads * size, dtype=dtype)
+    case = ms("MRotaryEmbedding", x, RNG.integers(0, 20, (3, 2, length)), *angles(20, size // 2, dtype),
+              mrope_section=sections, mrope_layout=layout, interleaved=interleaved,
+              num_heads=None if form == "heads" else heads)
+    check(case, **NEAR[dtype], symbols={(0, 0): "b", (1, 1): "b"})
+
+
+def test_sections_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ModelError, match="mrope_section"):
+        ms("MRotaryEmbedding", real(2, 5, 16), np.zeros((3, 2, 5), np.int64), *angles(20, 8),
+           mrope_section=[4, 4, 4]).infer()
