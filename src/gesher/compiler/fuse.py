@@ -17,7 +17,8 @@ from gesher.base.dtypes import FLOAT
 from gesher.primitives import MAPS, Expr
 from gesher.symbolic import decide_eq, product
 
-from .matching import Kernel, match
+from .kernel import Kernel
+from .matching import match
 
 CHEAP = 3
 LARGEST = 40  # primitives in one nest: more are cut, for the compiler's sake and the reader's

@@ -1,74 +1,18 @@
-"""Which hand-tuned kernel computes which primitive: one class a kernel, looked for in the order of `KERNELS`.
-
-A kernel says which operands must lie in memory, how its struct is filled, and, where something elementwise may follow
-in the same breath, which element of the result stands where in a finished tile.
-"""
+"""Which hand-tuned kernel computes which primitive: one class a kernel, looked for in the order of `KERNELS`."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from gesher.base.dtypes import FLOAT
 from gesher.primitives import Expr
-from gesher.symbolic import Dim, DimLike, decide_eq, product
+from gesher.symbolic import Dim, DimLike, decide_eq, decide_le, decide_lt, product
 
+from .forests import Trees
 from .indexing import unravel
+from .kernel import Kernel, Point, Spell
+from .norms import LayerNorm
 from .views import View, contiguous, merge, same_memory, view_of
-
-Spell = Callable[[DimLike], str]
-Point = Callable[[Expr], str]
-
-
-class Kernel(ABC):
-    """A kernel chosen for one expression.
-
-    Attributes:
-        expr: what it computes.
-        operands: the expressions that must lie in memory.
-        header: the C file that has it.
-        struct: the C type of its argument.
-        function: what is called with the struct's address and the pool.
-        scratch: the C function that tells how many numbers it needs to work in ("" for none).
-        scratch_floats: how many floats such a number is.
-        tiles: whether it takes an epilogue.
-    """
-
-    header = ""
-    struct = ""
-    function = ""
-    scratch = ""
-    scratch_floats = 1
-    tiles = False
-
-    def __init__(self, expr: Expr, operands: Sequence[Expr]):
-        self.expr, self.operands = expr, list(operands)
-
-    @abstractmethod
-    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
-        """The struct's fields but for the output, scratch and epilogue: names and C expressions."""
-
-    output = "y"
-
-    def element(self) -> str:
-        """The C type of what it writes."""
-        return self.expr.dtype.c
-
-    def around(self) -> list[tuple[DimLike, dict[str, DimLike]]]:
-        """Loops around the call: (extent, elements by which each pointer moves a turn)."""
-        return []
-
-    def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
-        """Which element of the result stands at row m and column n of the matrix `batch`."""
-        raise NotImplementedError
-
-    def flops(self) -> DimLike | None:
-        """Floating-point operations of one turn, multiplications and additions each; None where nobody counts them."""
-        return None
-
-    def describe(self) -> str:
-        return self.function
-
 
 # The types of elements that the tiled product is made for. Signed numbers are multiplied as unsigned ones.
 _TILED = {"double": "f64", "int32": "u32", "uint32": "u32", "int64": "u64", "uint64": "u64"}
@@ -264,6 +208,11 @@ class ConvTransposed(Conv):
                     "dilation": p["dilations"], "pad": [lo for lo, _ in p["pads"]]})]
 
 
+# Outputs in a row below which the kernel of windows would go one by one, and taps that a nest may have.
+MOST_TAPS = 16
+NARROW = 16
+
+
 class MaxWindow(_Windowed):
     """The maximum over windows of one or two axes."""
 
@@ -278,6 +227,10 @@ class MaxWindow(_Windowed):
         if any(not isinstance(pad, int) or pad >= r for r, pads in zip(reach, e.params["pads"]) for pad in pads):
             return None
         if any(d != 1 for d in e.params["dilations"]):
+            return None
+        # Rows of less than a vector, all inside the picture: a nest has the taps as constants and no edges.
+        if decide_lt(e.shape[-1], NARROW) and not any(pad for pads in e.params["pads"] for pad in pads) \
+                and decide_le(product(e.params["size"]), MOST_TAPS):
             return None
         return cls(e, [same_memory(e.args[0])])
 
@@ -376,7 +329,8 @@ class Select(Kernel):
                 ("largest", str(int(self.order.params["descending"])))]
 
 
-KERNELS: tuple[type[Kernel], ...] = (Gemm, Conv, ConvTransposed, MaxWindow, Softmax, Reduce, Select)
+KERNELS: tuple[type[Kernel], ...] = (Gemm, Conv, ConvTransposed, MaxWindow, Softmax, LayerNorm, Trees, Reduce,
+                                    Select)
 
 
 def match(e: Expr) -> Kernel | None:

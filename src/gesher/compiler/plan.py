@@ -22,6 +22,7 @@ from gesher.symbolic import Dim, DimLike, decide_eq, fresh, product
 from . import indexing
 from .demands import Demand
 from .fuse import Fusion, fuse, is_scalar_constant, needs, order_of
+from .kernel import Kernel
 from .loops import (
     Buffer,
     For,
@@ -38,7 +39,7 @@ from .loops import (
     walk,
     writes,
 )
-from .matching import Kernel, match
+from .matching import match
 from .nests import At, Puller, Scope, describe
 from .steps import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
 
@@ -209,7 +210,6 @@ class _Planner:
             value = self.given(e)
             if value is not None:
                 given[e] = value
-        weights: set[Expr] = set()
         extra: list[Expr] = []
         order = order_of(roots, outside, set(given))
         seen: set[Expr] = set()
@@ -223,6 +223,8 @@ class _Planner:
                 seen.add(b)
                 extra += [x for x in self.captured(b, set(given)) if x not in outside and x not in extra]
             order = order_of([*roots, *extra], outside, set(given))
+        # Kernels may ask for constants of their own, and not read those that their expression has.
+        order = order_of([*roots, *extra], outside, set(given), {})
         weights = {e for e in order if e.prim == "constant" and not is_scalar_constant(e)}
         local = dict(leaves)
         for e in order:

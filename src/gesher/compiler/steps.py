@@ -10,8 +10,8 @@ from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike
 
 from .demands import Demand
+from .kernel import Kernel
 from .loops import Buffer, Nest
-from .matching import Kernel
 
 
 @dataclass(eq=False, slots=True)

@@ -68,6 +68,8 @@ class Builder:
         self.outputs = outputs
         self.version = version
         self.site: Any = None
+        # What others have made of expressions, kept as long as these.
+        self.derived: dict[Any, Any] = {}
 
     # Machinery
 

@@ -1,0 +1,133 @@
+"""Tree ensembles as their kernel reads them: the forest's arrays packed once, when it is matched.
+
+What a reader would guess wrong: for sums, weights of zero are left out; for a minimum or maximum each leaf has a weight
+for each target, because a zero counts there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gesher.base.dtypes import DOUBLE, FLOAT
+from gesher.primitives import Expr
+from gesher.symbolic import decide_le
+
+from .kernel import Kernel, Point, Spell
+from .views import same_memory
+
+_SPARSE = ("SUM", "AVERAGE")
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A forest's constants: operands by the names of the struct's fields."""
+
+    operands: dict[str, Expr]
+    trees: int
+    targets: int
+    features: int    # the highest that is read, and one
+
+
+class Trees(Kernel):
+    """A whole forest: each row's votes taken together."""
+
+    header = "gs_trees.h"
+
+    def __init__(self, expr: Expr, x: Expr, packed: _Packed, aggregate: str, modes: tuple[int, ...]):
+        super().__init__(expr, [same_memory(x), *packed.operands.values()])
+        self.packed, self.aggregate, self.modes = packed, aggregate, modes
+        name = "gs_trees_f32" if expr.dtype is FLOAT else "gs_trees_f64"
+        self.node = f"{name}_node"
+        self.struct, self.function, self.scratch = f"{name}_t", f"{name}_run", f"{name}_scratch"
+
+    @classmethod
+    def match(cls, e: Expr) -> Trees | None:
+        if e.prim != "item" or e.args[0].prim != "composite" or e.args[0].params["name"] != "tree_ensemble":
+            return None
+        bundle = e.args[0]
+        x, constants = bundle.args[0], bundle.args[1:]
+        if e.dtype not in (FLOAT, DOUBLE) or x.dtype is not e.dtype or any(c.prim != "constant" for c in constants):
+            return None
+        of = dict(bundle.params["of"])
+        modes = tuple(m for m in of["modes"] if m >= 0)
+        key = ("tree_ensemble", constants, of["aggregate"])
+        packed = e.builder.derived.get(key)
+        if packed is None:
+            given = dict(zip(bundle.params["given"], (None, *map(_array, constants))))
+            packed = e.builder.derived[key] = _pack(e, given, len(modes), of["aggregate"])
+        # The kernel reads features unchecked.
+        if not packed.trees or decide_le(packed.features, x.shape[1]) is not True:
+            return None
+        return cls(e, x, packed, of["aggregate"], modes)
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        x, packed = self.expr.args[0].args[0], self.packed
+        pointers = [(name, point(c) if name != "nodes" else f"(const {self.node}*)(const void*){point(c)}")
+                    for name, c in packed.operands.items()]
+        return [("rows", spell(x.shape[0])), ("features", spell(x.shape[1])), ("targets", str(packed.targets)),
+                ("trees", str(packed.trees)), ("x", point(self.operands[0])), *pointers,
+                ("mode", str(self.modes[0] if self.modes else 0)), ("aggregate", f"GS_TREES_{self.aggregate}")]
+
+    def describe(self) -> str:
+        nodes = self.packed.operands["nodes"].shape[0]
+        return f"{self.function} {self.packed.trees} trees, {nodes} nodes"
+
+
+def _array(e: Expr) -> np.ndarray[Any, Any]:
+    value = e.params["value"]
+    return value if isinstance(value, np.ndarray) else value.numpy()
+
+
+def _pack(e: Expr, given: dict[int, Any], modes: int, aggregate: str) -> _Packed:
+    """The arrays of `lower_walk` (ops/ml/forest.py), by their places there, as gs_trees.inc has them."""
+    feature, split, mode, yes, no, rows, weights, roots = (given[i] for i in (1, 2, 3, 4, 5, 7, 8, 9))
+    missing = given.get(6)
+    n, wide = len(mode), e.dtype.numpy.itemsize
+    layout = np.dtype([("value", e.dtype.numpy), ("feature", "<i4"), ("yes", "<i4"), ("no", "<i4"),
+                       *([("room", "<i4")] if wide == 8 else [])])
+    nodes = np.zeros(n, layout)
+    inner = mode >= 0
+    # A leaf must stay where it is, and what it reads must be there.
+    nodes["value"], nodes["feature"] = split, np.where(inner, feature, 0)
+    nodes["yes"], nodes["no"] = np.where(inner, yes, np.arange(n)), np.where(inner, no, np.arange(n))
+    held = weights[np.where(inner, 0, rows)]
+    taken = held != 0 if aggregate in _SPARSE else np.ones_like(held, bool)
+    taken &= ~inner[:, None]
+    counts = taken.sum(1)
+    targets = np.broadcast_to(np.arange(weights.shape[1]), held.shape)
+    constant = e.builder.constant
+    operands = {
+        "nodes": constant(nodes.view(np.int32).reshape(n, -1)),
+        "root": constant(roots.astype(np.int32)),
+        "depth": constant(_depths(roots, nodes["yes"], nodes["no"], inner)),
+        "begin": constant(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)),
+        # Never empty: a constant without elements has no memory to point at.
+        "target": constant(np.append(targets[taken], 0).astype(np.int32)),
+        "weight": constant(np.append(held[taken], 0).astype(e.dtype.numpy)),
+    }
+    if modes > 1:
+        operands["modes"] = constant(np.where(inner, mode, 0).astype(np.uint8))
+    if missing is not None:
+        operands["missing_yes"] = constant(missing.astype(np.uint8))
+    features = int(feature[inner].max(initial=-1)) + 1
+    return _Packed(operands, len(roots), weights.shape[1], max(features, 1))
+
+
+def _depths(roots: np.ndarray, yes: np.ndarray, no: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """For each tree the steps to its farthest leaf: all trees walked side by side, a level at a time."""
+    depth = np.zeros(len(roots), np.int32)
+    tree, at = np.arange(len(roots)), roots.astype(np.int64)
+    level = 0
+    while True:
+        on = inner[at]
+        tree, at = tree[on], at[on]
+        if not len(at):
+            return depth
+        level += 1
+        depth[tree] = level
+        # Branches may meet again; each node is walked once a level.
+        both = np.unique(np.stack([np.tile(tree, 2), np.concatenate([yes[at], no[at]])], 1), axis=0)
+        tree, at = both[:, 0], both[:, 1]

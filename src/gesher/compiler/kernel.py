@@ -1,0 +1,66 @@
+"""What a kernel is to the compiler: operands that must lie in memory, a C struct, and a function called with it.
+
+A kernel says which operands must lie in memory, how its struct is filled, and, where something elementwise may follow
+in the same breath, which element of the result stands where in a finished tile.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from gesher.primitives import Expr
+from gesher.symbolic import Dim, DimLike
+
+Spell = Callable[[DimLike], str]
+Point = Callable[[Expr], str]
+
+
+class Kernel(ABC):
+    """A kernel chosen for one expression.
+
+    Attributes:
+        expr: what it computes.
+        operands: the expressions that must lie in memory.
+        header: the C file that has it.
+        struct: the C type of its argument.
+        function: what is called with the struct's address and the pool.
+        scratch: the C function that tells how many numbers it needs to work in ("" for none).
+        scratch_floats: how many floats such a number is.
+        tiles: whether it takes an epilogue.
+    """
+
+    header = ""
+    struct = ""
+    function = ""
+    scratch = ""
+    scratch_floats = 1
+    tiles = False
+
+    def __init__(self, expr: Expr, operands: Sequence[Expr]):
+        self.expr, self.operands = expr, list(operands)
+
+    @abstractmethod
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        """The struct's fields but for the output, scratch and epilogue: names and C expressions."""
+
+    output = "y"
+
+    def element(self) -> str:
+        """The C type of what it writes."""
+        return self.expr.dtype.c
+
+    def around(self) -> list[tuple[DimLike, dict[str, DimLike]]]:
+        """Loops around the call: (extent, elements by which each pointer moves a turn)."""
+        return []
+
+    def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
+        """Which element of the result stands at row m and column n of the matrix `batch`."""
+        raise NotImplementedError
+
+    def flops(self) -> DimLike | None:
+        """Floating-point operations of one turn, multiplications and additions each; None where nobody counts them."""
+        return None
+
+    def describe(self) -> str:
+        return self.function
