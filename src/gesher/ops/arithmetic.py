@@ -81,3 +81,8 @@ def lowered(function: Callable[..., Expr]) -> Callable[..., Expr]:
 def wide(p: Any, x: Expr | None) -> Expr | None:
     """A narrow float expression as float32; anything else as it is."""
     return p.cast(x, dtypes.FLOAT) if x is not None and x.dtype.is_float and x.dtype.bits < 32 else x
+
+
+def widened(p: Any, x: Expr) -> Expr:
+    """As `wide`, of an input that is given."""
+    return p.cast(x, dtypes.FLOAT) if x.dtype.is_float and x.dtype.bits < 32 else x

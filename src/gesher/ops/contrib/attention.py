@@ -18,7 +18,7 @@ from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
 from gesher.ir import DimLike
 from gesher.ir.types import print_shape
-from gesher.ops.arithmetic import wide, widen
+from gesher.ops.arithmetic import widen, widened
 from gesher.ops.broadcasting import broadcast_into
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import REQUIRED, Attr, Input, Output, op
@@ -163,20 +163,14 @@ def _block_expr(p: Builder, made: Expr, heads: int, sizes: Any, mask: Expr | Non
     before: DimLike = 0
     if past is not None:
         before = past.shape[3]
-        old_k, old_v = (_wide(p, p.squeeze(p.take(past, 0, i, i + 1), [0])) for i in (0, 1))
+        old_k, old_v = (widened(p, p.squeeze(p.take(past, 0, i, i + 1), [0])) for i in (0, 1))
         k, v = p.concat([old_k, k], 2), p.concat([old_v, v], 2)
     added = sum_expr(mask_expr(p, mask, batch, length, k.shape[2], before, fill),
-                     None if bias is None else _wide(p, bias))
+                     None if bias is None else widened(p, bias))
     y = together_expr(p, attend_expr(p, q, k, v, added, scale, causal=causal, past=before))
     if p.outputs < 2:
         return (y,)
     return y, p.concat([p.expand_dims(k, [0]), p.expand_dims(v, [0])], 0)
-
-
-def _wide(p: Builder, x: Expr) -> Expr:
-    widened = wide(p, x)
-    assert widened is not None
-    return widened
 
 
 @Attention.lower
@@ -187,8 +181,8 @@ def _(p: Builder, x: Expr, weights: Expr, bias: Expr | None = None, mask_index: 
       rotary_embedding_dim: int | None) -> tuple[Expr, ...]:
     if do_rotary or past_present_share_buffer:
         raise CannotLower("rotary embedding or a shared buffer within Attention")
-    made = p.matmul(_wide(p, x), _wide(p, weights))
-    made = made if bias is None else made + _wide(p, bias)
+    made = p.matmul(widened(p, x), widened(p, weights))
+    made = made if bias is None else made + widened(p, bias)
     return tuple(p.cast(e, x.dtype) for e in _block_expr(
         p, made, num_heads, qkv_hidden_sizes, mask_index, past, attention_bias, bool(unidirectional), scale,
         mask_filter_value))
@@ -204,7 +198,7 @@ def _(p: Builder, x: Expr, weight: Expr, bias: Expr, input_scale: Expr, weight_s
         raise CannotLower("rotary embedding or a shared buffer within QAttention")
     made = scaled_product_expr(p, x, input_scale, input_zero_point, weight, weight_scale, weight_zero_point, bias)
     return tuple(p.cast(e, bias.dtype) for e in _block_expr(
-        p, _wide(p, made), num_heads, None, mask_index, past, None, bool(unidirectional), scale, mask_filter_value))
+        p, widened(p, made), num_heads, None, mask_index, past, None, bool(unidirectional), scale, mask_filter_value))
 
 
 # MultiHeadAttention
@@ -292,15 +286,15 @@ def multi_head_attention(query: Any, key: Any = None, value: Any = None, bias: A
 def _parts_expr(p: Builder, query: Expr, key: Expr | None, value: Expr | None, bias: Expr | None, heads: int
                 ) -> tuple[Expr, Expr | None, Expr | None]:
     def member(x: Expr, i: int) -> Expr:
-        return p.transpose(p.squeeze(p.take(_wide(p, x), 3, i, i + 1), [3]), (0, 2, 1, 3))
+        return p.transpose(p.squeeze(p.take(widened(p, x), 3, i, i + 1), [3]), (0, 2, 1, 3))
 
     if query.rank == 5:
         return member(query, 0), member(query, 1), member(query, 2)
-    q, k, v = _wide(p, query), key, value
+    q, k, v = widened(p, query), key, value
     parts: list[Expr] | None = None
     if bias is not None:
         width = query.shape[2]
-        parts = p.split(_wide(p, bias), [width, width, bias.shape[0] - width * 2], 0)
+        parts = p.split(widened(p, bias), [width, width, bias.shape[0] - width * 2], 0)
         q = q + parts[0]
     q = apart_expr(p, q, heads)
     if k is None:
@@ -308,7 +302,7 @@ def _parts_expr(p: Builder, query: Expr, key: Expr | None, value: Expr | None, b
     if k.rank == 5:
         return q, member(k, 0), member(k, 1)
     assert v is not None
-    k, v = _wide(p, k), _wide(p, v)
+    k, v = widened(p, k), widened(p, v)
     if k.rank == 4:
         return q, k, v
     if parts is not None:
@@ -328,13 +322,13 @@ def _(p: Builder, query: Expr, key: Expr | None = None, value: Expr | None = Non
     before: DimLike = 0
     if past_key is not None and past_value is not None:
         before = past_key.shape[2]
-        old_k, old_v = _wide(p, past_key), _wide(p, past_value)
+        old_k, old_v = widened(p, past_key), widened(p, past_value)
         k = old_k if k is None else p.concat([old_k, k], 2)
         v = old_v if v is None else p.concat([old_v, v], 2)
     assert k is not None and v is not None
     batch, length, keys = q.shape[0], q.shape[2], k.shape[2]
     added = sum_expr(mask_expr(p, key_padding_mask, batch, length, keys, before, mask_filter_value),
-                     None if attention_bias is None else _wide(p, attention_bias))
+                     None if attention_bias is None else widened(p, attention_bias))
     shows = 2 if p.outputs > 3 else -1
     if shows >= 0 and unidirectional:
         raise CannotLower("the scores of a causal MultiHeadAttention, whose hidden ones are no infinities")

@@ -21,7 +21,7 @@ from gesher.base import dtypes
 from gesher.base.errors import ModelError
 from gesher.ir import DimLike
 from gesher.ir.types import print_shape
-from gesher.ops.arithmetic import wide, widen
+from gesher.ops.arithmetic import widen, widened
 from gesher.ops.axes import axis_of
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import FLOAT4, FLOAT8, INT4, REQUIRED, Attr, Input, Output, op, tensors
@@ -128,12 +128,6 @@ def matmul_nbits(a: Any, b: Any, scales: Any, zero_points: Any = None, g_idx: An
     return (y if bias is None else y + widen(bias)).astype(a.dtype)
 
 
-def _wide(p: Builder, x: Expr) -> Expr:
-    widened = wide(p, x)
-    assert widened is not None
-    return widened
-
-
 @MatMulNBits.lower
 def _(p: Builder, a: Expr, b: Expr, scales: Expr, zero_points: Expr | None = None, g_idx: Expr | None = None,
       bias: Expr | None = None, *, K: int, N: int, bits: int, block_size: int, accuracy_level: int,
@@ -145,14 +139,14 @@ def _(p: Builder, a: Expr, b: Expr, scales: Expr, zero_points: Expr | None = Non
     def meaning(p: Builder, a: Expr, b: Expr, scales: Expr, zero_points: Expr | None, g_idx: Expr | None,
                 bias: Expr | None, *, K: int, N: int, bits: int, block_size: int) -> Expr:
         counts = p.cast(unpack_expr(p, p.reshape(b, (N, blocks, block_size * bits // 8)), bits), dtypes.FLOAT)
-        scale = p.reshape(_wide(p, scales), (N, blocks))
+        scale = p.reshape(widened(p, scales), (N, blocks))
         if zero_points is None:
             zero = p.full((N, blocks), float(1 << (bits - 1)), dtypes.FLOAT)
         elif zero_points.dtype is dtypes.UINT8:
             rows = p.reshape(zero_points, (N, -(-blocks * bits // 8)))
             zero = p.take(p.cast(unpack_expr(p, rows, bits), dtypes.FLOAT), 1, 0, blocks)
         else:
-            zero = p.reshape(_wide(p, zero_points), (N, blocks))
+            zero = p.reshape(widened(p, zero_points), (N, blocks))
         if g_idx is None:
             weight = (counts - p.expand_dims(zero, [2])) * p.expand_dims(scale, [2])
             weight = p.take(p.reshape(weight, (N, blocks * block_size)), 1, 0, K)
@@ -160,8 +154,8 @@ def _(p: Builder, a: Expr, b: Expr, scales: Expr, zero_points: Expr | None = Non
             group = p.take(g_idx, 0, 0, K)
             flat = p.take(p.reshape(counts, (N, blocks * block_size)), 1, 0, K)
             weight = (flat - p.gather(zero, group, 1)) * p.gather(scale, group, 1)
-        y = p.contract(_wide(p, a), weight, [a.rank - 1], [1])
-        return p.cast(y if bias is None else y + _wide(p, bias), a.dtype)
+        y = p.contract(widened(p, a), weight, [a.rank - 1], [1])
+        return p.cast(y if bias is None else y + widened(p, bias), a.dtype)
 
     result: Expr = p.composite("matmul_nbits", meaning, a, b, scales, zero_points, g_idx, bias, K=K, N=N, bits=bits,
                                block_size=block_size)
@@ -290,7 +284,7 @@ def _(p: Builder, a: Expr, b: Expr, absmax: Expr, *, K: int, N: int, block_size:
     names = p.concat([p.shift_right(pairs, 4), p.bit_and(pairs, 15)], 1)
     names = p.cast(p.take(p.reshape(names, (names.shape[0] * 2,)), 0, 0, N * K), dtypes.INT32)
     blocks = -(-N * K // block_size)
-    largest = p.broadcast_to(p.reshape(_wide(p, absmax), (blocks, 1)), (blocks, block_size))
+    largest = p.broadcast_to(p.reshape(widened(p, absmax), (blocks, 1)), (blocks, block_size))
     largest = p.take(p.reshape(largest, (blocks * block_size,)), 0, 0, N * K)
     weight = p.reshape(p.gather(p.constant(_BNB4[quant_type]), names, 0) * largest, (N, K))
-    return p.cast(p.contract(_wide(p, a), weight, [a.rank - 1], [1 if transB else 0]), a.dtype)
+    return p.cast(p.contract(widened(p, a), weight, [a.rank - 1], [1 if transB else 0]), a.dtype)

@@ -16,7 +16,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.ir import DimLike
 from gesher.ir.types import print_shape
-from gesher.ops.arithmetic import wide, widen
+from gesher.ops.arithmetic import widen, widened
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import REQUIRED, Attr, Input, Output, op
 from gesher.ops.sizes import scalar_of
@@ -110,12 +110,6 @@ def decoder_masked_multi_head_attention(
     return tuple(e.astype(dtype) for e in (together(y), present_k, present_v, scores))
 
 
-def _wide(p: Builder, x: Expr) -> Expr:
-    widened = wide(p, x)
-    assert widened is not None
-    return widened
-
-
 @DecoderMaskedMultiHeadAttention.lower
 def _(p: Builder, query: Expr, key: Expr | None = None, value: Expr | None = None, mask_index: Expr | None = None,
       attention_bias: Expr | None = None, past_key: Expr | None = None, past_value: Expr | None = None,
@@ -129,8 +123,8 @@ def _(p: Builder, query: Expr, key: Expr | None = None, value: Expr | None = Non
     if shared and (mask_index is not None or attention_bias is not None or p.outputs > 3):
         raise CannotLower("a mask as long as what the cache holds, which only the run knows")
     width = query.shape[2]
-    parts = None if bias is None else p.split(_wide(p, bias), [width, width, bias.shape[0] - width * 2], 0)
-    q, k, v = _wide(p, query), _wide(p, key), _wide(p, value)
+    parts = None if bias is None else p.split(widened(p, bias), [width, width, bias.shape[0] - width * 2], 0)
+    q, k, v = widened(p, query), widened(p, key), widened(p, value)
     if parts is not None:
         q = q + parts[0]
         k, v = (k, v) if k.rank == 4 else (k + parts[1], v + parts[2])
@@ -141,13 +135,13 @@ def _(p: Builder, query: Expr, key: Expr | None = None, value: Expr | None = Non
         assert past_key is not None and past_value is not None and past_sequence_length is not None
         before = p.cast(p.reshape(past_sequence_length, ()), dtypes.INT64)
         here = p.eq(p.iota((1, 1, past_key.shape[2], 1), 2), before)
-        k, v = p.select(here, k, _wide(p, past_key)), p.select(here, v, _wide(p, past_value))
+        k, v = p.select(here, k, widened(p, past_key)), p.select(here, v, widened(p, past_value))
         nonpad = p.broadcast_to(p.reshape(before + 1, (1,)), (query.shape[0],))
     elif past_key is not None and past_value is not None:
-        k, v = p.concat([_wide(p, past_key), k], 2), p.concat([_wide(p, past_value), v], 2)
+        k, v = p.concat([widened(p, past_key), k], 2), p.concat([widened(p, past_value), v], 2)
     keys = k.shape[2]
     added = sum_expr(mask_expr(p, mask_index, query.shape[0], query.shape[1], keys, keys - query.shape[1],
-                               mask_filter_value), None if attention_bias is None else _wide(p, attention_bias))
+                               mask_filter_value), None if attention_bias is None else widened(p, attention_bias))
     found = attend_expr(p, q, k, v, added, scale, nonpad=nonpad, shows=2 if p.outputs > 3 else -1)
     y, *scores = found if isinstance(found, tuple) else (found,)
     return tuple(p.cast(e, query.dtype) for e in (together_expr(p, y), k, v, *scores))[:p.outputs]

@@ -21,7 +21,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.errors import ModelError, UnsupportedError
 from gesher.ir.types import print_shape
-from gesher.ops.arithmetic import wide, widen
+from gesher.ops.arithmetic import widen, widened
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import E8M0, Attr, Input, Output, op, tensors
 from gesher.primitives import Builder, CannotLower, Expr
@@ -187,12 +187,6 @@ def qmoe(x: Any, scores: Any, w1: Any, s1: Any, b1: Any, w2: Any, s2: Any, b2: A
 
 # Lowering: every expert sees every row, and the weights of those that were not chosen are zeros
 
-def _wide(p: Builder, x: Expr) -> Expr:
-    widened = wide(p, x)
-    assert widened is not None
-    return widened
-
-
 def _act_expr(p: Builder, x: Expr, attributes: dict[str, Any]) -> Expr:
     kind, limit = attributes["activation_type"], attributes["swiglu_limit"]
     if kind == "swiglu":
@@ -209,21 +203,21 @@ def _act_expr(p: Builder, x: Expr, attributes: dict[str, Any]) -> Expr:
 
 def _mixed_expr(p: Builder, x: Expr, scores: Expr, w1: Expr, b1: Expr | None, w2: Expr, b2: Expr | None,
                 given: Expr | None, attributes: dict[str, Any]) -> Expr:
-    rows = p.reshape(_wide(p, x), (product(x.shape[:-1]), x.shape[-1]))
-    logits = _wide(p, scores)
+    rows = p.reshape(widened(p, x), (product(x.shape[:-1]), x.shape[-1]))
+    logits = widened(p, scores)
     _, chosen = p.top_k(logits, attributes["k"], 1)
     if given is None:
         e = p.exp(logits - p.amax(logits, [1], keepdims=True))
         weights = p.gather_along(e / p.sum(e, [1], keepdims=True), chosen, 1)
     else:
-        weights = p.gather_along(_wide(p, given), chosen, 1)
+        weights = p.gather_along(widened(p, given), chosen, 1)
     if attributes["normalize_routing_weights"]:
         weights = weights / p.sum(weights, [1], keepdims=True)
     spread = p.scatter_along(p.full(logits.shape, 0.0, dtypes.FLOAT), chosen, weights, 1)
     inner = p.transpose(p.contract(w1, rows, [2], [1]), (0, 2, 1))  # (experts, rows, inner)
-    inner = _act_expr(p, inner if b1 is None else inner + p.expand_dims(_wide(p, b1), [1]), attributes)
+    inner = _act_expr(p, inner if b1 is None else inner + p.expand_dims(widened(p, b1), [1]), attributes)
     out = p.contract(inner, w2, [2], [2], [0], [0])
-    out = out if b2 is None else out + p.expand_dims(_wide(p, b2), [1])
+    out = out if b2 is None else out + p.expand_dims(widened(p, b2), [1])
     y = p.sum(out * p.expand_dims(p.transpose(spread, (1, 0)), [2]), [0])
     return p.cast(p.reshape(y, x.shape), x.dtype)
 
@@ -232,7 +226,7 @@ def _mixed_expr(p: Builder, x: Expr, scores: Expr, w1: Expr, b1: Expr | None, w2
 def _(p: Builder, x: Expr, scores: Expr, w1: Expr, b1: Expr | None, w2: Expr, b2: Expr | None = None,
       w3: Expr | None = None, b3: Expr | None = None, **attributes: Any) -> Expr:
     _cannot("MoE", attributes, w3)
-    return _mixed_expr(p, x, scores, _wide(p, w1), b1, _wide(p, w2), b2, None, attributes)
+    return _mixed_expr(p, x, scores, widened(p, w1), b1, widened(p, w2), b2, None, attributes)
 
 
 def _cannot(name: str, attributes: dict[str, Any], third: Any) -> None:
@@ -244,7 +238,7 @@ def _cannot(name: str, attributes: dict[str, Any], third: Any) -> None:
 
 def _real_weight_expr(p: Builder, w: Expr, scales: Expr, bits: int) -> Expr:
     counts = p.cast(unpack_expr(p, w, bits), dtypes.FLOAT) - float(1 << (bits - 1))
-    scales = _wide(p, scales)
+    scales = widened(p, scales)
     scales = p.expand_dims(scales, [2]) if scales.rank == 2 else scales
     experts, outputs, inputs = counts.shape
     blocks = scales.shape[2]

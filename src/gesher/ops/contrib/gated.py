@@ -14,7 +14,7 @@ from gesher.base import dtypes
 from gesher.base.errors import ModelError, UnsupportedError
 from gesher.ir import DimLike
 from gesher.ir.types import print_shape
-from gesher.ops.arithmetic import wide, widen
+from gesher.ops.arithmetic import widen, widened
 from gesher.ops.gates import ACTIVATIONS
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import Attr, Input, Output, op
@@ -47,12 +47,6 @@ _sigmoid = ACTIVATIONS["sigmoid"]
 _softplus = ACTIVATIONS["softplus"]
 
 
-def _wide(p: Builder, x: Expr) -> Expr:
-    widened = wide(p, x)
-    assert widened is not None
-    return widened
-
-
 # ScaledSiLU: z * sigmoid(z) of z = scale * x, each step rounded to the type of x
 
 @ScaledSiLU.infer
@@ -72,8 +66,8 @@ def scaled_silu(x: Any, scale: Any = None, *, alpha: float) -> Any:
 
 @ScaledSiLU.lower
 def _(p: Builder, x: Expr, scale: Expr | None = None, *, alpha: float) -> Expr:
-    factor = p.scalar(alpha, dtypes.FLOAT) if scale is None else p.reshape(_wide(p, scale), ())
-    z = p.cast(_wide(p, x) * factor, x.dtype)
+    factor = p.scalar(alpha, dtypes.FLOAT) if scale is None else p.reshape(widened(p, scale), ())
+    z = p.cast(widened(p, x) * factor, x.dtype)
     return z * p.sigmoid(z)
 
 
@@ -146,9 +140,9 @@ def gated_rms_norm(x: Any, scale: Any, gate: Any, *, activation: str, epsilon: f
 @GatedRMSNorm.lower
 def _(p: Builder, x: Expr, scale: Expr, gate: Expr, *, activation: str, epsilon: float) -> Expr:
     size = scale.shape[0]
-    groups, z = p.reshape(_wide(p, x), (*x.shape[:-1], x.shape[-1] // size, size)), _wide(p, gate)
+    groups, z = p.reshape(widened(p, x), (*x.shape[:-1], x.shape[-1] // size, size)), widened(p, gate)
     mean = p.mean(groups * groups, [groups.rank - 1], keepdims=True)
-    y = p.reshape(groups / p.sqrt(mean + float(epsilon)) * _wide(p, scale), x.shape)
+    y = p.reshape(groups / p.sqrt(mean + float(epsilon)) * widened(p, scale), x.shape)
     opened = p.sigmoid(z)
     return p.cast(y * (opened if _gate(activation) == "sigmoid" else z * opened), x.dtype)
 
@@ -194,11 +188,11 @@ def branchwise_rms_norm(x: Any, scale: Any = None, *, num_branches: int, epsilon
 
 @BranchwiseRMSNorm.lower
 def _(p: Builder, x: Expr, scale: Expr | None = None, *, num_branches: int, epsilon: float) -> Expr:
-    groups = p.reshape(_wide(p, x), _grouped_shape(x.shape, num_branches))
+    groups = p.reshape(widened(p, x), _grouped_shape(x.shape, num_branches))
     y = groups / p.sqrt(p.mean(groups * groups, [groups.rank - 1], keepdims=True) + float(epsilon))
     if scale is not None:
         one = scale.rank == 1 and decide_eq(scale.shape[0], y.shape[-1])
-        y = y * (_wide(p, scale) if one else p.reshape(_wide(p, scale), y.shape[-2:]))
+        y = y * (widened(p, scale) if one else p.reshape(widened(p, scale), y.shape[-2:]))
     return p.cast(p.reshape(y, x.shape), x.dtype)
 
 
@@ -227,8 +221,8 @@ def linear_attention_gate(a: Any, dt_bias: Any, decay_scale: Any, b: Any = None)
 
 @LinearAttentionGate.lower
 def _(p: Builder, a: Expr, dt_bias: Expr, decay_scale: Expr, b: Expr | None = None) -> tuple[Expr, ...]:
-    decay = p.cast(_softplus.lower(p, _wide(p, a) + dt_bias, 0.0, 0.0) * decay_scale, a.dtype)
-    return (decay,) if b is None or p.outputs < 2 else (decay, p.cast(p.sigmoid(_wide(p, b)), a.dtype))
+    decay = p.cast(_softplus.lower(p, widened(p, a) + dt_bias, 0.0, 0.0) * decay_scale, a.dtype)
+    return (decay,) if b is None or p.outputs < 2 else (decay, p.cast(p.sigmoid(widened(p, b)), a.dtype))
 
 
 # HyperConnections: streams become one, and one is put back into them
@@ -285,7 +279,7 @@ def _mix_expr(p: Builder, mix: Expr, grouped: tuple[DimLike, ...]) -> Expr:
 @HyperConnectionPreMix.lower
 def _(p: Builder, streams: Expr, pre_mix: Expr, *, reduction_scale: float, num_branches: int) -> Expr:
     grouped = _grouped_shape(streams.shape, num_branches)
-    mixed = p.reshape(_wide(p, streams), grouped) * _mix_expr(p, _wide(p, pre_mix), grouped)
+    mixed = p.reshape(widened(p, streams), grouped) * _mix_expr(p, widened(p, pre_mix), grouped)
     return p.cast(p.sum(mixed, [len(grouped) - 2]) * float(reduction_scale), streams.dtype)
 
 
@@ -293,9 +287,9 @@ def _(p: Builder, streams: Expr, pre_mix: Expr, *, reduction_scale: float, num_b
 def _(p: Builder, streams: Expr, block_output: Expr, post_mix: Expr, stream_mix: Expr | None = None, *,
       num_branches: int) -> Expr:
     shape = _grouped_shape(streams.shape, num_branches)
-    grouped = p.reshape(_wide(p, streams), shape)
+    grouped = p.reshape(widened(p, streams), shape)
     if stream_mix is not None:
         rank = stream_mix.rank
-        grouped = p.matmul(p.transpose(_wide(p, stream_mix), (*range(rank - 2), rank - 1, rank - 2)), grouped)
-    y = grouped + _mix_expr(p, _wide(p, post_mix), shape) * p.expand_dims(_wide(p, block_output), [len(shape) - 2])
+        grouped = p.matmul(p.transpose(widened(p, stream_mix), (*range(rank - 2), rank - 1, rank - 2)), grouped)
+    y = grouped + _mix_expr(p, widened(p, post_mix), shape) * p.expand_dims(widened(p, block_output), [len(shape) - 2])
     return p.cast(p.reshape(y, streams.shape), streams.dtype)

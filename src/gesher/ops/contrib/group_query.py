@@ -20,7 +20,7 @@ from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
 from gesher.ir import DimLike
 from gesher.ir.types import print_shape
-from gesher.ops.arithmetic import wide, widen
+from gesher.ops.arithmetic import widen, widened
 from gesher.ops.borrowing import rule_of
 from gesher.ops.core.attention import RotaryEmbedding as Rotary
 from gesher.ops.core.attention import rotary_embedding
@@ -182,12 +182,6 @@ def _softmax(scores: Any, smooth: bool, sink: Any) -> Any:
 
 # Lowering: the cache is put together by place, and one mask tells what each query sees of it
 
-def _wide(p: Builder, x: Expr) -> Expr:
-    widened = wide(p, x)
-    assert widened is not None
-    return widened
-
-
 def _cache(p: Builder, old: Expr | None, new: Expr, pasts: Expr, room: DimLike) -> Expr:
     """(batch, heads, room, size): of each sample its past, then what is new, then zeros. pasts (batch, 1, 1, 1)."""
     batch, heads, length, size = new.shape
@@ -241,7 +235,7 @@ def _(p: Builder, query: Expr, key: Expr | None = None, value: Expr | None = Non
         seen = p.and_(seen, p.gt(at, place - local_window_size))
     mask = p.broadcast_to(seen, (batch, 1, length, room))
     if attention_bias is not None:
-        bias = p.pad(_wide(p, attention_bias), (0, 0, 0, 0), (0, 0, 0, room - attention_bias.shape[3]))
+        bias = p.pad(widened(p, attention_bias), (0, 0, 0, 0), (0, 0, 0, room - attention_bias.shape[3]))
         mask = p.select(mask, bias, float("-inf"))
-    y = attend_expr(p, _wide(p, q), _wide(p, present_k), _wide(p, present_v), mask, scale, softcap=softcap or 0.0)
+    y = attend_expr(p, widened(p, q), widened(p, present_k), widened(p, present_v), mask, scale, softcap=softcap or 0.0)
     return tuple(p.cast(e, dtype) for e in (together_expr(p, y), present_k, present_v))[:p.outputs]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gesher.base import dtypes
-from gesher.ops.arithmetic import wide, widen
+from gesher.ops.arithmetic import widen, widened
 from gesher.ops.axes import axis_of
 from gesher.ops.broadcasting import broadcast_into
 from gesher.ops.core.normalization import standardized, standardized_expr
@@ -84,14 +84,8 @@ def _normalized_expr(p: Builder, x: Expr, gamma: Expr, beta: Expr | None, epsilo
         y = x * inverse
     else:
         y, mean, inverse = standardized_expr(p, x, axes, epsilon, x.dtype)
-    y = y * _wide(p, gamma)
-    return y if beta is None else y + _wide(p, beta), mean, inverse
-
-
-def _wide(p: Builder, x: Expr) -> Expr:
-    widened = wide(p, x)
-    assert widened is not None
-    return widened
+    y = y * widened(p, gamma)
+    return y if beta is None else y + widened(p, beta), mean, inverse
 
 
 # With a residual sum; `skip` may lack the batch axis, or have one of 1
@@ -141,9 +135,9 @@ def skip_simplified_layer_normalization(x: Any, skip: Any, gamma: Any, bias: Any
 
 def _skip_expr(p: Builder, x: Expr, skip: Expr, gamma: Expr, beta: Expr | None, bias: Expr | None, epsilon: float,
                simplified: bool) -> tuple[Expr, ...]:
-    total = _wide(p, x) + _wide(p, skip)
+    total = widened(p, x) + widened(p, skip)
     if bias is not None:
-        total = total + _wide(p, bias)
+        total = total + widened(p, bias)
     y, mean, inverse = _normalized_expr(p, total, gamma, beta, epsilon, simplified)
     mean = p.full(inverse.shape, 0.0, inverse.dtype) if mean is None else mean
     return (p.cast(y, x.dtype), p.cast(mean, dtypes.FLOAT), p.cast(inverse, dtypes.FLOAT),
@@ -180,7 +174,7 @@ def simplified_layer_normalization(x: Any, scale: Any, *, axis: int, epsilon: fl
 
 @SimplifiedLayerNormalization.lower
 def _(p: Builder, x: Expr, scale: Expr, *, axis: int, epsilon: float, stash_type: int) -> tuple[Expr, ...]:
-    y, _, inverse = _normalized_expr(p, _wide(p, x), scale, None, epsilon, True, axis)
+    y, _, inverse = _normalized_expr(p, widened(p, x), scale, None, epsilon, True, axis)
     return (p.cast(y, scale.dtype), p.cast(inverse, dtypes.FLOAT))[:p.outputs]
 
 
@@ -231,9 +225,9 @@ def _embed_expr(p: Builder, ids: Expr, segments: Expr | None, words: Expr, place
                 gamma: Expr, beta: Expr, mask: Expr | None, position_ids: Expr | None, epsilon: float
                 ) -> tuple[Expr, ...]:
     at = p.take(places, 0, 0, ids.shape[1]) if position_ids is None else p.gather(places, position_ids, 0)
-    total = _wide(p, p.gather(words, ids, 0)) + _wide(p, at)
+    total = widened(p, p.gather(words, ids, 0)) + widened(p, at)
     if segments is not None and kinds is not None:
-        total = total + _wide(p, p.gather(kinds, segments, 0))
+        total = total + widened(p, p.gather(kinds, segments, 0))
     y, _, _ = _normalized_expr(p, total, gamma, beta, epsilon, False)
     ones = p.full((ids.shape[0],), 0, dtypes.INT32) if mask is None else \
         p.sum(p.cast(p.eq(mask, 1), dtypes.INT32), [1])
