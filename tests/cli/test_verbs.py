@@ -94,8 +94,9 @@ def test_run_with_files_and_with_random_inputs(model: Path, tmp_path: Path) -> N
 
 
 def test_run_says_what_is_missing(model: Path) -> None:
-    assert "'x'" in call("run", model, "--engine", "reference", code=1)
-    assert "no dim 'seq'" in call("run", model, "--random", "--dim", "seq=2", code=1)
+    text = call("run", model, "--engine", "reference", code=2)
+    assert "'x'" in text and "--random" in text
+    assert "no dim 'seq'" in call("run", model, "--random", "--dim", "seq=2", code=2)
 
 
 def test_compare_agrees_and_differs(model: Path) -> None:
@@ -179,11 +180,12 @@ def test_a_pickle_that_others_could_have_written_needs_trust(tmp_path: Path) -> 
     assert "--trust" in call("export", path, "-o", tmp_path / "m.onnx", code=1)
 
 
-def test_the_program_prints_errors_without_a_trace(model: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "gesher", "run", str(model), "--engine", "reference"],
+def test_the_program_prints_errors_without_a_trace(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(model.read_bytes()[:-1])
+    done = subprocess.run([sys.executable, "-m", "gesher", "run", str(tmp_path / "broken.onnx"), "--random"],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "RunError" in done.stderr and "Traceback" not in done.stderr and not done.stdout
+    assert "FormatError" in done.stderr and "Traceback" not in done.stderr and not done.stdout
     assert "\x1b" not in done.stderr
 
 
@@ -192,3 +194,70 @@ def test_help_imports_no_numpy() -> None:
            "print(sorted({'numpy','onnxruntime','torch','sklearn','ml_dtypes','rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_inputs_that_do_not_fit_are_wrong_use(model: Path, tmp_path: Path) -> None:
+    for array, says in ((np.zeros((2, 4)), "float64"), (np.zeros((2, 5), np.float32), "not 4"),
+                        (np.array([{}], object), "plain arrays")):
+        np.save(tmp_path / "x.npy", array, allow_pickle=True)
+        assert says in call("run", model, "--input", f"x={tmp_path / 'x.npy'}", code=2)
+    assert "no engine 'tpu'" in call("run", model, "--random", "--engine", "tpu", code=2)
+    assert "--random" in call("run", model, "--dim", "batch=2", code=2)
+
+
+def named(tmp_path: Path, *outputs: str) -> Path:
+    """A model with inputs and outputs of names that no file could have: the outputs are 1, 2, ... times the input."""
+    b = Builder({"": 17}, "named")
+    x = b.input("a=b/ü:0", FLOAT, ("n=1",))
+    for i, name in enumerate(outputs):
+        b.output(b.Mul(x, np.float32(i + 1)), name)
+    path = tmp_path / "näme.onnx"
+    gesher.save(b.model(), path)
+    return path
+
+
+def test_names_and_files_may_hold_equals_signs(tmp_path: Path) -> None:
+    path = named(tmp_path, "y")
+    np.save(tmp_path / "lr=1=2.npy", np.ones(3, np.float32))
+    given = f"a=b/ü:0={tmp_path / 'lr=1=2.npy'}"
+    facts = json.loads(call("run", path, "--input", given, "--engine", "reference", "--json"))
+    assert facts["outputs"]["y"]["type"] == "float32[3]"
+    facts = json.loads(call("run", path, "--random", "--dim", "n=1=4", "--engine", "reference", "--json"))
+    assert facts["outputs"]["y"]["type"] == "float32[4]"
+
+
+def test_outputs_whose_names_look_alike_as_files_get_files_of_their_own(tmp_path: Path) -> None:
+    path = named(tmp_path, "o/1", "o_1", "O:1", "../o")
+    out = tmp_path / "out"
+    np.save(tmp_path / "x.npy", np.ones(2, np.float32))
+    facts = json.loads(call("run", path, "--input", f"a=b/ü:0={tmp_path / 'x.npy'}", "--engine", "reference",
+                            "-o", out, "--json"))
+    files = [v["file"] for v in facts["outputs"].values()]
+    assert len(set(files)) == 4 and sorted(map(str, out.iterdir())) == sorted(files)
+    assert [np.load(f)[0] for f in files] == [1, 2, 3, 4]
+
+
+def test_sequences_and_maps_are_written_too(tmp_path: Path) -> None:
+    b = Builder({"": 17, "ai.onnx.ml": 3}, "several")
+    x = b.input("x", FLOAT, (2, 2))
+    b.output(b.SplitToSequence(x, axis=0), "rows")
+    b.output(b.op("ZipMap", x, domain="ai.onnx.ml", classlabels_strings=["no", "yes"]), "named")
+    path = tmp_path / "several.onnx"
+    gesher.save(b.model(), path)
+    np.save(tmp_path / "x.npy", np.arange(4, dtype=np.float32).reshape(2, 2))
+    call("run", path, "--input", f"x={tmp_path / 'x.npy'}", "--engine", "reference", "-o", tmp_path / "out")
+    with np.load(tmp_path / "out" / "rows.npz") as rows:
+        assert rows["1"].tolist() == [[2, 3]]
+    assert json.loads((tmp_path / "out" / "named.json").read_text()) == [{"no": 0, "yes": 1}, {"no": 2, "yes": 3}]
+
+
+def test_the_systems_errors_are_told_without_a_traceback(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = subprocess.run([sys.executable, "-m", "gesher", "run", model, "--random", "--engine", "reference",
+                          "-o", tmp_path / "file" / "out"], capture_output=True, text=True)
+    assert ran.returncode in (1, 2) and "Traceback" not in ran.stderr and str(tmp_path / "file") in ran.stderr
+
+
+def test_inputs_too_large_for_the_machine_are_refused(tmp_path: Path) -> None:
+    path = named(tmp_path, "y")
+    assert "too large" in call("run", path, "--random", "--dim", f"n=1={1 << 60}", code=2)

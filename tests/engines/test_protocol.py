@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 import gesher
-from gesher.base.dtypes import DOUBLE, FLOAT, INT64
+from gesher.base.dtypes import (
+    BFLOAT16,
+    BOOL,
+    DOUBLE,
+    FLOAT,
+    FLOAT8E4M3FN,
+    FLOAT8E5M2,
+    FLOAT16,
+    INT4,
+    INT64,
+    STRING,
+    UINT8,
+    DType,
+)
 from gesher.engines import choose, engine, names
 from gesher.engines.compare import compare, first_difference
 from gesher.engines.feeds import random_feeds
@@ -127,3 +140,50 @@ def test_timing_says_which_engine_failed(tmp_path: Any) -> None:
     gesher.save(small(), path)
     timings = measure(path, ["reference", "nowhere"], {"x": np.ones((1, 4), np.float32)}, seconds=0.1)
     assert not timings[0].failed and "nowhere" in timings[1].failed
+
+
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16, FLOAT8E4M3FN, FLOAT8E5M2, INT4, UINT8, STRING, BOOL],
+                         ids=lambda d: d.name)
+def test_every_type_crosses_unchanged_or_is_refused(name: str, dtype: DType) -> None:
+    b = Builder({"": 21})
+    b.output(b.Identity(b.input("x", dtype, ("n", 3))), "y")
+    model = b.model()
+    feeds = random_feeds(model, dims={"n": 4}, seed=1)
+    try:
+        with gesher.session(model, name) as session:
+            y = session.run(feeds)["y"]
+    except gesher.UnsupportedError:
+        assert name in ("onnxruntime", "openvino")
+        return
+    assert y.dtype == dtype.numpy and y.tolist() == feeds["x"].tolist()
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_inputs_that_are_given_out_as_they_are(name: str) -> None:
+    """x, y, z in a sequence, of which y is taken out again: one engine calls the input by the output's name then."""
+    b = Builder({"": 17})
+    x, y, z = (b.input(n, FLOAT, (2, 3)) for n in "xyz")
+    b.output(b.SequenceAt(b.SequenceConstruct(x, y, z), np.int64(1)), "out")
+    b.output(b.Identity(z), "same")
+    model = b.model()
+    feeds = random_feeds(model, seed=2)
+    try:
+        with gesher.session(model, name) as session:
+            got = session.run(feeds)
+    except gesher.UnsupportedError:
+        assert name == "openvino"
+        return
+    np.testing.assert_array_equal(got["out"], feeds["y"])
+    np.testing.assert_array_equal(got["same"], feeds["z"])
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_declared_size_of_0_is_made_at_random_as_it_says(name: str) -> None:
+    b = Builder({"": 17})
+    b.output(b.ReduceSum(b.input("x", FLOAT, (0, 3)), np.array([0]), keepdims=0), "y")
+    model = b.model()
+    feeds = random_feeds(model)
+    assert feeds["x"].shape == (0, 3)
+    with gesher.session(model, name) as session:
+        assert session.run(feeds)["y"].tolist() == [0, 0, 0]

@@ -36,8 +36,8 @@ def say(text: str = "") -> None:
     out().print(text, markup=False)
 
 
-def say_json(data: Any) -> None:
-    """An answer for programs. NaN and infinities, which JSON does not have, become strings."""
+def json_text(data: Any) -> str:
+    """Data as JSON. NaN and infinities, which JSON does not have, become strings; arrays lists."""
     def plain(x: Any) -> Any:
         if isinstance(x, float) and (x != x or x in (float("inf"), float("-inf"))):
             return str(x)
@@ -45,11 +45,16 @@ def say_json(data: Any) -> None:
             return {str(k): plain(v) for k, v in x.items()}
         if isinstance(x, (list, tuple)):
             return [plain(v) for v in x]
-        if hasattr(x, "item") and not isinstance(x, (str, bytes)):
-            return plain(x.item())
+        if hasattr(x, "tolist"):
+            return plain(x.tolist())
         return x
 
-    print(json.dumps(plain(data), indent=2, default=str))
+    return json.dumps(plain(data), indent=2, default=str)
+
+
+def say_json(data: Any) -> None:
+    """An answer for programs."""
+    print(json_text(data))
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None,

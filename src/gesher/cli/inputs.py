@@ -57,43 +57,79 @@ def _number(text: str, option: str) -> int:
 
 def read_given(given: tuple[str, ...]) -> dict[str, Any]:
     """The arrays of `--input`."""
-    import numpy as np
-
     found: dict[str, Any] = {}
     for text in given:
-        name, mark, file = text.rpartition("=")
-        path = Path(file)
-        if not path.is_file():
-            raise click.BadParameter(f"there is no file '{file}'", param_hint="--input")
-        try:
-            read = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as e:
-            raise click.BadParameter(f"'{file}' is no .npy or .npz file of plain arrays: {e}",
-                                     param_hint="--input") from None
-        if isinstance(read, np.lib.npyio.NpzFile):
-            if mark:
-                raise click.BadParameter(f"'{file}' holds several arrays; give it without NAME=",
-                                         param_hint="--input")
-            found |= {k: read[k] for k in read.files}
-        elif not mark:
+        name, path = _name_and_file(text)
+        read = _read_arrays(path)
+        if isinstance(read, dict):
+            if name is not None:
+                raise click.BadParameter(f"'{path}' holds several arrays; give it without NAME=", param_hint="--input")
+            found |= read
+        elif name is None:
             raise click.BadParameter(f"'{text}' is not NAME=FILE", param_hint="--input")
         else:
             found[name] = read
     return found
 
 
+def _name_and_file(text: str) -> tuple[str | None, Path]:
+    """`NAME=FILE` or `FILE`; names and files may hold a `=` themselves, so the part that is a file decides."""
+    if Path(text).is_file():
+        return None, Path(text)
+    name, mark, file = text.rpartition("=")
+    last = file
+    while mark:
+        if name and Path(file).is_file():
+            return name, Path(file)
+        name, mark, more = name.rpartition("=")
+        file = f"{more}={file}"
+    raise click.BadParameter(f"there is no file '{last}'", param_hint="--input")
+
+
+def _read_arrays(path: Path) -> Any:
+    """The array of a .npy file, or the arrays of an .npz by name."""
+    import numpy as np
+
+    try:
+        read = np.load(path, allow_pickle=False)
+        return {k: read[k] for k in read.files} if isinstance(read, np.lib.npyio.NpzFile) else read
+    except Exception as e:  # numpy tells of broken files by errors of every kind
+        why = "it holds pickled objects, or is another kind of file" if "allow_pickle" in str(e) else str(e)
+        raise click.BadParameter(f"'{path}' is no .npy or .npz file of plain arrays: {why}",
+                                 param_hint="--input") from None
+
+
 def make_feeds(model: Model, given: tuple[str, ...], dims: tuple[str, ...], shapes: tuple[str, ...], seed: int,
                *, random: bool) -> Mapping[str, Any]:
-    """The inputs of a run: those given, and, where `random`, random ones for the rest."""
-    fixed = read_given(given)
-    if not random:
-        return fixed
-    from gesher.engines.feeds import random_feeds
+    """The inputs of a run: those given, and, where `random`, random ones for the rest.
 
-    return random_feeds(
-        model, seed=seed, fixed=fixed,
-        dims={k: _number(v, "--dim") for k, v in pairs(dims, "--dim").items()},
-        shapes={k: [_number(n, "--shape") for n in v.split("x") if n] for k, v in pairs(shapes, "--shape").items()})
+    Inputs that do not fit what the model declares are wrong use, so they end with exit code 2.
+    """
+    from gesher.base.errors import RunError
+    from gesher.engines.feeds import random_feeds
+    from gesher.evaluator.feeds import Feeds
+
+    fixed = read_given(given)
+    sizes = {k: _number(v, "--dim") for k, v in pairs(dims, "--dim").items()}
+    wholes = {k: [_number(n, "--shape") for n in v.split("x") if n] for k, v in pairs(shapes, "--shape").items()}
+    if not random and (sizes or wholes):
+        raise click.UsageError("--dim and --shape are for random inputs: say --random too")
+    try:
+        feeds = random_feeds(model, seed=seed, fixed=fixed, dims=sizes, shapes=wholes) if random else fixed
+        Feeds(model.graph, model.ir_version).check(feeds)
+    except RunError as e:
+        more = "" if random else "\n  --random makes inputs that are not given"
+        raise click.UsageError(f"{e}{more if 'nothing is fed' in e.what else ''}") from None
+    return feeds
+
+
+def engine_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """One known engine, or `auto`."""
+    from gesher.engines import names
+
+    if value != "auto" and value not in names():
+        raise click.BadParameter(f"there is no engine '{value}'; there are auto, {', '.join(names())}")
+    return value
 
 
 def engine_list(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:

@@ -58,13 +58,21 @@ def main() -> None:
 
     try:
         root(prog_name="gesher")
-    except GesherError as e:
-        from .console import stop
-
-        if os.environ.get("GESHER_DEBUG", "0") not in ("", "0"):
-            raise
-        stop(f"{type(e).__name__}: {e}")
     except BrokenPipeError:
         # The reader went away (`gesher show model | head`); Python would complain once more while shutting down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except (GesherError, OSError, MemoryError) as e:
+        from .console import stop
+
+        if os.environ.get("GESHER_DEBUG", "0") not in ("", "0"):
+            raise
+        stop(told(e))
+
+
+def told(error: BaseException) -> str:
+    """An error as the command line says it: its kind first; of the system's, the file and what it would not do."""
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename is not None else ""
+        return f"{type(error).__name__}: {named}{error.strerror}"
+    return f"{type(error).__name__}: {error}"

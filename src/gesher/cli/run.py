@@ -7,18 +7,18 @@ from typing import Any
 
 import click
 
-from .console import human_time, say, say_json, table, working
-from .inputs import feeds_options, json_option, make_feeds, model_argument, threads_option
+from .console import human_time, json_text, say, say_json, table, working
+from .inputs import engine_name, feeds_options, json_option, make_feeds, model_argument, threads_option
 
 
 @click.command()
 @model_argument
 @feeds_options
 @click.option("--random", is_flag=True, help="Make random inputs for all that are not given.")
-@click.option("--engine", default="auto", show_default=True, help="See `gesher engines`.")
+@click.option("--engine", default="auto", show_default=True, callback=engine_name, help="See `gesher engines`.")
 @threads_option
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
-              help="Folder that gets one NAME.npy an output.")
+              help="Folder that gets one NAME.npy an output (lists of arrays: NAME.npz, maps: NAME.json).")
 @json_option
 def command(model: Path, given: tuple[str, ...], dims: tuple[str, ...], shapes: tuple[str, ...], seed: int,
             random: bool, engine: str, threads: int, output: Path | None, as_json: bool) -> None:
@@ -41,11 +41,12 @@ def command(model: Path, given: tuple[str, ...], dims: tuple[str, ...], shapes: 
         start = time.perf_counter()
         results = session.run(feeds)
         took = time.perf_counter() - start
-    written = {}
+    written: dict[str, str] = {}
+    taken: set[str] = set()
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for name, value in results.items():
-            written[name] = str(write_array(output, name, value))
+            written[name] = str(write_output(output, free_name(name, taken), value))
     if as_json:
         say_json({"seconds": took, "outputs": {n: {**describe(v), "file": written.get(n)}
                                                for n, v in results.items()}})
@@ -72,23 +73,45 @@ def describe(value: Any) -> dict[str, Any]:
     return facts
 
 
-def write_array(folder: Path, name: str, value: Any) -> Path:
-    """Write one output; characters that a file name cannot hold become `_`."""
+def free_name(name: str, taken: set[str]) -> str:
+    """A file name for an output: characters that one cannot hold become `_`, and none is given twice."""
+    safe = "".join(c if c.isalnum() or c in "-_.()" else "_" for c in name).lstrip(".")[:100] or "output"
+    free, n = safe, 1
+    # Without regard to case, as some file systems are.
+    while free.lower() in taken:
+        n += 1
+        free = f"{safe}-{n}"
+    taken.add(free.lower())
+    return free
+
+
+def write_output(folder: Path, name: str, value: Any) -> Path:
+    """Write one output, whole or not at all."""
     import numpy as np
 
-    safe = "".join(c if c.isalnum() or c in "-_.()" else "_" for c in name).lstrip(".") or "output"
-    path = folder / f"{safe}.npy"
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    if array.dtype == object and all(isinstance(x, str) for x in array.ravel()):
-        array = array.astype(str)
-    if array.dtype == object:
-        raise click.ClickException(f"the output '{name}' is a {type(value).__name__}, which .npy cannot hold plainly; "
-                                   "leave out -o")
-    # numpy does not know the narrow float types; they are written as float32, which holds each exactly.
-    if array.dtype.kind == "V":
-        array = array.astype(np.float32)
+    arrays = isinstance(value, list) and all(isinstance(v, np.ndarray) for v in value)
+    path = folder / f"{name}.{'npy' if isinstance(value, np.ndarray) else 'npz' if arrays else 'json'}"
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as f:
-        np.save(f, array, allow_pickle=False)
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as f:
+            if isinstance(value, np.ndarray):
+                np.save(f, storable(value), allow_pickle=False)
+            elif arrays:
+                np.savez(f, allow_pickle=False, **{str(i): storable(v) for i, v in enumerate(value)})
+            else:
+                f.write(json_text(value).encode())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
+
+
+def storable(array: Any) -> Any:
+    """The array in a type that .npy files know: narrow numbers in the next wider one, which holds each exactly."""
+    import numpy as np
+
+    if array.dtype == object:
+        return array.astype(str)
+    if array.dtype.isbuiltin == 2:    # registered by ml_dtypes
+        return array.astype(np.int8 if "int" in array.dtype.name else np.float32)
+    return array

@@ -61,6 +61,9 @@ def random_feeds(model: Model, *, dims: Mapping[str, int] | None = None,
         if name not in used:
             raise RunError(f"the model has no dim '{name}'",
                            advice=f"its dims are {', '.join(sorted(used))}" if used else "all its dims are fixed")
+    # A declared size of 0 counts as unknown when feeding; at random it is what it says.
+    empty = {v.name: {axis for axis, d in enumerate(v.type.shape) if d == 0} for v in model.graph.inputs
+             if isinstance(v.type, TensorType) and v.type.shape is not None}
     feeds: dict[str, Any] = {}
     lacking: list[str] = []
     for p in inputs:
@@ -80,14 +83,18 @@ def random_feeds(model: Model, *, dims: Mapping[str, int] | None = None,
         else:
             shape = []
             for axis, d in enumerate(p.type.shape):
-                n = _size(d, axis, sizes)
+                n = 0 if axis in empty[p.name] else _size(d, axis, sizes)
                 if n is None:
                     lacking.append(f"dim {axis} of '{p.name}', {p.type}")
                 else:
                     shape.append(n)
             if len(shape) != len(p.type.shape):
                 continue
-        feeds[p.name] = random_array(p.type.dtype, shape, rng)
+        try:
+            feeds[p.name] = random_array(p.type.dtype, shape, rng)
+        except (MemoryError, ValueError) as e:
+            raise RunError(f"the input '{p.name}', {p.type}, is too large to be made here: {e}",
+                           advice="give smaller sizes") from None
     if lacking:
         raise RunError("sizes are needed for " + "; ".join(lacking),
                        advice="give them by name (--dim seq=16) or as whole shapes (--shape x=1x3x224x224)")

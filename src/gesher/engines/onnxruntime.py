@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -21,6 +22,25 @@ def _first_line(error: BaseException) -> str:
     # Its messages carry source paths of the machine that it was built on.
     text = re.sub(r"/\S+?\.(?:cc|h):\d+\s*\S*\s*", "", str(error))
     return " ".join(text.split())[:400]
+
+
+# Types of whole bytes that numpy itself lacks: ONNX Runtime gives them to nobody as arrays.
+_UNKNOWN_TO_NUMPY = {d.code: d for d in dtypes.all_dtypes() if d.bits >= 8 and d.numpy.isbuiltin == 2}
+
+
+def _array(value: Any) -> Any:
+    """What a value holds; what numpy has no type for is read where it lies."""
+    if not value.is_tensor():
+        return value
+    dtype = _UNKNOWN_TO_NUMPY.get(value.element_type())
+    if dtype is None:
+        return value.numpy()
+    shape = tuple(value.shape())
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.numpy.itemsize
+    if not size:
+        return np.empty(shape, dtype.numpy)
+    held = (ctypes.c_uint8 * size).from_address(value.data_ptr())
+    return np.array(held, np.uint8).view(dtype.numpy).reshape(shape)
 
 
 class OnnxRuntimeSession(Session):
@@ -46,6 +66,9 @@ class OnnxRuntimeSession(Session):
         self._names = [p.name for p in self.outputs]
         # It has no numpy types for these; they cross as their bits.
         self._types = {p.name: p.type.dtype for p in (*self.inputs, *self.outputs) if isinstance(p.type, TensorType)}
+        self._as_values = any(p.type.dtype.code in _UNKNOWN_TO_NUMPY for p in self.outputs
+                              if isinstance(p.type, TensorType)) and \
+            all(isinstance(p.type, TensorType) for p in (*self.inputs, *self.outputs))
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         import onnxruntime as ort
@@ -54,11 +77,11 @@ class OnnxRuntimeSession(Session):
             raise RunError("this session is closed")
         fed = {name: self._to_ort(name, value) for name, value in self.fed(feeds).items()}
         try:
-            if any(isinstance(v, ort.OrtValue) for v in fed.values()):
+            if self._as_values or any(isinstance(v, ort.OrtValue) for v in fed.values()):
                 fed = {n: v if isinstance(v, ort.OrtValue) else ort.OrtValue.ortvalue_from_numpy(v)
                        for n, v in fed.items()}
                 values = self._session.run_with_ort_values(self._names, fed)
-                results = [v.numpy() if v.is_tensor() else v for v in values]
+                results = [_array(v) for v in values]
             else:
                 results = self._session.run(self._names, fed)
         except Exception as e:
@@ -69,7 +92,8 @@ class OnnxRuntimeSession(Session):
         import onnxruntime as ort
 
         dtype = self._types.get(name)
-        if dtype is None or not isinstance(value, np.ndarray) or value.dtype.kind != "V":
+        # Types that numpy itself lacks are registered with it by ml_dtypes.
+        if dtype is None or not isinstance(value, np.ndarray) or value.dtype.isbuiltin != 2:
             return value
         return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(
             np.ascontiguousarray(value).view(np.uint16 if dtype.bits == 16 else np.uint8), dtype.code)
@@ -78,7 +102,8 @@ class OnnxRuntimeSession(Session):
         dtype = self._types.get(name)
         if dtype is None or dtype in (dtypes.STRING, dtypes.UNDEFINED) or not isinstance(value, np.ndarray):
             return value
-        if value.dtype != dtype.numpy and value.dtype.itemsize == dtype.numpy.itemsize and dtype.numpy.kind == "V":
+        if value.dtype != dtype.numpy and value.dtype.itemsize == dtype.numpy.itemsize \
+                and dtype.numpy.isbuiltin == 2:
             return value.view(dtype.numpy)
         return value
 

@@ -284,6 +284,9 @@ def _settled(result: Any, made: Made, inputs: Sequence[Any], op_type: str) -> An
             if isinstance(x, np.ndarray):
                 expected = x.dtype
                 break
+        if made.allowed and expected is not None and result.dtype == expected and result.dtype not in made.allowed:
+            raise RunError(f"{op_type} is fed {result.dtype}, which its schema does not take",
+                           advice=f"'{made.formal.name}' may be {', '.join(sorted(map(str, made.allowed)))}")
         if (expected is not None and result.dtype != expected) or (made.allowed and result.dtype not in made.allowed):
             raise RunError(f"the reference rule of {op_type} gives {result.dtype} for '{made.formal.name}', where the "
                            f"schema demands {expected or made.formal.type}", advice="this is a fault in gesher")
