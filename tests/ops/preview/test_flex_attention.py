@@ -9,9 +9,9 @@ from tests.ops.single_node import Case, check, close
 
 from gesher import ModelError
 from gesher.base import dtypes
+from gesher.engines import Options, engine
 from gesher.evaluator import Evaluator
 from gesher.inference import infer
-from gesher.ir import Graph
 from gesher.ir.files import from_bytes
 
 PREVIEW = "ai.onnx.preview"
@@ -77,17 +77,28 @@ def test_probabilities_pass_through_their_graph() -> None:
     np.testing.assert_allclose(y, 2 * flex([q, k, v]).reference()[0], 1e-5, 1e-6)
 
 
+@pytest.mark.parametrize("attribute", ["score_mod", "prob_mod"])
+def test_graphs_that_capture_nothing_are_compiled(attribute: str) -> None:
+    """A causal mask (of probabilities too, where it is zeros): the compiled engine runs no node by its reference."""
+    fill = "-inf" if attribute == "score_mod" else "0"
+    model = modified(f"""s = Shape (scores) l = Constant <value_ints = [2]> () c = Gather (s, l) z = Constant
+        <value = int64 {{0}}> () o = Constant <value = int64 {{1}}> () cs = Squeeze (c) r = Range (z, cs, o)
+        k = Constant <value_ints = [0, 1, 2, 3, 4, 5]> () col = Constant <value_ints = [-1, 1]> ()
+        q = Reshape (r, col) m = GreaterOrEqual (q, k) f = Constant <value = float {{{fill}}}> ()
+        out = Where (m, scores, f)""", attribute)
+    feeds = dict(zip("qkv", qkv(4, 4))) | {"bias": np.float32(0)}
+    session: Any = engine("compiled").prepare(model, Options())
+    np.testing.assert_allclose(session.run(feeds)["y"], Evaluator(model).run(feeds)["y"], 1e-5, 1e-6)
+    assert ", 0 by reference rules" in session.explain()
+
+
 def test_a_graph_that_changes_the_scores_shape_or_type_is_refused() -> None:
     feeds = dict(zip("qkv", qkv(4, 4))) | {"bias": np.float32(0)}
     with pytest.raises(ModelError, match=r"score_mod makes"):
         Evaluator(modified("c = Constant <value_int = 1> () out = ArgMax (scores)")).run(feeds)
 
 
-def test_a_graph_is_no_lowering_and_heads_must_divide() -> None:
-    graph = Graph("m")
-    x = graph.add_input("x")
-    graph.add_output(x)
-    assert flex(qkv(), score_mod=graph).infer()[0][0] is not None
+def test_heads_must_divide_and_axes_be_four() -> None:
     with pytest.raises(ModelError, match="evenly"):
         flex(qkv(3, 2)).reference()
     with pytest.raises(ModelError, match="evenly"):

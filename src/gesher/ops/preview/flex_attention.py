@@ -22,6 +22,7 @@ from ..bodies import ask
 from ..fact import Fact
 from ..rules import InferNode, Run
 from ..schema import BF16, FLOATS, Attr, Input, Output, op
+from ..training.way import Forward, Held, captured
 
 PREVIEW = "ai.onnx.preview"
 Array = np.ndarray[Any, Any]
@@ -121,8 +122,6 @@ def _(p: Any, q: Any, k: Any, v: Any, *, scale: float | None, softmax_precision:
       score_mod: Graph | None, prob_mod: Graph | None) -> Any:
     from gesher.primitives import CannotLower
 
-    if score_mod is not None or prob_mod is not None:
-        raise CannotLower("a graph of the model's own stands inside it")
     if not isinstance(q.shape[1], int) or not isinstance(k.shape[1], int) or not isinstance(q.shape[3], int):
         raise CannotLower("the heads or their size are not known before the run")
     batch, heads, length, size = q.shape
@@ -133,7 +132,25 @@ def _(p: Any, q: Any, k: Any, v: Any, *, scale: float | None, softmax_precision:
     # The queries of one group side by side: no key is repeated.
     grouped = p.reshape(q * root, (batch, shared, heads // shared * length, size))
     scores = p.cast(p.contract(grouped, k * root, [3], [3], [0, 1], [0, 1]), precision)
+    scores = _lower_modified(p, "score_mod", score_mod, scores, heads, length)
     e = p.exp(scores - p.amax(scores, (3,), keepdims=True))
-    weights = e / p.sum(e, (3,), keepdims=True)
+    weights = _lower_modified(p, "prob_mod", prob_mod, e / p.sum(e, (3,), keepdims=True), heads, length)
     mixed = p.contract(weights, p.cast(v, precision), [3], [2], [0, 1], [0, 1])
     return p.cast(p.reshape(mixed, (batch, heads, length, v.shape[3])), q.dtype)
+
+
+def _lower_modified(p: Any, name: str, graph: Graph | None, grouped: Any, heads: int,
+                    length: Any) -> Any:
+    """Scores (batch, shared heads, queries of a group, keys) through a graph that sees all heads apart."""
+    from gesher.primitives import CannotLower
+
+    if graph is None:
+        return grouped
+    if p.site is None or captured(p.site.node):
+        raise CannotLower(f"{name} reads values around it")
+    scores = p.reshape(grouped, (grouped.shape[0], heads, length, grouped.shape[3]))
+    [made] = Forward(p, p.site.resolve).through(graph, [Held(expr=scores)])
+    if made.expr is None or made.expr.dtype is not scores.dtype or len(made.expr.shape) != 4 or not all(
+            decide_eq(a, b) for a, b in zip(made.expr.shape, scores.shape)):
+        raise CannotLower(f"{name} may change the shape or type of the scores")
+    return p.reshape(made.expr, grouped.shape)

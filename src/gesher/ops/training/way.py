@@ -11,7 +11,8 @@ one by one. What a reader would guess wrong:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,13 +162,28 @@ class Forward:
             UnsupportedError: something on the way cannot be run again.
         """
         self.env.update(zip(way.independent, held))
-        kept = self.p.site, self.p.outputs, self.p.version
-        try:
+        with self._in_between():
             for node in way.nodes:
                 self._node(node)
+        return self._of(way.y)
+
+    def through(self, graph: Graph, held: Sequence[Held]) -> list[Held]:
+        """What is held of a graph's outputs, from what is held of its inputs. It must capture nothing.
+
+        Raises:
+            CannotLower, UnsupportedError: see `go`.
+        """
+        with self._in_between():
+            return self._body(graph, held)
+
+    @contextmanager
+    def _in_between(self) -> Iterator[None]:
+        """While other nodes are lowered, the builder is told of them; afterwards again of the one around."""
+        kept = self.p.site, self.p.outputs, self.p.version
+        try:
+            yield
         finally:
             self.p.site, self.p.outputs, self.p.version = kept
-        return self._of(way.y)
 
     # Values
 
