@@ -26,7 +26,7 @@ class ReferenceSession(Session):
 
 
 def without_rules(model: Model) -> list[str]:
-    """A reason where operators of a model have no reference rule, with which ours and the compiled engine begin."""
+    """A reason where operators of a model have no reference rule. Engines of ours refuse such a model."""
     try:
         make_plans(model)
     except UnsupportedError as e:

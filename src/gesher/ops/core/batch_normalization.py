@@ -71,6 +71,8 @@ def _trains(training_mode: int | None, is_test: int | None, outputs: int) -> boo
 
 def _normalize(x: Any, scale: Any, b: Any, mean: Any, var: Any, shape: tuple[int, ...], epsilon: float) -> Any:
     scale, b, mean, var = (v.reshape(shape) for v in (scale, b, mean, var))
+    # Statistics may be narrower than what they belong to: float32 beside float64.
+    var = var.astype(np.result_type(x, var))
     return (x - mean) / np.sqrt(var + var.dtype.type(epsilon)) * scale + b
 
 
