@@ -92,14 +92,24 @@ GS_INLINE int64_t gs_conv_panels(const GsConv* v) {
                                   GS_GEMM_L2 / gs_max_i64(1, kc) / GS_GEMM_NR));
 }
 
-// Floats of scratch for a pool of `threads`.
-GS_LOCAL int64_t gs_conv2d_f32_scratch(const GsConv* v, int threads) {
-  return threads * gs_conv_panels(v) * GS_GEMM_NR * gs_conv_channels(v) * v->kernel[0] * v->kernel[1];
+// Images that go together, so that the patches of all their places fit the scratch; 1: the pictures are large enough.
+GS_INLINE int64_t gs_conv_together(const GsConv* v) {
+  int64_t out = v->out[0] * v->out[1], all = gs_max_i64(1, GS_GEMM_L2 / gs_max_i64(1, gs_conv_channels(v)
+                                             * v->kernel[0] * v->kernel[1]) / GS_GEMM_NR) * GS_GEMM_NR;
+  if (v->group != 1 || out >= 2 * GS_GEMM_NR || all < 2 * out) return 1;
+  return gs_min_i64(v->N, gs_min_i64(all, 16 * GS_GEMM_NR) / gs_max_i64(1, out));
 }
 
-// Lay out the patches of channels [0, channels) of x for the places [p0, p0 + places) of one panel.
+// Floats of scratch for a pool of `threads`.
+GS_LOCAL int64_t gs_conv2d_f32_scratch(const GsConv* v, int threads) {
+  int64_t panels = gs_max_i64(gs_conv_panels(v), gs_ceil_div(gs_conv_together(v) * v->out[0] * v->out[1], GS_GEMM_NR));
+  return threads * panels * GS_GEMM_NR * gs_conv_channels(v) * v->kernel[0] * v->kernel[1];
+}
+
+// Lay out the patches of channels [0, channels) of x for the places [p0, p0 + places) at the front of `columns` columns
+// of a panel; the rest of these becomes 0.
 GS_LOCAL void gs_conv_patches(const GsConv* v, const float* x, int64_t channels, int64_t p0, int64_t places,
-                              float* to) {
+                              int64_t columns, float* to) {
   int64_t H = v->in[0], W = v->in[1], KH = v->kernel[0], KW = v->kernel[1], OW = v->out[1], s = v->stride[1];
   int64_t taps = KH * KW, n_runs = 0;
   GsConvRun runs[GS_GEMM_NR];
@@ -122,21 +132,31 @@ GS_LOCAL void gs_conv_patches(const GsConv* v, const float* x, int64_t channels,
         }
         const float* from = x + iy * W + ix;
         float* out = row0 + runs[r].at;
-        for (int64_t c = 0; c < channels; c++, out += taps * GS_GEMM_NR, from += H * W) {
-          if (s == 1 && count == GS_GEMM_NR && low == 0 && high == count) {
+        if (s == 1 && count == GS_GEMM_NR && low == 0 && high == count) {
+          for (int64_t c = 0; c < channels; c++, out += taps * GS_GEMM_NR, from += H * W)
 #pragma GCC unroll 4
             for (int i = 0; i < GS_GEMM_NV; i++) gs_store(out + i * GS_W, gs_load(from + i * GS_W));
-            continue;
+          continue;
+        }
+        if (s == 1) {
+          // By vectors with the lanes that lie inside; which these are is the same for all channels.
+          for (int64_t j = 0; j < count; j += GS_W) {
+            int64_t lanes = gs_min_i64(GS_W, count - j);
+            int64_t first = gs_min_i64(gs_max_i64(low - j, 0), lanes), end = gs_min_i64(gs_max_i64(high - j, 0), lanes);
+            for (int64_t c = 0; c < channels; c++)
+              gs_store_n(out + j + c * taps * GS_GEMM_NR, gs_load_range(from + j + c * H * W, first, end), lanes);
           }
+          continue;
+        }
+        for (int64_t c = 0; c < channels; c++, out += taps * GS_GEMM_NR, from += H * W) {
           for (int64_t j = 0; j < low; j++) out[j] = 0;
-          if (s == 1) for (int64_t j = low; j < high; j++) out[j] = from[j];
-          else for (int64_t j = low; j < high; j++) out[j] = from[j * s];
+          for (int64_t j = low; j < high; j++) out[j] = from[j * s];
           for (int64_t j = high; j < count; j++) out[j] = 0;
         }
       }
-      if (places < GS_GEMM_NR)
+      if (places < columns)
         for (int64_t c = 0; c < channels; c++)
-          memset(row0 + c * taps * GS_GEMM_NR + places, 0, (size_t)(GS_GEMM_NR - places) * sizeof(float));
+          memset(row0 + c * taps * GS_GEMM_NR + places, 0, (size_t)(columns - places) * sizeof(float));
     }
 }
 
@@ -165,7 +185,8 @@ GS_LOCAL void gs_conv_task(void* arg, int64_t begin, int64_t end, int thread) {
       int64_t count = gs_min_i64(channels, Cg - c0), kc = count * taps;
       int last = c0 + channels >= Cg;
       for (int64_t p = p0; p < p1; p += GS_GEMM_NR)
-        gs_conv_patches(v, x + c0 * in, count, p, gs_min_i64(GS_GEMM_NR, p1 - p), patches + (p - p0) * kc);
+        gs_conv_patches(v, x + c0 * in, count, p, gs_min_i64(GS_GEMM_NR, p1 - p), GS_GEMM_NR,
+                        patches + (p - p0) * kc);
       for (int64_t m = m0; m < m1; m += GS_GEMM_MR) {
         int64_t rows = gs_min_i64(GS_GEMM_MR, m1 - m);
         GsGemmTile t = {.K = kc, .a = w + m * K + c0 * taps, .a_row = K, .b_row = GS_GEMM_NR, .first = c0 == 0,
@@ -194,6 +215,59 @@ GS_LOCAL void gs_conv_task(void* arg, int64_t begin, int64_t end, int thread) {
   }
 }
 
+// Small pictures: the places of several images stand side by side, so that panels are full. One group.
+
+GS_LOCAL void gs_conv_small_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsConvJob* job = arg;
+  const GsConv* v = job->v;
+  float tile[GS_GEMM_MR * GS_GEMM_NR];
+  float* patches = v->scratch + thread * job->scratch_floats;
+  int64_t in = v->in[0] * v->in[1], out = v->out[0] * v->out[1], taps = v->kernel[0] * v->kernel[1];
+  int64_t K = v->C * taps, channels = gs_conv_channels(v);
+  for (int64_t task = begin; task < end; task++) {
+    int64_t first = task * job->panels, images = gs_min_i64(job->panels, v->N - first), places = images * out;
+    float* y = v->y + first * v->O * out;
+    for (int64_t c0 = 0; c0 == 0 || c0 < v->C; c0 += channels) {
+      int64_t count = gs_min_i64(channels, v->C - c0), kc = count * taps;
+      int last = c0 + channels >= v->C;
+      for (int64_t p = 0; p < places; p += GS_GEMM_NR) {
+        int64_t cols = gs_min_i64(GS_GEMM_NR, places - p), taken;
+        for (int64_t j = 0; j < cols; j += taken) {
+          // The run of one image's places; the last run owns the rest of the panel.
+          int64_t image = (p + j) / out, at = (p + j) % out;
+          taken = gs_min_i64(out - at, cols - j);
+          gs_conv_patches(v, v->x + ((first + image) * v->C + c0) * in, count, at, taken,
+                          j + taken == cols ? GS_GEMM_NR - j : taken, patches + p * kc + j);
+        }
+      }
+      for (int64_t m = 0; m < v->O; m += GS_GEMM_MR) {
+        int64_t rows = gs_min_i64(GS_GEMM_MR, v->O - m);
+        GsGemmTile t = {.K = kc, .a = v->w + m * K + c0 * taps, .a_row = K, .b_row = GS_GEMM_NR, .first = c0 == 0,
+                        .bias_m = c0 == 0 && v->bias ? v->bias + m : 0, .c = tile, .c_row = GS_GEMM_NR};
+        for (int64_t p = 0; p < places; p += GS_GEMM_NR) {
+          int64_t cols = gs_min_i64(GS_GEMM_NR, places - p), taken;
+          t.b = patches + p * kc;
+          for (int64_t j = 0; j < cols && !t.first; j += taken) {
+            int64_t image = (p + j) / out, at = (p + j) % out;
+            taken = gs_min_i64(out - at, cols - j);
+            for (int64_t i = 0; i < rows; i++)
+              memcpy(tile + i * GS_GEMM_NR + j, y + (image * v->O + m + i) * out + at, (size_t)taken * sizeof(float));
+          }
+          gs_gemm_micros[gs_ceil_div(cols, GS_W) - 1][rows - 1](&t);
+          for (int64_t j = 0; j < cols; j += taken) {
+            int64_t image = (p + j) / out, at = (p + j) % out;
+            taken = gs_min_i64(out - at, cols - j);
+            for (int64_t i = 0; i < rows; i++)
+              memcpy(y + (image * v->O + m + i) * out + at, tile + i * GS_GEMM_NR + j, (size_t)taken * sizeof(float));
+          }
+        }
+      }
+      for (int64_t i = 0; i < images && last && v->epilogue; i++)
+        v->epilogue(v->context, y + i * v->O * out, out, first + i, 0, 0, v->O, out);
+    }
+  }
+}
+
 GS_LOCAL void gs_conv2d_f32(const GsConv* v, GsPool* pool) {
   int64_t out = v->out[0] * v->out[1], Og = v->O / v->group, images = v->N * v->group;
   if (out <= 0 || Og <= 0 || images <= 0) return;
@@ -202,6 +276,12 @@ GS_LOCAL void gs_conv2d_f32(const GsConv* v, GsPool* pool) {
   job.scratch_floats = gs_conv2d_f32_scratch(v, 1);
   double work = (double)v->N * (double)v->O * (double)out * (double)(v->C / v->group * v->kernel[0] * v->kernel[1]);
   if (work < 60000.0 * GS_W) pool = 0, threads = 1;
+  int64_t together = gs_min_i64(gs_conv_together(v), gs_ceil_div(v->N, threads));
+  if (together > 1) {
+    job.panels = together;
+    gs_parallel_for(pool, gs_ceil_div(v->N, together), gs_conv_small_task, &job);
+    return;
+  }
   // Blocks of places go to threads; where there are fewer blocks than threads, smaller blocks, then parts of the
   // channels too.
   int64_t all = gs_ceil_div(out, GS_GEMM_NR);

@@ -92,6 +92,7 @@ GS_INLINE gs_vf gs_splat(float x) { return x - (gs_vf){0}; }
 GS_INLINE gs_vd gs_splat_d(double x) { return x - (gs_vd){0}; }
 GS_INLINE gs_vi gs_splat_i(int32_t x) { return x - (gs_vi){0}; }
 
+// gs_load_range: the lanes [first, end) from memory, the others 0; nothing but these is touched.
 // The first n lanes (0 < n <= GS_W) from memory, the others 0 / to memory, the others untouched. Nothing beyond is
 // touched.
 #if defined(__AVX512F__) && GS_W == 16
@@ -102,6 +103,9 @@ GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) {
 GS_INLINE void gs_store_n(float* p, gs_vf v, int64_t n) {
   _mm512_mask_storeu_ps(p, (__mmask16)(0xFFFFu >> (16 - n)), (__m512)v);
 }
+GS_INLINE gs_vf gs_load_range(const float* p, int64_t first, int64_t end) {
+  return (gs_vf)_mm512_maskz_loadu_ps((__mmask16)((1u << end) - (1u << gs_min_i64(first, end))), p);
+}
 #elif defined(__AVX2__) && GS_W == 8
 #include <immintrin.h>
 GS_INLINE gs_vi gs_first_n(int64_t n) {
@@ -109,6 +113,9 @@ GS_INLINE gs_vi gs_first_n(int64_t n) {
 }
 GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) { return (gs_vf)_mm256_maskload_ps(p, (__m256i)gs_first_n(n)); }
 GS_INLINE void gs_store_n(float* p, gs_vf v, int64_t n) { _mm256_maskstore_ps(p, (__m256i)gs_first_n(n), (__m256)v); }
+GS_INLINE gs_vf gs_load_range(const float* p, int64_t first, int64_t end) {
+  return (gs_vf)_mm256_maskload_ps(p, (__m256i)(gs_first_n(end) & ~gs_first_n(first)));
+}
 #else
 GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) {
   float lanes[GS_W] = {0};
@@ -119,6 +126,11 @@ GS_INLINE void gs_store_n(float* p, gs_vf v, int64_t n) {
   float lanes[GS_W];
   gs_store(lanes, v);
   for (int64_t i = 0; i < n; i++) p[i] = lanes[i];
+}
+GS_INLINE gs_vf gs_load_range(const float* p, int64_t first, int64_t end) {
+  float lanes[GS_W] = {0};
+  for (int64_t i = first; i < end; i++) lanes[i] = p[i];
+  return gs_load(lanes);
 }
 #endif
 
