@@ -149,11 +149,13 @@ def test_thresholds_are_rounded_down() -> None:
 
 
 def test_what_cannot_cross_is_named_all_at_once() -> None:
-    from sklearn.feature_selection import SelectKBest
-    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.ensemble import VotingClassifier
+    from sklearn.gaussian_process import GaussianProcessClassifier
+    from sklearn.impute import KNNImputer
 
-    pipeline = make_pipeline(SelectKBest(k=2), KNeighborsClassifier()).fit(IRIS, KINDS)
-    with pytest.raises(gesher.UnsupportedError, match="KNeighborsClassifier, SelectKBest have no way"):
+    voting = VotingClassifier([("gp", GaussianProcessClassifier()), ("tree", DecisionTreeClassifier())], voting="soft")
+    pipeline = make_pipeline(KNNImputer(), voting).fit(IRIS, KINDS)
+    with pytest.raises(gesher.UnsupportedError, match="GaussianProcessClassifier, KNNImputer have no way"):
         gesher.export(pipeline, IRIS)
 
 

@@ -1,12 +1,16 @@
-"""From scikit-learn to ONNX: pipelines, scalers, linear models, trees, forests, boosting, perceptrons.
+"""From scikit-learn to ONNX: one file of translators for each family of estimators.
 
 A model takes one matrix `X` of rows and features, its rows always free. A classifier gives `label` and
-`probabilities`, a regressor `prediction`, a transformer `transformed`. The input's type is the example's (float32
+`probabilities` (or `scores`), a regressor `prediction`, a transformer `transformed`, a density `log_density`, a search
+for neighbours `distances` and `neighbors`; what does several of these gives all of them. The input's type is the
+example's (float32
 without one); a float64 example gives a model that computes in float64.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -38,9 +42,12 @@ class SklearnFrontend(Frontend):
         return translate(obj, example, options)
 
 
+FAMILIES = ("bayes", "boosting", "clustering", "composing", "decomposition", "encoding", "ensembles", "expansion",
+            "kernels", "linear", "meta", "neighbors", "neural", "preprocessing", "selection", "trees")
+
+
+@cache
 def load_translators() -> None:
     """Import the files of translators, which fill the table."""
-    from . import composing, linear, neural, preprocessing, trees
-
-    # Named so that a reader sees which there are.
-    assert all((composing, linear, neural, preprocessing, trees))
+    for family in FAMILIES:
+        import_module(f"{__name__}.{family}")

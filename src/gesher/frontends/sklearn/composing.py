@@ -9,7 +9,11 @@ import numpy as np
 from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
-from .translation import Outputs, Translation, translates
+from .translation import Outputs, Translation, composes, translates
+
+composes(lambda e: [s for _, s in e.steps], "pipeline.Pipeline")
+composes(lambda e: [s for _, s in e.transformer_list], "pipeline.FeatureUnion")
+composes(lambda e: [s for _, s, _ in e.transformers_], "compose.ColumnTransformer")
 
 
 def transformed(t: Translation, step: Any, x: Value) -> Value:

@@ -9,7 +9,7 @@ import numpy as np
 from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
-from .translation import Outputs, Translation, translates
+from .translation import Outputs, Translation, refuse, translates
 
 
 def _scores(t: Translation, model: Any, x: Value) -> Value:
@@ -74,3 +74,40 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     scores = t.b.Exp(_scores(t, model, x))
     return Outputs(prediction=t.b.Squeeze(scores, t.b.constant(np.array([1], np.int64))))
+
+
+@translates("linear_model.TweedieRegressor")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    scores = _scores(t, model, x)
+    log = model.link == "log" or (model.link == "auto" and model.power > 0)
+    return Outputs(prediction=t.flat(t.b.Exp(scores) if log else scores))
+
+
+@translates("linear_model.SGDOneClassSVM")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    samples = t.b.MatMul(x, t.constant(np.reshape(model.coef_, (-1, 1))))
+    scores = t.b.Sub(samples, t.constant(model.offset_))
+    index = t.flat(t.b.Cast(t.b.GreaterOrEqual(scores, t.constant(0)), to=7))
+    return Outputs(label=t.labels(np.array([-1, 1]), index), scores=scores, log_density=t.flat(samples))
+
+
+@translates("dummy.DummyClassifier")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    if model.strategy not in ("prior", "most_frequent", "constant") or model.n_outputs_ != 1:
+        raise refuse(model, f"(strategy={model.strategy!r})", "guesses at random cannot be the same in ONNX")
+    zero = t.b.Mul(t.number(t.b.IsNaN(t.column(x, 0))), t.constant(0))
+    shares = np.asarray(model.predict_proba(np.zeros((1, 1))), float)
+    return Outputs(label=t.choose(model.classes_, t.b.Add(zero, t.constant(_chosen(model)))),
+                   probabilities=t.b.Add(zero, t.constant(shares)))
+
+
+def _chosen(model: Any) -> Any:
+    """(1, classes): 1 for the class that is always predicted."""
+    return (np.asarray(model.classes_) == model.predict(np.zeros((1, 1)))[0]).astype(float)[None]
+
+
+@translates("dummy.DummyRegressor")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    zero = t.b.Mul(t.number(t.b.IsNaN(t.column(x, 0))), t.constant(0))
+    y = t.b.Add(zero, t.constant(np.asarray(model.constant_, float).reshape(1, -1)))
+    return Outputs(prediction=t.flat(y) if model.n_outputs_ == 1 else y)

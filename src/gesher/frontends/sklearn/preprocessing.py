@@ -1,4 +1,4 @@
-"""What stands in front of a predictor: scaling, filling in, projecting."""
+"""What stands in front of a predictor: scaling, filling in."""
 
 from __future__ import annotations
 
@@ -47,32 +47,39 @@ def _(t: Translation, scaler: Any, x: Value) -> Outputs:
     return Outputs(transformed=x)
 
 
-@translates("preprocessing.Normalizer")
-def _(t: Translation, normalizer: Any, x: Value) -> Outputs:
+def _normalized(t: Translation, x: Value, norm: str) -> Value:
+    """Each row divided by its norm; a row of zeros stays."""
     axes = t.b.constant(np.array([1], np.int64))
-    if normalizer.norm == "l2":
+    if norm == "l2":
         size = t.b.Sqrt(t.b.ReduceSum(t.b.Mul(x, x), axes))
-    elif normalizer.norm == "l1":
+    elif norm == "l1":
         size = t.b.ReduceSum(t.b.Abs(x), axes)
     else:
         # -max(-|x|) in place of a maximum over the axes input, which ReduceMax has from opset 18 on only.
         size = t.b.ReduceMax(t.b.Abs(x), axes) if t.b.opsets[""] >= 18 else t.b.ReduceMax(t.b.Abs(x), axes=[1])
     one = t.constant(1)
-    return Outputs(transformed=t.b.Div(x, t.b.Where(t.b.Equal(size, t.constant(0)), one, size)))
+    return t.b.Div(x, t.b.Where(t.b.Equal(size, t.constant(0)), one, size))
+
+
+@translates("preprocessing.Normalizer")
+def _(t: Translation, normalizer: Any, x: Value) -> Outputs:
+    return Outputs(transformed=_normalized(t, x, normalizer.norm))
+
+
+@translates("feature_extraction.TfidfTransformer")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    if model.sublinear_tf:
+        present = t.b.Not(t.b.Equal(x, t.constant(0)))
+        x = t.b.Where(present, t.b.Add(t.b.Log(t.b.Where(present, x, t.constant(1))), t.constant(1)), x)
+    if model.use_idf:
+        x = t.b.Mul(x, t.constant(model.idf_))
+    return Outputs(transformed=x if model.norm is None else _normalized(t, x, model.norm))
 
 
 @translates("preprocessing.Binarizer")
 def _(t: Translation, binarizer: Any, x: Value) -> Outputs:
     above = t.b.Greater(x, t.constant(binarizer.threshold))
     return Outputs(transformed=t.b.Cast(above, to=t.dtype.code))
-
-
-@translates("preprocessing.FunctionTransformer")
-def _(t: Translation, transformer: Any, x: Value) -> Outputs:
-    if transformer.func is not None:
-        raise UnsupportedError(f"FunctionTransformer({getattr(transformer.func, '__name__', 'a function')}) has no way "
-                               "to ONNX yet", who="sklearn", advice="the identity (func=None) has")
-    return Outputs(transformed=x)
 
 
 @translates("impute.SimpleImputer")
@@ -88,17 +95,3 @@ def _(t: Translation, imputer: Any, x: Value) -> Outputs:
     if len(keep) != len(values):
         filled = t.b.Gather(filled, t.b.constant(keep, "imputer.columns"), axis=1)
     return Outputs(transformed=filled)
-
-
-@translates("decomposition.PCA")
-def _(t: Translation, pca: Any, x: Value) -> Outputs:
-    x = t.b.Sub(x, t.constant(pca.mean_, "pca.mean"))
-    x = t.b.MatMul(x, t.constant(pca.components_.T, "pca.components"))
-    if pca.whiten:
-        x = t.b.Div(x, t.constant(np.sqrt(pca.explained_variance_), "pca.scale"))
-    return Outputs(transformed=x)
-
-
-@translates("decomposition.TruncatedSVD")
-def _(t: Translation, svd: Any, x: Value) -> Outputs:
-    return Outputs(transformed=t.b.MatMul(x, t.constant(svd.components_.T, "svd.components")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,15 @@ from gesher.ir import Model
 from gesher.ops.build import Builder
 from gesher.symbolic import sym
 
-from .translation import TRANSLATORS, Outputs, Translation, find_translator
+from .translation import TRANSLATORS, Outputs, Translation, find_translator, members_of
 
 DEFAULT_OPSET = 21
 ML, ML_OPSET = "ai.onnx.ml", 3
 
 # Outputs of a model, in their order, and the method of the estimator that answers each.
 METHODS = (("label", "predict"), ("probabilities", "predict_proba"), ("scores", "decision_function"),
-           ("prediction", "predict"), ("transformed", "transform"))
+           ("prediction", "predict"), ("transformed", "transform"), ("log_density", "score_samples"),
+           ("distances", "kneighbors"), ("neighbors", "kneighbors"))
 
 
 def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
@@ -54,11 +56,14 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
     import sklearn
 
     model: Model = b.model(producer_name="gesher", metadata={"gesher.source": f"scikit-learn {sklearn.__version__}"})
-    return Exported(model, _trials(estimator, rows, features, dtype, name, dict(zip(outputs, names))))
+    trials = _trials(estimator, rows, features, dtype, name, dict(zip(outputs, names)), made.in_float64)
+    if made.slack and dtype is dtypes.DOUBLE and "transformed" in outputs:
+        trials = [replace(t, atol={dict(zip(outputs, names))["transformed"]: made.slack}) for t in trials]
+    return Exported(model, trials)
 
 
 def _features(estimator: Any, example: Any) -> int:
-    n = getattr(estimator, "n_features_in_", None)
+    n = getattr(estimator, "n_features_in_", 1 if hasattr(estimator, "X_thresholds_") else None)
     if n is None:
         raise UnsupportedError(f"{type(estimator).__name__} is not fitted", who="sklearn",
                                advice="call fit before exporting")
@@ -74,31 +79,22 @@ def _features(estimator: Any, example: Any) -> int:
 def _parts(estimator: Any) -> Iterator[Any]:
     """The estimator and those that composing ones hold."""
     yield estimator
-    kind = type(estimator).__name__
-    if kind == "Pipeline":
-        inner = [s for _, s in estimator.steps]
-    elif kind == "FeatureUnion":
-        inner = [s for _, s in estimator.transformer_list]
-    elif kind == "ColumnTransformer":
-        inner = [s for _, s, _ in estimator.transformers_]
-    else:
-        return
-    for step in inner:
-        if step is not None and not isinstance(step, str):
-            yield from _parts(step)
+    for inner in members_of(estimator):
+        yield from _parts(inner)
 
 
 def _thresholds(estimator: Any) -> Iterator[tuple[int, float]]:
     """(feature, threshold) of the trees, where the estimator is one or ends in one."""
     last = estimator.steps[-1][1] if type(estimator).__name__ == "Pipeline" and len(estimator.steps) == 1 else estimator
-    trees = [last.tree_] if hasattr(last, "tree_") else \
-        [e.tree_ for e in np.ravel(last.estimators_) if hasattr(e, "tree_")] if hasattr(last, "estimators_") else []
+    held = [last] if hasattr(last, "tree_") else np.ravel(getattr(last, "estimators_", []))
+    trees = [e.tree_ for e in held if hasattr(getattr(e, "tree_", None), "children_left")]
     for tree in trees[:20]:
         inner = tree.children_left >= 0
         yield from zip(tree.feature[inner].tolist()[:50], tree.threshold[inner].tolist()[:50])
 
 
-def _trials(estimator: Any, rows: Any, features: int, dtype: Any, name: str, outputs: dict[str, str]) -> list[Trial]:
+def _trials(estimator: Any, rows: Any, features: int, dtype: Any, name: str, outputs: dict[str, str],
+            in_float64: bool = False) -> list[Trial]:
     """The example's rows, single rows, random rows of the same spread, and rows that lie exactly on thresholds."""
     rng = np.random.default_rng(0)
     kind = dtype.numpy
@@ -120,7 +116,7 @@ def _trials(estimator: Any, rows: Any, features: int, dtype: Any, name: str, out
     for title, x in sets.items():
         answers = {}
         for output, given in outputs.items():
-            answer = np.asarray(getattr(estimator, dict(METHODS)[output])(x))
+            answer = _answer(estimator, output, x.astype(np.float64) if in_float64 else x)
             answers[given] = _as_model(output, answer, dtype, outputs)
         trials.append(_without_ties(Trial(title, {name: x}, answers), estimator, outputs))
     return trials
@@ -138,11 +134,21 @@ def _spread(estimator: Any, features: int) -> tuple[Any, Any]:
     return (mean, scale) if usable else (0.0, 1.0)
 
 
+def _answer(estimator: Any, output: str, x: Any) -> np.ndarray[Any, Any]:
+    """What scikit-learn itself says; a sparse matrix as a dense one."""
+    said = getattr(estimator, dict(METHODS)[output])(x)
+    if output in ("distances", "neighbors"):
+        said = said[("distances", "neighbors").index(output)]
+    answer = np.asarray(said.toarray() if hasattr(said, "toarray") else said)
+    # SparsePCA gives a single row as a vector.
+    return answer.reshape(len(x), -1) if output == "transformed" else answer
+
+
 def _as_model(output: str, answer: np.ndarray[Any, Any], dtype: Any, outputs: dict[str, str]) -> np.ndarray[Any, Any]:
     """An answer in the type and shape that the model gives it."""
     if answer.dtype.kind in "US" or answer.dtype == object:
         return answer.astype(str).astype(object)
-    if output == "label" and answer.dtype.kind in "iub":
+    if output in ("label", "neighbors") and answer.dtype.kind in "iub":
         return answer.astype(np.int64)
     answer = answer.astype(dtype.numpy)
     return answer[:, None] if output == "scores" and answer.ndim == 1 else answer

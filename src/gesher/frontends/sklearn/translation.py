@@ -6,12 +6,13 @@ scikit-learn is not imported to fill the table. It reads the fitted attributes a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from gesher.base import dtypes
 from gesher.base.dtypes import DType
 from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
@@ -29,6 +30,13 @@ class Outputs:
     probabilities: Value | None = None
     prediction: Value | None = None
     scores: Value | None = None
+    log_density: Value | None = None
+    distances: Value | None = None
+    neighbors: Value | None = None
+    # Where scikit-learn's own float32 arithmetic is noise that a solved system magnifies, the trials ask it in float64.
+    in_float64: bool = False
+    # By how much scikit-learn's float64 answer may be off by its own rounding: roots of what cancels to nearly nothing.
+    slack: float = 0.0
 
 
 @dataclass(slots=True)
@@ -57,6 +65,10 @@ class Translation:
 
     def labels(self, classes: Array, index: Value) -> Value:
         """The class behind each index (rows,): int64, strings, or whatever number type the classes have."""
+        return self.b.Gather(self.label_constant(classes), index, axis=0)
+
+    def label_constant(self, classes: Array) -> Value:
+        """The classes in a type that labels have in ONNX."""
         if classes.dtype.kind in "iub":
             classes = classes.astype(np.int64)
         elif classes.dtype.kind in "US":
@@ -66,7 +78,7 @@ class Translation:
         elif classes.dtype.kind != "O" or not all(isinstance(c, str) for c in classes):
             raise UnsupportedError(f"classes of type {classes.dtype} cannot cross", who="sklearn",
                                    advice="labels are integers, numbers or strings in ONNX")
-        return self.b.Gather(self.b.constant(classes, "classes"), index, axis=0)
+        return self.b.constant(classes, "classes")
 
     def choose(self, classes: Array, scores: Value) -> Value:
         """The class of the largest of the columns; the first of equal ones, as numpy's argmax."""
@@ -86,6 +98,75 @@ class Translation:
         """Both probabilities from the second class's (rows, 1)."""
         return self.b.Concat(self.b.Sub(self.constant(1), second), second, axis=1)
 
+    def axes(self, *axes: int) -> Value:
+        return self.b.constant(np.array(axes, np.int64))
+
+    def flat(self, x: Value) -> Value:
+        """(rows, 1) as (rows,)."""
+        return self.b.Squeeze(x, self.axes(1))
+
+    def upright(self, x: Value) -> Value:
+        """(rows,) as (rows, 1)."""
+        return self.b.Unsqueeze(x, self.axes(1))
+
+    def total(self, x: Value, axis: int = 1, keep: bool = True) -> Value:
+        """The sum along an axis."""
+        return self.b.ReduceSum(x, self.axes(axis), keepdims=int(keep))
+
+    def largest(self, x: Value, axis: int = 1, keep: bool = True) -> Value:
+        """The maximum along an axis, which opset 18 turned from an attribute into an input."""
+        if self.b.opsets[""] >= 18:
+            return self.b.ReduceMax(x, self.axes(axis), keepdims=int(keep))
+        return self.b.ReduceMax(x, axes=[axis], keepdims=int(keep))
+
+    def join(self, parts: list[Value], axis: int = 1) -> Value:
+        """The parts beside each other."""
+        return parts[0] if len(parts) == 1 else self.b.Concat(*parts, axis=axis)
+
+    def mean(self, parts: list[Value], weights: Any = None) -> Value:
+        """The (weighted) mean of values of one shape."""
+        given = np.ones(len(parts)) if weights is None else np.asarray(weights, float)
+        terms = [p if w == 1 else self.b.Mul(p, self.constant(w)) for p, w in zip(parts, given)]
+        whole = terms[0]
+        for term in terms[1:]:
+            whole = self.b.Add(whole, term)
+        return whole if given.sum() == 1 else self.b.Div(whole, self.constant(given.sum()))
+
+    def number(self, x: Value) -> Value:
+        """Integers or truth values as numbers of the type that the model computes in."""
+        return self.b.Cast(x, to=self.dtype.code)
+
+    def is_class(self, label: Value, classes: Array) -> Value:
+        """(rows, classes): 1 where the label (rows,) is that class, else 0."""
+        same = self.b.Equal(self.upright(label), self.label_constant(classes))
+        return self.number(same)
+
+    def squared_distances(self, x: Value, points: Array) -> Value:
+        """(rows, points) of x (rows, features), as matrix products; both are moved to the points' middle first, since
+        what is far from the origin loses digits."""
+        middle = points.mean(0)
+        x, points = self.b.Sub(x, self.constant(middle)), points - middle
+        cross = self.b.MatMul(x, self.constant(-2 * points.T))
+        whole = self.b.Add(self.b.Add(self.total(self.b.Mul(x, x)), cross), self.constant((points**2).sum(1)))
+        return self.b.Max(whole, self.constant(0))
+
+    def interpolate(self, x: Value, xs: Array, ys: Array) -> Value:
+        """The piecewise linear function through the points, at each element; beyond the ends it keeps their values.
+
+        `xs` ascend; of equal ones the last counts, as in `np.interp`.
+        """
+        xs, ys = np.asarray(xs, self.dtype.numpy), np.asarray(ys, float)
+        if len(xs) == 1:
+            return self.b.Add(self.b.Mul(x, self.constant(0)), self.constant(ys[0]))
+        x = self.b.Clip(x, self.constant(xs[0]), self.constant(xs[-1]))
+        below = self.b.LessOrEqual(self.constant(xs), self.b.Unsqueeze(x, self.axes(-1)))
+        at = self.b.ReduceSum(self.b.Cast(below, to=dtypes.INT64.code), self.axes(-1), keepdims=0)
+        at = self.b.Sub(at, self.b.constant(np.array(1, np.int64)))
+        gaps = np.diff(xs.astype(float))
+        slopes = np.append(np.divide(np.diff(ys), gaps, out=np.zeros_like(gaps), where=gaps > 0), 0)
+        start, slope, left = (self.b.Gather(self.constant(v), at, axis=0) for v in (ys, slopes, xs))
+        return self.b.Add(start, self.b.Mul(slope, self.b.Sub(x, left)))
+
 
 Translator = Callable[[Translation, Any, Value], Outputs]
 TRANSLATORS: dict[str, Translator] = {}
@@ -101,7 +182,47 @@ def translates(*names: str) -> Callable[[Translator], Translator]:
     return keep
 
 
-def _public_name(cls: type) -> str:
+def in_double(translator: Translator) -> Translator:
+    """A translator whose sums cancel too much for float32: it computes in float64 between casts."""
+    def widened(t: Translation, estimator: Any, x: Value) -> Outputs:
+        if t.dtype is dtypes.DOUBLE:
+            return translator(t, estimator, x)
+        wide = Translation(t.b, dtypes.DOUBLE)
+        made = translator(wide, estimator, t.b.Cast(x, to=dtypes.DOUBLE.code))
+        for f in fields(Outputs):
+            value = getattr(made, f.name)
+            if isinstance(value, Value) and t.b.dtype(value) is dtypes.DOUBLE:
+                setattr(made, f.name, t.b.Cast(value, to=t.dtype.code))
+        return made
+
+    return widened
+
+
+Members = Callable[[Any], Iterable[Any]]
+MEMBERS: dict[str, Members] = {}
+
+
+def composes(members: Members, *names: str) -> None:
+    """Tell how to list the inner estimators of composing classes, so that unknown ones are named before any work."""
+    for name in names:
+        MEMBERS[name] = members
+
+
+def members_of(estimator: Any) -> list[Any]:
+    """The inner estimators that an estimator's translation needs; none for one that composes nothing."""
+    from . import load_translators
+
+    load_translators()
+    members = MEMBERS.get(public_name(type(estimator)))
+    return [] if members is None else [m for m in members(estimator) if m is not None and not isinstance(m, str)]
+
+
+def refuse(estimator: Any, what: str, advice: str = "") -> UnsupportedError:
+    """The error for a configuration of an estimator that cannot cross."""
+    return UnsupportedError(f"{type(estimator).__name__}{what} has no way to ONNX yet", who="sklearn", advice=advice)
+
+
+def public_name(cls: type) -> str:
     """`linear_model.Ridge` for sklearn.linear_model._ridge.Ridge."""
     parts = [p for p in cls.__module__.split(".") if not p.startswith("_")]
     return ".".join((*parts[1:2], cls.__name__)) if parts[:1] == ["sklearn"] else f"{cls.__module__}.{cls.__name__}"
@@ -112,7 +233,7 @@ def find_translator(estimator: Any) -> Translator | None:
     from . import load_translators
 
     load_translators()
-    return TRANSLATORS.get(_public_name(type(estimator)))
+    return TRANSLATORS.get(public_name(type(estimator)))
 
 
 def translator_of(estimator: Any) -> Translator:
@@ -123,6 +244,6 @@ def translator_of(estimator: Any) -> Translator:
     """
     found = find_translator(estimator)
     if found is None:
-        raise UnsupportedError(f"{_public_name(type(estimator))} has no way to ONNX yet", who="sklearn",
+        raise UnsupportedError(f"{public_name(type(estimator))} has no way to ONNX yet", who="sklearn",
                                advice="these have: " + ", ".join(sorted(n.split('.')[-1] for n in TRANSLATORS)))
     return found

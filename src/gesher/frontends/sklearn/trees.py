@@ -38,15 +38,19 @@ class Ensemble:
 
     def add(self, tree: Any, weights: Array, targets: Sequence[int]) -> None:
         """A `sklearn.tree._tree.Tree` whose leaf `i` gives `weights[i, j]` to `targets[j]`."""
-        leaf = tree.children_left < 0
-        n = tree.node_count
+        missing = getattr(tree, "missing_go_to_left", np.zeros(tree.node_count))
+        self.add_nodes(tree.children_left < 0, tree.feature, tree.threshold, tree.children_left, tree.children_right,
+                       missing, weights, targets)
+
+    def add_nodes(self, leaf: Array, feature: Array, threshold: Array, left: Array, right: Array, missing: Array,
+                  weights: Array, targets: Sequence[int]) -> None:
+        """A tree by its arrays, each over its nodes; `missing` is true where a missing value goes left."""
+        n = len(leaf)
         ids = np.arange(n)
-        missing = getattr(tree, "missing_go_to_left", np.zeros(n))
         for name, values in (
-                ("treeids", np.full(n, self.trees)), ("nodeids", ids), ("featureids", np.where(leaf, 0, tree.feature)),
-                ("values", np.where(leaf, 0, tree.threshold)), ("modes", np.where(leaf, "LEAF", "BRANCH_LEQ")),
-                ("truenodeids", np.where(leaf, 0, tree.children_left)),
-                ("falsenodeids", np.where(leaf, 0, tree.children_right)),
+                ("treeids", np.full(n, self.trees)), ("nodeids", ids), ("featureids", np.where(leaf, 0, feature)),
+                ("values", np.where(leaf, 0, threshold)), ("modes", np.where(leaf, "LEAF", "BRANCH_LEQ")),
+                ("truenodeids", np.where(leaf, 0, left)), ("falsenodeids", np.where(leaf, 0, right)),
                 ("missing_value_tracks_true", np.where(leaf, 0, missing))):
             self.nodes.setdefault(name, []).append(values)
         at = ids[leaf]
@@ -59,12 +63,13 @@ class Ensemble:
                 self.leaves.setdefault(name, []).append(values)
         self.trees += 1
 
-    def votes(self, t: Translation, x: Value, targets: int, base: Array | None = None) -> Value:
-        """The summed weights (rows, targets)."""
+    def votes(self, t: Translation, x: Value, targets: int, base: Array | None = None, *,
+              float32_features: bool = True) -> Value:
+        """The summed weights (rows, targets); histogram boosting alone compares float64 features as they are."""
         nodes = {k: np.concatenate(v) for k, v in self.nodes.items()}
         leaves = {k: np.concatenate(v) for k, v in self.leaves.items()}
         wide = t.dtype is dtypes.DOUBLE
-        thresholds = round_down(nodes["values"])
+        thresholds = round_down(nodes["values"]) if float32_features or not wide else nodes["values"]
         a: dict[str, Any] = {f"nodes_{k}": v.tolist() for k, v in nodes.items() if k != "values"}
         if not any(a["nodes_missing_value_tracks_true"]):
             del a["nodes_missing_value_tracks_true"]
@@ -73,7 +78,8 @@ class Ensemble:
             # Trees see float32 features also where the model's type is float64.
             a["nodes_values_as_tensor"] = Tensor.of(thresholds.astype(np.float64))
             a["target_weights_as_tensor"] = Tensor.of(leaves["weights"].astype(np.float64))
-            x = t.b.Cast(t.b.Cast(x, to=dtypes.FLOAT.code), to=dtypes.DOUBLE.code)
+            if float32_features:
+                x = t.b.Cast(t.b.Cast(x, to=dtypes.FLOAT.code), to=dtypes.DOUBLE.code)
         else:
             a["nodes_values"] = thresholds.tolist()
             a["target_weights"] = leaves["weights"].astype(np.float32).tolist()
@@ -82,6 +88,24 @@ class Ensemble:
         if wide:
             votes = t.b.Cast(votes, to=dtypes.DOUBLE.code)
         return votes if base is None else t.b.Add(votes, t.constant(base, "baseline"))
+
+
+def isolation_depths(ensemble: Ensemble, model: Any) -> None:
+    """The trees of an isolation forest, whose leaves give how deep they lie, their own samples' depth included."""
+    from sklearn.ensemble._iforest import _average_path_length
+
+    for estimator, features in zip(model.estimators_, model.estimators_features_):
+        tree = estimator.tree_
+        depth = np.zeros(tree.node_count)
+        for i in range(tree.node_count):
+            # A child comes after its parent.
+            for child in (tree.children_left[i], tree.children_right[i]):
+                if child >= 0:
+                    depth[child] = depth[i] + 1
+        weights = depth + _average_path_length(tree.n_node_samples)
+        missing = getattr(tree, "missing_go_to_left", np.zeros(tree.node_count))
+        ensemble.add_nodes(tree.children_left < 0, np.asarray(features)[np.maximum(tree.feature, 0)], tree.threshold,
+                           tree.children_left, tree.children_right, missing, weights[:, None], [0])
 
 
 def _proportions(tree: Any) -> Array:

@@ -1,0 +1,193 @@
+"""One feature becomes several, or another one: polynomials, bins, splines, powers, quantiles, functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gesher.base import dtypes
+from gesher.ir import Value
+
+from .translation import Outputs, Translation, in_double, refuse, translates
+
+
+@translates("preprocessing.PolynomialFeatures")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    powers = np.asarray(model.powers_)
+    degree = int(powers.sum(1).max())
+    if degree == 0:
+        return Outputs(transformed=t.b.Add(t.b.Mul(t.column(x, 0), t.constant(0)), t.constant(1)))
+    ones = t.b.Add(t.b.Mul(t.column(x, 0), t.constant(0)), t.constant(1))
+    width = powers.shape[1]
+    wide = t.b.Concat(x, ones, axis=1)
+    # Each term is a product of `degree` factors, of which the column of ones fills up the rest.
+    factors = np.full((len(powers), degree), width, np.int64)
+    for k, row in enumerate(powers):
+        names = np.repeat(np.arange(width), row)
+        factors[k, :len(names)] = names
+    product = t.b.Gather(wide, t.b.constant(factors[:, 0].copy()), axis=1)
+    for j in range(1, degree):
+        product = t.b.Mul(product, t.b.Gather(wide, t.b.constant(factors[:, j].copy()), axis=1))
+    return Outputs(transformed=product)
+
+
+@translates("preprocessing.KBinsDiscretizer")
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    parts = []
+    for i, edges in enumerate(model.bin_edges_):
+        # As np.searchsorted(edges[1:-1], x, side="right"), whose comparison is in float64.
+        inner = np.asarray(edges[1:-1], float)
+        if t.dtype is dtypes.FLOAT:
+            near = inner.astype(np.float32)
+            inner = np.where(near.astype(float) < inner, np.nextafter(near, np.float32(np.inf)), near)
+        count = len(edges) - 1
+        if len(inner):
+            beyond = t.number(t.b.GreaterOrEqual(t.column(x, i), t.constant(inner)))
+            code = t.total(beyond)
+        else:
+            code = t.b.Mul(t.column(x, i), t.constant(0))
+        parts.append(code if model.encode == "ordinal" else
+                     t.number(t.b.Equal(code, t.constant(np.arange(count)))))
+    return Outputs(transformed=t.join(parts))
+
+
+@translates("preprocessing.SplineTransformer")
+@in_double
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    if model.extrapolation != "constant" or getattr(model, "handle_missing", "error") != "error":
+        raise refuse(model, f"(extrapolation={model.extrapolation!r})", "'constant' has")
+    parts = []
+    for i, spline in enumerate(model.bsplines_):
+        k, knots = spline.k, spline.t
+        count = len(knots) - k - 1
+        low, high = knots[k], knots[-k - 1]
+        column = t.b.Clip(t.column(x, i), t.constant(low), t.constant(high))
+        # Cox and de Boor's recursion; the last real piece takes its right end too.
+        starts, ends = knots[:-1], knots[1:]
+        last = int(np.flatnonzero((starts < ends) & (ends == high))[-1])
+        closing = np.where(np.arange(len(starts)) == last, np.nextafter(high, np.inf), ends)
+        # At the right end the piece after the last must stay silent.
+        opening = np.where(starts >= high, np.inf, starts)
+        basis = t.number(t.b.And(t.b.GreaterOrEqual(column, t.constant(opening)),
+                                 t.b.Less(column, t.constant(closing))))
+        for d in range(1, k + 1):
+            n = len(knots) - d - 1
+            left, right = knots[d:d + n] - knots[:n], knots[d + 1:d + 1 + n] - knots[1:1 + n]
+            one = np.divide(1, left, out=np.zeros(n), where=left > 0)
+            two = np.divide(1, right, out=np.zeros(n), where=right > 0)
+            rise = t.b.Mul(t.b.Sub(column, t.constant(knots[:n])), t.constant(one))
+            fall = t.b.Mul(t.b.Sub(t.constant(knots[d + 1:d + 1 + n]), column), t.constant(two))
+            before = t.b.Slice(basis, t.axes(0), t.axes(n), t.axes(1))
+            after = t.b.Slice(basis, t.axes(1), t.axes(n + 1), t.axes(1))
+            basis = t.b.Add(t.b.Mul(rise, before), t.b.Mul(fall, after))
+        parts.append(t.b.Slice(basis, t.axes(0), t.axes(count), t.axes(1)))
+    whole = t.join(parts)
+    if not model.include_bias:
+        width = t.b.shape(whole)
+        assert width is not None and isinstance(width[1], int)
+        each = width[1] // len(parts)
+        whole = t.b.Gather(whole, t.axes(*(j for j in range(width[1]) if j % each != each - 1)), axis=1)
+    return Outputs(transformed=whole)
+
+
+@translates("preprocessing.PowerTransformer")
+@in_double
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    columns = []
+    for i, power in enumerate(model.lambdas_):
+        columns.append((_yeo_johnson if model.method == "yeo-johnson" else _box_cox)(t, t.column(x, i), float(power)))
+    whole = t.join(columns)
+    if model.standardize:
+        scaler = model._scaler
+        whole = t.b.Div(t.b.Sub(whole, t.constant(scaler.mean_)), t.constant(scaler.scale_))
+    return Outputs(transformed=whole)
+
+
+def _box_cox(t: Translation, x: Value, power: float) -> Value:
+    if power == 0:
+        return t.b.Log(x)
+    return t.b.Div(t.b.Sub(t.b.Pow(x, t.constant(power)), t.constant(1)), t.constant(power))
+
+
+def _yeo_johnson(t: Translation, x: Value, power: float) -> Value:
+    positive = t.b.GreaterOrEqual(x, t.constant(0))
+    # Each branch sees its own side only, so that the other gives no nan.
+    up = t.b.Add(t.b.Max(x, t.constant(0)), t.constant(1))
+    down = t.b.Sub(t.constant(1), t.b.Min(x, t.constant(0)))
+    tiny = np.spacing(1.0)
+    above = t.b.Log(up) if abs(power) < tiny else \
+        t.b.Div(t.b.Sub(t.b.Pow(up, t.constant(power)), t.constant(1)), t.constant(power))
+    rest = 2 - power
+    below = t.b.Neg(t.b.Log(down)) if abs(rest) <= tiny else \
+        t.b.Div(t.b.Sub(t.b.Pow(down, t.constant(rest)), t.constant(1)), t.constant(-rest))
+    return t.b.Where(positive, above, below)
+
+
+@translates("preprocessing.QuantileTransformer")
+@in_double
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    if model.output_distribution != "uniform":
+        raise refuse(model, f"(output_distribution={model.output_distribution!r})", "'uniform' has")
+    columns = []
+    for i in range(model.n_features_in_):
+        quantiles, references = model.quantiles_[:, i], model.references_
+        column = t.column(x, i)
+        up = t.interpolate(t.flat(column), quantiles, references)
+        down = t.interpolate(t.flat(t.b.Neg(column)), -quantiles[::-1], -references[::-1])
+        mean = t.upright(t.b.Mul(t.b.Sub(up, down), t.constant(0.5)))
+        mean = t.b.Where(t.b.Equal(column, t.constant(quantiles[-1])), t.constant(1), mean)
+        columns.append(t.b.Where(t.b.Equal(column, t.constant(quantiles[0])), t.constant(0), mean))
+    whole = t.join(columns)
+    return Outputs(transformed=t.b.Where(t.b.IsNaN(x), x, whole))
+
+
+# Only those that ONNX says with one operator, and that ONNX Runtime has for float64 too.
+_FUNCTIONS = {"absolute": "Abs", "abs": "Abs", "negative": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt",
+              "tanh": "Tanh", "sin": "Sin", "floor": "Floor", "ceil": "Ceil", "reciprocal": "Reciprocal",
+              "sign": "Sign"}
+
+
+def call_numpy(t: Translation, function: Any, x: Value, owner: Any) -> Value:
+    """A numpy function on every element; None is the identity."""
+    if function is None:
+        return x
+    name = getattr(function, "__name__", "a function")
+    if isinstance(function, np.ufunc):
+        if name in _FUNCTIONS:
+            return t.b.op(_FUNCTIONS[name], x)
+        if name == "square":
+            return t.b.Mul(x, x)
+        if name in ("log1p", "expm1"):
+            # Near zero the plain formula loses float32's digits; in float64 its error is below float32's own.
+            wide = t.b.Cast(x, to=dtypes.DOUBLE.code)
+            one = t.b.constant(np.array(1.0))
+            made = t.b.Log(t.b.Add(wide, one)) if name == "log1p" else t.b.Sub(t.b.Exp(wide), one)
+            return t.b.Cast(made, to=t.dtype.code)
+    raise refuse(owner, f"({name})", "no function (the identity) has, and numpy's " + ", ".join(
+        sorted([*_FUNCTIONS, "square", "log1p", "expm1"])))
+
+
+@translates("preprocessing.FunctionTransformer")
+def _(t: Translation, transformer: Any, x: Value) -> Outputs:
+    if transformer.kw_args:
+        raise refuse(transformer, "(kw_args=...)")
+    return Outputs(transformed=call_numpy(t, transformer.func, x, transformer))
+
+
+def isotonic(t: Translation, model: Any, x: Value) -> Value:
+    """An isotonic regression on a column (rows, 1)."""
+    xs, ys = np.asarray(model.X_thresholds_, float), np.asarray(model.y_thresholds_, float)
+    y = t.upright(t.interpolate(t.flat(x), xs, ys))
+    if model.out_of_bounds == "clip":
+        return y
+    if model.out_of_bounds != "nan":
+        raise refuse(model, f"(out_of_bounds={model.out_of_bounds!r})", "'clip' and 'nan' have")
+    outside = t.b.Or(t.b.Less(x, t.constant(xs[0])), t.b.Greater(x, t.constant(xs[-1])))
+    return t.b.Where(outside, t.constant(np.nan), y)
+
+
+@translates("isotonic.IsotonicRegression")
+@in_double
+def _(t: Translation, model: Any, x: Value) -> Outputs:
+    return Outputs(prediction=t.flat(isotonic(t, model, x)))
