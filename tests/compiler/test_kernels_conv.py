@@ -97,7 +97,8 @@ def test_kernels_of_all_sizes(isa):
 def test_small_pictures_share_panels(isa):
     for seed, (N, C, O, size, kernel) in enumerate([
             (2, 1, 1, (1, 1), (1, 1)), (7, 3, 5, (4, 4), (3, 3)), (61, 16, 33, (4, 4), (3, 3)),
-            (30, 1, 16, (8, 8), (3, 3)), (5, 90, 14, (3, 7), (3, 3)), (97, 2, 3, (1, 5), (1, 3)), (3, 600, 9, (2, 3), (1, 1))]):
+            (30, 1, 16, (8, 8), (3, 3)), (5, 90, 14, (3, 7), (3, 3)), (97, 2, 3, (1, 5), (1, 3)),
+            (3, 600, 9, (2, 3), (1, 1))]):
         for after in (False, True):
             check(isa, "fast", seed, N=N, C=C, O=O, size=size, kernel=kernel, bias=not after,
                   before=tuple(k // 2 for k in kernel), after=after, threads=1 + seed % 2)

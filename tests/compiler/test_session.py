@@ -313,3 +313,23 @@ def test_weights_are_not_copied():
     session = compile(net.model(net.add("MatMul", net.x, net.weight("w", w))))
     held = session._main.variants[0].stages[0].segment.weights
     assert any(np.shares_memory(h, w) for h in held)
+
+
+def test_a_closed_session_says_so():
+    net = Net(x=f32(n, 3))
+    session = compile(net.model(net.add("Relu", net.x)), Options(threads=2))
+    feeds = {"x": np.ones((2, 3), np.float32)}
+    session.run(feeds)
+    session.run(feeds)
+    session.close()
+    with pytest.raises(RunError, match="closed"):
+        session.run(feeds)
+
+
+def test_the_short_way_keeps_the_order_of_inputs_and_outputs():
+    net = Net(x=f32(n, 3), y=f32(n, 3), z=f32(n, 3))
+    late, early = net.add("Sub", net.z, net.x), net.add("Neg", net.y)
+    session = agrees(net.model(early, late), *({k: np.full((rows, 3), i, np.float32) for i, k in enumerate("xyz", 1)}
+                                               for rows in (2, 5, 2, 5)))
+    fed = {k: np.arange(6, dtype=np.float32).reshape(3, 2).T * i for i, k in enumerate("xyz", 1)}
+    assert np.array_equal(list(session.run(fed).values())[1], fed["z"] - fed["x"])

@@ -11,7 +11,6 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.errors import GesherError
 from gesher.ir import TensorType
-from gesher.symbolic import Dim
 
 from .conditions import is_small_integer
 from .segment import Segment
@@ -58,7 +57,7 @@ class Quick:
             if type(x) is not np.ndarray or x.dtype != dtype:
                 return None
             arrays.append(x)
-        key = (*(x.shape for x in arrays), *(arrays[i].tobytes() for i in self.small))
+        key = self._key(arrays)
         ready = self.known.get(key)
         if ready is None:
             if key in self.known:
@@ -66,16 +65,28 @@ class Quick:
             ready = self._prepared(arrays)
             if len(self.known) >= _REMEMBERED:
                 self.known.clear()
-            key = (*(x.shape for x in arrays), *(arrays[i].tobytes() for i in self.small))
+            key = self._key(arrays)
             self.known[key] = ready
             if ready is None:
                 return None
-        taken = [arrays[i] for i in ready.inputs]
+        taken = arrays if ready.inputs is None else [arrays[i] for i in ready.inputs]
         for i, x in enumerate(taken):
-            if not (x.flags.c_contiguous and x.flags.aligned):
+            flags = x.flags
+            if not (flags.c_contiguous and flags.aligned):
                 taken[i] = np.require(x, requirements=["C", "A"])
-        results = ready.segment.run(taken, ready.sizes)
-        return [results[i] for i in ready.outputs]
+        # The session's lock is held, and its module is its own.
+        results = ready.segment.run_sized(taken, ready.key, ready.shapes)
+        return results if ready.outputs is None else [results[i] for i in ready.outputs]
+
+    def close(self) -> None:
+        """Leave everything to the long way."""
+        self.possible = False
+        self.known.clear()
+
+    def _key(self, arrays: list[np.ndarray]) -> Any:
+        if self.small:
+            return (*(x.shape for x in arrays), *(arrays[i].tobytes() for i in self.small))
+        return tuple([x.shape for x in arrays])
 
     def _prepared(self, arrays: list[np.ndarray]) -> _Ready | None:
         """The segment for these inputs, where one alone does all."""
@@ -106,15 +117,28 @@ class Quick:
             sizes = variant.sizes(env)
         except NotAsTaken:
             return None
-        assert stage.segment is not None
-        return _Ready(stage.segment, [place[v] for v in stage.inputs], [at[v] for v in outputs], sizes)
+        segment = stage.segment
+        assert segment is not None
+        numbers = tuple(sizes[s] for s in segment.program.symbols)
+        inputs, order = [place[v] for v in stage.inputs], [at[v] for v in outputs]
+        return _Ready(segment, None if inputs == list(range(len(self.inputs))) else inputs,
+                      None if order == list(range(len(stage.outputs))) else order, numbers,
+                      segment.shapes(numbers, sizes))
 
 
 @dataclass(slots=True)
 class _Ready:
-    """A segment with the sizes that belong to certain shapes, and where its inputs and outputs stand."""
+    """A segment with the sizes that belong to certain shapes, and where its inputs and outputs stand.
+
+    Attributes:
+        inputs, outputs: for each of the segment's inputs its place among the session's, and for each of the session's
+            outputs its place among the segment's; None where they stand in the same order.
+        key: the sizes, in the order of the program's symbols.
+        shapes: of the segment's outputs.
+    """
 
     segment: Segment
-    inputs: list[int]
-    outputs: list[int]
-    sizes: dict[Dim, int]
+    inputs: list[int] | None
+    outputs: list[int] | None
+    key: tuple[int, ...]
+    shapes: list[tuple[int, ...]]

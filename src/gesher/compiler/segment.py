@@ -119,24 +119,36 @@ class Segment:
         """
         key = tuple(map(sizes.__getitem__, self.program.symbols))
         with self.module.lock:
-            call = self.call
-            shapes = self._shapes.get(key)
-            # The arena may have been given up for a larger one since; `arena` keeps all calls right.
-            if shapes is None:
-                shapes = self._prepare(key, sizes)
+            return self.run_sized(inputs, key, self.shapes(key, sizes))
+
+    def shapes(self, key: tuple[int, ...], sizes: Mapping[Dim, int]) -> list[tuple[int, ...]]:
+        """The shapes of the outputs for sizes, `key` being those of `program.symbols`; the arena is made to suffice."""
+        # It may have been given up for a larger one since; `arena` keeps all calls right.
+        found = self._shapes.get(key)
+        return found if found is not None else self._prepare(key, sizes)
+
+    def run_sized(self, inputs: Sequence[np.ndarray], key: tuple[int, ...], shapes: Sequence[tuple[int, ...]]
+                  ) -> list[np.ndarray]:
+        """A run whose sizes were seen to before, by `shapes`. Nobody else may run the module meanwhile."""
+        call = self.call
+        if key:
+            dims = call.dims
             for i, n in enumerate(key):
-                call.dims[i] = n
-            for i, x in enumerate(inputs):
-                call.inputs[i] = address(x)
-            outputs = [_room(shape, dtype, "an output") for shape, dtype in zip(shapes, self._dtypes)]
-            for i, y in enumerate(outputs):
-                call.outputs[i] = address(y)
-            if self.profile is not None:
-                self.profile.runs[key] = self.profile.runs.get(key, 0) + 1
-            code = self._run(call.pointer)
-            if code:
-                call.check(code)
-            return outputs
+                dims[i] = n
+        pointers = call.inputs
+        for i, x in enumerate(inputs):
+            pointers[i] = address(x)
+        outputs = []
+        pointers = call.outputs
+        for i, (shape, dtype) in enumerate(zip(shapes, self._dtypes)):
+            outputs.append(y := _room(shape, dtype, "an output"))
+            pointers[i] = address(y)
+        if self.profile is not None:
+            self.profile.runs[key] = self.profile.runs.get(key, 0) + 1
+        code = self._run(call.pointer)
+        if code:
+            call.check(code)
+        return outputs
 
     def _prepare(self, key: tuple[int, ...], sizes: Mapping[Dim, int]) -> list[tuple[int, ...]]:
         """The shapes of the outputs for these sizes, and an arena that is large enough."""

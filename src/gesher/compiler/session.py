@@ -87,6 +87,7 @@ class CompiledSession:
         self.inputs = list(self._feeds.required)
         self.outputs = [v.name for v in model.graph.outputs]
         self.lock = threading.RLock()
+        self._closed = False
         self._bodies: dict[Any, GraphSession] = {}
         self._main = GraphSession(self, self.steps[whole.graph], {}, trusting=True)
         self._careful: GraphSession | None = None
@@ -104,6 +105,8 @@ class CompiledSession:
                 results = self._quick.run(feeds)
                 if results is not None:
                     return dict(zip(self.outputs, results))
+                if self._closed:
+                    raise RunError("the session is closed", advice="prepare the model again")
                 env: Env = self._feeds.check(feeds)
                 self.random = np.random.default_rng(self.options.seed)
                 return dict(zip(self.outputs, map(_given_out, self._run(env))))
@@ -175,8 +178,10 @@ class CompiledSession:
         return "\n".join(lines)
 
     def close(self) -> None:
-        """Stop the threads. The session cannot run afterwards."""
+        """Stop the threads. A run afterwards is an error."""
         with self.lock:
+            self._closed = True
+            self._quick.close()
             for g in self.graphs():
                 g.close()
 
