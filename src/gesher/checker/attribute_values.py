@@ -147,8 +147,6 @@ def _spatial(written: Mapping[str, Any]) -> Iterator[str]:
             yield f"pads has {len(values)} entries; it must have two for each spatial axis"
         elif first is None:
             first = (name, axes)
-            if name == "kernel_shape" and min(values) < 1:
-                yield f"kernel_shape {list(values)} has an axis without extent"
         elif axes != first[1]:
             yield f"{name} is for {axes} spatial axes, {first[0]} is for {first[1]}"
 

@@ -85,6 +85,8 @@ def lay(sizes: Sequence[DimLike], kernel: Sequence[DimLike], *, strides: Sequenc
     rank = len(sizes)
     if len(kernel) != rank:
         raise ModelError(f"the kernel has {len(kernel)} spatial axes, the data {rank}", rule="windows")
+    if any(isinstance(k, int) and k < 1 for k in kernel):
+        raise ModelError(f"the kernel {list(kernel)} has an axis without extent", rule="windows")
     stride, dilation = per_axis("strides", strides, rank), per_axis("dilations", dilations, rank)
     if auto_pad not in ("NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise ModelError(f"auto_pad cannot be {auto_pad!r}", rule="windows",

@@ -295,6 +295,13 @@ def _(node: InferNode) -> None:
     depth = int(numbers.reshape(-1)[0]) if numbers is not None and numbers.size == 1 else scalar_of(node, 1)
     if depth is not None and bounds(depth)[1] is not None and bounds(depth)[1] < 1:  # type: ignore[operator]
         node.fail(f"the depth is {depth}, it must be positive")
+    sizes, values = node.shape(1), node.shape(2)
+    if sizes is not None and (len(sizes) > 1 or any(isinstance(d, int) and d != 1 for d in sizes)):
+        node.fail(f"the depth is one number, not of shape {print_sizes(sizes)}")
+    if values is not None:
+        if len(values) != 1:
+            node.fail(f"the values are two numbers, off and on, not of shape {print_sizes(values)}")
+        node.unify(values[0], 2, "the values are two numbers, off and on")
     if shape is None:
         node.set(0, node.dtype(2), None, why="the rank of the indices is unknown")
         return

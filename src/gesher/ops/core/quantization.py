@@ -19,7 +19,7 @@ from gesher.base.errors import ModelError
 from gesher.ir import DimLike
 from gesher.ir.types import print_shape
 from gesher.primitives import Builder, Expr
-from gesher.symbolic import ceil_div
+from gesher.symbolic import ceil_div, decide_eq
 
 from ..arithmetic import widen
 from ..axes import axis_of
@@ -88,10 +88,12 @@ def check_granularity(node: InferNode, scale_name: str) -> None:
     x, scale, zero = node.shape(0), node.shape(1), node.shape(2)
     if scale is not None and zero is not None and scale != zero and not (_single(scale) and _single(zero)):
         if len(scale) != len(zero):
+            if _may_be_single(scale) and _may_be_single(zero):
+                return
             node.fail(f"the zero point {print_shape(zero)} does not have the shape of the scale {print_shape(scale)}")
         for a, b in zip(scale, zero):
             node.unify(a, b, f"the scale {print_shape(scale)} and the zero point {print_shape(zero)}")
-    if x is None or scale is None or _single(scale):
+    if x is None or scale is None or _may_be_single(scale):
         return
     axis = axis_of(_attribute(node, "axis", 1), len(x), node)
     block = _attribute(node, "block_size", 0)
@@ -113,6 +115,10 @@ def check_granularity(node: InferNode, scale_name: str) -> None:
 def _single(shape: tuple[DimLike, ...]) -> bool:
     """True where a scale of this shape holds for the whole tensor."""
     return all(d == 1 for d in shape)
+
+
+def _may_be_single(shape: tuple[DimLike, ...]) -> bool:
+    return all(decide_eq(d, 1) is not False for d in shape)
 
 
 @QuantizeLinear.infer
