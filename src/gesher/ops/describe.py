@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gesher.base import dtypes
@@ -40,6 +41,25 @@ def describe(operator: Operator) -> str:
     lines.append("rules since version")
     lines.append(f"  inference {facts['infer']}, reference {facts['reference']}, compiled {facts['lower']}")
     return "\n".join(lines)
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows of operators as Markdown, a table for each domain; with columns of engines where the rows have them."""
+    lines: list[str] = []
+    for domain in dict.fromkeys(r["domain"] for r in rows):
+        own = [r for r in rows if r["domain"] == domain]
+        engines = list(own[0].get("engines", {}))
+        versions = sum(len(r["versions"]) for r in own)
+        heads = ["operator", "versions", "inference", "reference", "compiled", *(f"on {e}" for e in engines)]
+        lines += [f"## {domain}", "", f"{len(own)} operators in {versions} versions.", "",
+                  "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+        for r in own:
+            name = r["name"].removeprefix(f"{domain}.") + (" (deprecated)" if r["deprecated"] else "")
+            cells = [f"`{name}`" if not r["deprecated"] else name, " ".join(map(str, r["versions"])), r["infer"],
+                     r["reference"], r["lower"], *(r["engines"][e] for e in engines)]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
 
 
 def _formal(f: Input, schema: Schema) -> str:
