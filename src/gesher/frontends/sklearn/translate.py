@@ -16,6 +16,7 @@ from gesher.ops.build import Builder
 from gesher.symbolic import sym
 
 from .translation import TRANSLATORS, Outputs, Translation, find_translator, members_of
+from .trees import WIDE_ML_OPSET, has_shared_leaves
 
 DEFAULT_OPSET = 21
 ML, ML_OPSET = "ai.onnx.ml", 3
@@ -41,7 +42,8 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
     rows = None if example is None else np.asarray(example)
     dtype = dtypes.DOUBLE if rows is not None and rows.dtype == np.float64 else dtypes.FLOAT
     name = (options.names.get("inputs") or ["X"])[0]
-    b = Builder({"": options.opset or DEFAULT_OPSET, ML: ML_OPSET}, type(estimator).__name__)
+    wide = dtype is dtypes.DOUBLE and not any(has_shared_leaves(e) for e in _parts(estimator))
+    b = Builder({"": options.opset or DEFAULT_OPSET, ML: WIDE_ML_OPSET if wide else ML_OPSET}, type(estimator).__name__)
     x = b.input(name, dtype, (sym("rows"), features))
     made = Translation(b, dtype).apply(estimator, x)
     outputs = {o: getattr(made, o) for o, method in METHODS if getattr(made, o) is not None}

@@ -20,6 +20,8 @@ from gesher.ir import Tensor, Value
 from .translation import Array, Outputs, Translation, translates
 
 ML = "ai.onnx.ml"
+# From here on TreeEnsemble sums float64 in float64; TreeEnsembleRegressor answers in float32 whatever it is fed.
+WIDE_ML_OPSET = 5
 
 
 def round_down(threshold: Array) -> Array:
@@ -70,6 +72,11 @@ class Ensemble:
         leaves = {k: np.concatenate(v) for k, v in self.leaves.items()}
         wide = t.dtype is dtypes.DOUBLE
         thresholds = round_down(nodes["values"]) if float32_features or not wide else nodes["values"]
+        if wide and t.b.opsets[ML] >= WIDE_ML_OPSET:
+            if float32_features:
+                x = t.b.Cast(t.b.Cast(x, to=dtypes.FLOAT.code), to=dtypes.DOUBLE.code)
+            votes = self._wide_votes(t, x, targets, nodes, leaves, thresholds)
+            return votes if base is None else t.b.Add(votes, t.constant(base, "baseline"))
         a: dict[str, Any] = {f"nodes_{k}": v.tolist() for k, v in nodes.items() if k != "values"}
         if not any(a["nodes_missing_value_tracks_true"]):
             del a["nodes_missing_value_tracks_true"]
@@ -88,6 +95,48 @@ class Ensemble:
         if wide:
             votes = t.b.Cast(votes, to=dtypes.DOUBLE.code)
         return votes if base is None else t.b.Add(votes, t.constant(base, "baseline"))
+
+    @staticmethod
+    def _wide_votes(t: Translation, x: Value, targets: int, nodes: dict[str, Array], leaves: dict[str, Array],
+                    thresholds: Array) -> Value:
+        """The sums by TreeEnsemble, which numbers inner nodes and leaves apart and over all trees."""
+        leaf = nodes["modes"] == "LEAF"
+        if len(leaves["weights"]) != leaf.sum():
+            raise UnsupportedError("leaves that give to several targets have no way to a float64 TreeEnsemble",
+                                   who="sklearn", advice="give a float32 example")
+        start = np.flatnonzero(nodes["nodeids"] == 0)
+        first = np.repeat(start, np.diff(np.append(start, len(leaf))))
+        number = np.where(leaf, np.cumsum(leaf) - 1, np.cumsum(~leaf) - 1)
+        yes, no = first + nodes["truenodeids"], first + nodes["falsenodeids"]
+        inner = {"featureids": nodes["featureids"][~leaf], "splits": thresholds[~leaf].astype(np.float64),
+                 "truenodeids": number[yes][~leaf], "trueleafs": leaf[yes][~leaf],
+                 "falsenodeids": number[no][~leaf], "falseleafs": leaf[no][~leaf],
+                 "missing_value_tracks_true": nodes["missing_value_tracks_true"][~leaf]}
+        roots = number[start]
+        # A tree that is a leaf alone still needs a node, both of whose sides are that leaf.
+        for k in np.flatnonzero(leaf[start]):
+            only = roots[k]
+            roots[k] = len(inner["featureids"])
+            for name, value in (("featureids", 0), ("splits", 0), ("truenodeids", only), ("trueleafs", 1),
+                                ("falsenodeids", only), ("falseleafs", 1), ("missing_value_tracks_true", 0)):
+                inner[name] = np.append(inner[name], value)
+        a: dict[str, Any] = {f"nodes_{k}": v.astype(np.int64).tolist() for k, v in inner.items() if k != "splits"}
+        if not any(a["nodes_missing_value_tracks_true"]):
+            del a["nodes_missing_value_tracks_true"]
+        return t.b.op("TreeEnsemble", x, domain=ML, **a, nodes_splits=Tensor.of(inner["splits"].astype(np.float64)),
+                      nodes_modes=Tensor.of(np.zeros(len(inner["featureids"]), np.uint8)),
+                      tree_roots=roots.astype(np.int64).tolist(), leaf_targetids=leaves["ids"].tolist(),
+                      leaf_weights=Tensor.of(leaves["weights"].astype(np.float64)), n_targets=targets,
+                      aggregate_function=1, post_transform=0)
+
+
+def has_shared_leaves(estimator: Any) -> bool:
+    """True for trees whose leaves give to several targets, which TreeEnsemble has no word for."""
+    name = type(estimator).__name__
+    return name in ("DecisionTreeClassifier", "ExtraTreeClassifier", "RandomForestClassifier", "ExtraTreesClassifier",
+                    "RandomTreesEmbedding"
+                    ) or (name.endswith(("TreeRegressor", "ForestRegressor", "TreesRegressor"))
+                          and estimator.n_outputs_ > 1)
 
 
 def isolation_depths(ensemble: Ensemble, model: Any) -> None:
