@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import gesher
-from gesher.base.dtypes import FLOAT
+from gesher.base.dtypes import COMPLEX64, FLOAT
 from gesher.cli.main import VERBS, root
 from gesher.ir import attribute
 from gesher.ops.build import Builder
@@ -113,7 +113,21 @@ def test_bench_gives_a_row_an_engine(model: Path) -> None:
     assert [r["engine"] for r in rows] == ["onnxruntime", "reference"] and rows[0]["ratio"] == 1
 
 
+def test_bench_goes_on_where_the_first_engine_fails(tmp_path: Path) -> None:
+    b = Builder({"": 21}, "complex")
+    b.output(b.Identity(b.input("x", COMPLEX64, (2,))), "y")
+    gesher.save(b.model(), tmp_path / "m.onnx")
+    rows = json.loads(call("bench", tmp_path / "m.onnx", "--engines", "onnxruntime,reference", "--seconds", "0.1",
+                           "--json", code=1))
+    assert rows[0]["failed"] and "median_s" not in rows[0] and rows[1]["ratio"] == 1
+
+
+def test_comparing_one_engine_is_wrong_use(model: Path) -> None:
+    assert "two engines" in call("compare", model, "--engines", "reference", code=2)
+
+
 def test_engines_and_ops() -> None:
+    assert "ai.onnx.ml" in call("ops", "--domain", "nowhere", code=1)
     assert "reference" in call("engines")
     rows = json.loads(call("engines", "--json"))
     assert next(r for r in rows if r["engine"] == "reference")["present"]
@@ -178,6 +192,16 @@ def test_a_pickle_that_others_could_have_written_needs_trust(tmp_path: Path) -> 
     joblib.dump({"a": 1}, path)
     path.chmod(0o666)
     assert "--trust" in call("export", path, "-o", tmp_path / "m.onnx", code=1)
+
+
+def test_export_refuses_before_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "fails_at_once.py").write_text("\n1 / 0\n")
+    text = call("export", "fails_at_once:net", "-o", "m.onnx", code=1)
+    assert "ZeroDivisionError" in text and "fails_at_once.py:2" in text
+    assert "no folder" in call("export", "fails_at_once:net", "-o", "nowhere/m.onnx", code=2)
+    assert "99" in call("export", "fails_at_once:net", "-o", "m.onnx", "--opset", "99", code=2)
 
 
 def test_the_program_prints_errors_without_a_trace(model: Path, tmp_path: Path) -> None:

@@ -108,6 +108,8 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
         lambda: nn.Sequential(nn.Conv2d(4, 8, 3, 2, 1, groups=2), nn.GroupNorm(2, 8), nn.SiLU(),
                               nn.ConvTranspose2d(8, 4, 3, 2, 1, output_padding=1), nn.InstanceNorm2d(4)),
         batch(torch.randn(2, 4, 9, 9))),
+    "reflected borders": (lambda: nn.ReflectionPad1d((3, 1)), {"example": (torch.randn(2, 3, 9),),
+                                                               "dynamic": {"input": {0: "batch", 2: "time"}}}),
     "upsampling": (lambda: nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(3, 2, 1),
                                          nn.Upsample(scale_factor=2)), batch(torch.randn(1, 3, 5, 6))),
 }
@@ -188,6 +190,38 @@ def test_recurrent_layers_outside_an_export_stay_pytorchs_own() -> None:
     exported("lstm of any batch and time")
     program = torch.export.export(nn.LSTM(8, 6).eval(), (torch.randn(5, 2, 8),))
     assert any("aten.lstm" in str(n.target) for n in program.graph.nodes)
+
+
+def test_free_dims_may_have_a_least_size() -> None:
+    module, _, model = exported("reflected borders")
+    assert str(model.graph.inputs[0].type) == "float(batch,3,time)"
+    with gesher.session(model, "reference") as session:
+        for time in (4, 5, 40):
+            x = torch.randn(1, 3, time)
+            assert difference(session.run({"input": x.numpy()})["output"], module(x).numpy()).ok
+
+
+def test_a_dim_that_counts_only_where_it_is_not_1_is_no_silent_guess() -> None:
+    class Squeezed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, 1:-1].squeeze(1).sum(-1)
+
+    with pytest.raises(gesher.GesherError):
+        gesher.export(Squeezed(), (torch.randn(2, 5, 3),), dynamic={"x": {1: "time"}})
+
+
+def test_padded_places_of_an_encoder_are_no_difference() -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2)
+
+        def forward(self, x: torch.Tensor, padded: torch.Tensor) -> torch.Tensor:
+            return self.encoder(x, src_key_padding_mask=padded)
+
+    padded = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    model = gesher.export(Padded(), (torch.randn(2, 5, 16), padded), dynamic=True)
+    assert "gesher.verified" in model.metadata and torch.backends.mha.get_fastpath_enabled()
 
 
 def test_a_fixed_dim_stays_fixed() -> None:

@@ -13,7 +13,7 @@ from .inputs import engine_list, feeds_options, json_option, make_feeds, model_a
 @click.command()
 @model_argument
 @click.option("--engines", callback=engine_list, metavar="A,B,...", show_default="all that are here but reference",
-              help="Ratios are to the first.")
+              help="Ratios are to the first that runs.")
 @feeds_options
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each engine.")
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=3.0, show_default=True,
@@ -36,9 +36,10 @@ def command(model: Path, engines: list[str] | None, given: tuple[str, ...], dims
     feeds = make_feeds(gesher.load(model), given, dims, shapes, seed, random=True)
     with working("starting") as tell:
         timings = measure(model, chosen, feeds, threads=threads, seconds=seconds, progress=tell)
-    base = timings[0].median
+    base = next(t.median for t in timings if not t.failed)
     if as_json:
-        say_json([{"engine": t.engine, "failed": t.failed, "median_s": t.median, "p10_s": t.spread[0],
+        say_json([{"engine": t.engine, "failed": t.failed} if t.failed else
+                  {"engine": t.engine, "failed": "", "median_s": t.median, "p10_s": t.spread[0],
                    "p90_s": t.spread[1], "runs": len(t.runs), "ratio": t.median / base, "load_s": t.load,
                    "memory_mb": t.memory} for t in timings])
     else:

@@ -33,6 +33,8 @@ def command(model: Path, engines: list[str] | None, given: tuple[str, ...], dims
     """
     import gesher
 
+    if engines is not None and len(engines) < 2:
+        raise click.BadParameter("comparing takes two engines or more", param_hint="--engines")
     loaded = gesher.load(model)
     feeds = make_feeds(loaded, given, dims, shapes, seed, random=True)
     with working(f"comparing {model.name}"):

@@ -9,16 +9,27 @@ import click
 from .console import human_bytes, say, working
 
 
+def known_opset(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+    """An opset that models are exported to."""
+    if value is None:
+        return None
+    from gesher.frontends import NEWEST, OLDEST_OPSET
+
+    if not OLDEST_OPSET <= value <= NEWEST.opset:
+        raise click.BadParameter(f"{value} is not of {OLDEST_OPSET} to {NEWEST.opset}")
+    return value
+
+
 @click.command()
 @click.argument("source")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The .onnx file.")
 @click.option("--example", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="A .npy file of what it would be called with (.npz: several, by name).")
-@click.option("--opset", type=click.IntRange(min=7), help="Opset of ai.onnx.")
+@click.option("--opset", type=int, callback=known_opset, help="Opset of ai.onnx.")
 @click.option("--dynamic/--static", default=None, help="Whether the first dim of every input is free.")
 @click.option("--verify/--no-verify", default=True, show_default=True,
               help="Hold the result against the framework's own answers.")
-@click.option("--trust", is_flag=True, help="Read pickles: loading one runs the code in it.")
+@click.option("--trust", is_flag=True, help="Load a pickle that others could have written, and run the code in it.")
 def command(source: str, output: Path, example: Path | None, opset: int | None, dynamic: bool | None, verify: bool,
             trust: bool) -> None:
     """Export SOURCE to ONNX: a joblib or pickle file of a scikit-learn object, a .pt2 archive, or module:object.
@@ -34,6 +45,8 @@ def command(source: str, output: Path, example: Path | None, opset: int | None, 
     import gesher
     from gesher.frontends.sources import read_example, read_source
 
+    if not output.parent.is_dir():
+        raise click.BadParameter(f"there is no folder '{output.parent}'", param_hint="-o")
     with working(f"reading {source}"):
         obj = read_source(source, trust=trust)
     with working(f"exporting {source}") as tell:

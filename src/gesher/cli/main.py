@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import import_module
 
 import click
@@ -56,6 +57,8 @@ def main() -> None:
     """The entry point `gesher`."""
     from gesher.base.errors import GesherError
 
+    # As a remark to who called, not as a line of our source.
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         root(prog_name="gesher")
     except BrokenPipeError:

@@ -10,10 +10,13 @@ from gesher.base.errors import ModelError, RunError, UnsupportedError
 from gesher.evaluator import Evaluator
 from gesher.evaluator.difference import Difference, difference
 from gesher.ir import Model
+from gesher.ops.releases import NEWEST
 
 from .protocol import Exported, ExportOptions, Frontend, Trial
 
 __all__ = ["ExportOptions", "Exported", "Frontend", "Trial", "export", "frontend_for", "frontends", "verify"]
+
+OLDEST_OPSET = 7
 
 
 @cache
@@ -49,6 +52,9 @@ def export(obj: Any, example: Any = None, options: ExportOptions | None = None) 
         ModelError: the result does not answer as the framework does.
     """
     options = options or ExportOptions()
+    if options.opset is not None and not OLDEST_OPSET <= options.opset <= NEWEST.opset:
+        raise UnsupportedError(f"opset {options.opset} cannot be exported to",
+                               advice=f"take one of {OLDEST_OPSET} to {NEWEST.opset}")
     made = frontend_for(obj).export(obj, example, options)
     if options.verify:
         verify(made)

@@ -115,8 +115,19 @@ def _import(module: str, name: str) -> Any:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as e:
         raise UnsupportedError(f"there is no module '{e.name}' to import '{module}:{name}' from") from e
+    except Exception as e:
+        raise UnsupportedError(f"the module '{module}' fails when it is imported: {type(e).__name__}: {e}",
+                               place=(_where(e),)) from e
     for part in name.split("."):
         if not hasattr(found, part):
             raise UnsupportedError(f"the module '{module}' has no '{name}'")
         found = getattr(found, part)
     return found
+
+
+def _where(error: Exception) -> str:
+    """`file.py:12`, the line that raised it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fixes
 from torch.utils import _pytree as pytree
 
 from gesher.base.errors import UnsupportedError
@@ -61,7 +62,7 @@ def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
     with evaluating(obj), warnings.catch_warnings(), RecurrencesWhole():
         warnings.simplefilter("ignore")
         try:
-            program = torch.export.export(obj, seen_args, seen_kwargs, dynamic_shapes=shapes, strict=False)
+            program = _exported(obj, seen_args, seen_kwargs, shapes)
         except Exception as e:
             text = str(e).strip().split("\n\n")[0]
             text = re.sub(r'File "[^"]*[/\\]', 'File "', text)[:1500]
@@ -72,6 +73,31 @@ def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
                                           "sizes needs torch.cond, or a fixed dim") from e
         program = _functional(program)
     return _finish(program, obj, args, kwargs, type(obj).__name__, wished)
+
+
+def _exported(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> Any:
+    """torch.export, and where free dims only lack a least size, once more with the sizes that it suggests."""
+    def attempt(shapes: Any) -> Any:
+        return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+    try:
+        return attempt(shapes)
+    except Exception as e:
+        fixes = None if shapes is None else _least_sizes(str(e))
+        if fixes is None:
+            raise
+        try:
+            return attempt(refine_dynamic_shapes_from_suggested_fixes(fixes, shapes))
+        except Exception:
+            raise e from None
+
+
+def _least_sizes(message: str) -> str | None:
+    """What PyTorch suggests, where all of it are least sizes of dims and none of it a fixed size; else None."""
+    _, mark, rest = message.partition("Suggested fixes:")
+    fixes = rest.strip().split("\n\n")[0]
+    least = all(re.fullmatch(r"\s*\w+ = Dim\('\w+', min=\d+\)\s*", line) for line in fixes.splitlines())
+    return f"{mark}\n{fixes}" if mark and fixes and least else None
 
 
 @contextmanager

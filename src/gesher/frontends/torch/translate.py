@@ -6,6 +6,8 @@ import operator
 import re
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -313,7 +315,7 @@ def _trial(title: str, captured: Captured, tensors: list[Any], inputs: list[str]
     replaced = iter(tensors)
     args, kwargs = pytree.tree_unflatten([next(replaced) if isinstance(x, torch.Tensor) else x for x in leaves], spec)
     feeds = {name: _array(x) for name, x in zip(inputs, tensors)}
-    with torch.no_grad():
+    with torch.no_grad(), _plain_attention():
         if captured.module is None:
             answer = captured.program.module()(*args, **kwargs)
         else:
@@ -323,6 +325,20 @@ def _trial(title: str, captured: Captured, tensors: list[Any], inputs: list[str]
                 answer = captured.module(*args, **kwargs)
     flat = [x for x in pytree.tree_leaves(answer) if isinstance(x, torch.Tensor)]
     return Trial(title, feeds, {name: _array(x) for name, x in zip(outputs, flat)})
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Without PyTorch's fast path for encoders, which torch.export does not capture.
+
+    It leaves zeros in padded places, where the plain path computes numbers that nobody shall read.
+    """
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
 
 
 def _array(x: Any) -> np.ndarray[Any, Any]:
