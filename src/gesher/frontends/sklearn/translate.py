@@ -156,8 +156,30 @@ def _as_model(output: str, answer: np.ndarray[Any, Any], dtype: Any, outputs: di
     return answer[:, None] if output == "scores" and answer.ndim == 1 else answer
 
 
+def _clearly_near(estimator: Any, x: Any) -> np.ndarray[Any, Any]:
+    """True for the rows whose k nearest neighbours are told from the next, and apart, by more than rounding.
+
+    Of points equally far scikit-learn takes whichever its search meets first, which no other search can know.
+    """
+    if type(estimator).__name__ == "Pipeline" and len(estimator.steps) > 1 and hasattr(estimator[-1], "kneighbors"):
+        estimator, x = estimator[-1], estimator[:-1].transform(x)
+    k = getattr(estimator, "n_neighbors", None)
+    if not hasattr(estimator, "kneighbors") or not isinstance(k, (int, np.integer)):
+        return np.ones(len(x), bool)
+    distances = np.asarray(estimator.kneighbors(x, min(k + 2, estimator.n_samples_fit_))[0], float)
+    clear: np.ndarray[Any, Any] = (np.diff(distances, axis=1) > 1e-6 * distances.max(initial=1e-30)).all(1)
+    return clear
+
+
 def _without_ties(trial: Trial, estimator: Any, outputs: dict[str, str]) -> Trial:
     """The trial without the rows whose best two classes are nearer than rounding can tell: their label is a toss-up."""
+    (name, x), = trial.feeds.items()
+    near = _clearly_near(estimator, x)
+    if not near.all() and near.any():
+        trial = Trial(trial.name, {name: x[near]}, {k: v[near] for k, v in trial.answers.items()})
+    elif len(x) == 1 and not near.any():
+        # A single row that is a toss-up still has to run.
+        return Trial(trial.name, trial.feeds, {})
     if "label" not in outputs:
         return trial
     method = "decision_function" if hasattr(estimator, "decision_function") else "predict_proba"
