@@ -47,9 +47,8 @@ def difference(a: Any, b: Any, *, rtol: float | None = None, atol: float | None 
     """Hold `a` against `b`.
 
     Floats agree where |a - b| <= rtol |b| + atol; by default rtol goes by the type (`RTOL`) and atol is a tenth of
-    rtol times the largest |b|, because a sum's rounding error scales with its largest term, not with its result; but never
-    less than `FLOOR`.
-    Integers, bools and strings must be equal.
+    rtol times the largest |b|, because a sum's rounding error scales with its largest term, not with its result; it is
+    never less than `FLOOR`. Integers, bools and strings must be equal.
     """
     if isinstance(b, (list, tuple)):
         return _sequence_difference(a, b, rtol, atol, engine, output)
