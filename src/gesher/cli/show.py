@@ -48,7 +48,7 @@ def command(model: Path, nodes: bool, weights: bool, text: bool, engine: str | N
         if nodes:
             facts["nodes"] = node_lines(loaded)
         if weights:
-            facts["tensors"] = [{"name": n, "dtype": t.dtype.name, "shape": list(t.shape), "bytes": size_of(t)}
+            facts["tensors"] = [{"name": n, "dtype": t.dtype.name, "shape": list(t.shape), "bytes": t.nbytes}
                                 for n, t in tensors(loaded)]
         say_json(facts)
         return
@@ -60,7 +60,7 @@ def command(model: Path, nodes: bool, weights: bool, text: bool, engine: str | N
     if weights:
         say()
         table(["tensor", "type", "shape", "size"],
-              [(n, t.dtype.name, "x".join(map(str, t.shape)) or "scalar", human_bytes(size_of(t)))
+              [(n, t.dtype.name, "x".join(map(str, t.shape)) or "scalar", human_bytes(t.nbytes))
                for n, t in tensors(loaded)], right=(3,))
 
 
@@ -79,10 +79,6 @@ def tensors(model: Model) -> list[tuple[str, Tensor]]:
     return found
 
 
-def size_of(tensor: Tensor) -> int:
-    return tensor.nbytes
-
-
 def summary(model: Model) -> dict[str, Any]:
     """The facts that `show` prints, as plain data."""
     graphs = list(model.graphs())
@@ -93,7 +89,7 @@ def summary(model: Model) -> dict[str, Any]:
     by_type: Counter[str] = Counter()
     parameters = 0
     for _, t in tensors(model):
-        by_type[t.dtype.name] += size_of(t)
+        by_type[t.dtype.name] += t.nbytes
         if t.dtype.is_float:
             parameters += t.size
     return {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from gesher.base.errors import CompileError
 from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike
 
@@ -55,8 +56,8 @@ class Kernel(ABC):
         return []
 
     def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
-        """Which element of the result stands at row m and column n of the matrix `batch`."""
-        raise NotImplementedError
+        """Which element of the result stands at row m and column n of the matrix `batch`; for kernels with `tiles`."""
+        raise CompileError(f"the kernel {self.function} takes no epilogue, and was asked where its tiles lie")
 
     def flops(self) -> DimLike | None:
         """Floating-point operations of one turn, multiplications and additions each; None where nobody counts them."""

@@ -14,7 +14,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.dtypes import BOOL, DType
 from gesher.base.errors import ModelError, RunError
-from gesher.symbolic import Contradiction, Dim, Equalities, decide_eq
+from gesher.symbolic import Contradiction, Dim, Equalities
 from gesher.symbolic import evaluate as number_of
 
 from .expr import Expr, walk
@@ -509,8 +509,3 @@ _RULES: dict[str, Callable[..., Any]] = {
     "sort_order": _sort_order, "loop": _loop, "branch": _branch,
     "item": lambda run, e, bundle: bundle[e.params["index"]],
 }
-
-
-def same_meaning(a: Expr, b: Expr) -> bool:
-    """Whether two expressions have one type and, surely, one shape: what a rewrite must keep."""
-    return a.dtype is b.dtype and a.rank == b.rank and all(decide_eq(x, y) for x, y in zip(a.shape, b.shape))

@@ -17,7 +17,7 @@ from gesher.ir.types import print_shape
 from gesher.primitives import Builder, CannotLower, Expr
 from gesher.symbolic import decide_eq
 
-from ..arithmetic import wide, widen
+from ..arithmetic import widen, widened
 from ..rules import InferNode
 from ..schema import BF16, REQUIRED, Attr, Input, Output, op, tensors
 
@@ -155,12 +155,13 @@ def _(p: Builder, query: Expr, key: Expr, value: Expr, past_state: Expr | None =
 
     def apart(x: Expr, heads: int) -> Expr:
         """(T,B,heads,size), wide."""
-        x = p.reshape(_wide(p, x), (batch, length, heads, x.shape[2] // heads))
+        x = p.reshape(widened(p, x), (batch, length, heads, x.shape[2] // heads))
         return p.transpose(x, (1, 0, 2, 3))
 
     q, k, v = apart(query, q_num_heads), apart(key, kv_num_heads), apart(value, kv_num_heads)
     size = q.shape[3]
-    state = p.full((batch, kv_num_heads, size, v.shape[3]), 0, q.dtype) if past_state is None else _wide(p, past_state)
+    state = p.full((batch, kv_num_heads, size, v.shape[3]), 0, q.dtype) if past_state is None else \
+        widened(p, past_state)
     fading = None if decay is None else apart(decay, kv_num_heads)
     rate = None if beta is None else apart(beta, 1 if decide_eq(beta.shape[2], 1) else kv_num_heads)
     if not scale:
@@ -172,12 +173,6 @@ def _(p: Builder, query: Expr, key: Expr, value: Expr, past_state: Expr | None =
     y = p.reshape(p.transpose(y, (1, 0, 2, 3)), (batch, length, v.shape[3] * q_num_heads))
     kept = query.dtype if past_state is None else past_state.dtype
     return (p.cast(y, query.dtype), p.cast(last, kept))[:p.outputs]
-
-
-def _wide(p: Builder, x: Expr) -> Expr:
-    widened = wide(p, x)
-    assert widened is not None
-    return widened
 
 
 # CausalConvWithState
@@ -231,12 +226,12 @@ def _(p: Builder, x: Expr, weight: Expr, bias: Expr | None = None, past_state: E
         joined = p.pad(x, [0, 0, taps - 1], [0, 0, 0])
     else:
         joined = p.concat([past_state, x], 2)
-    y = p.convolve(_wide(p, joined), _wide(p, weight), [1], [(0, 0)], [1], _whole(channels))
+    y = p.convolve(widened(p, joined), widened(p, weight), [1], [(0, 0)], [1], _whole(channels))
     if bias is not None:
-        y = y + p.reshape(_wide(p, bias), (channels, 1))
+        y = y + p.reshape(widened(p, bias), (channels, 1))
     y = p.cast(y, x.dtype)
     if activation != "none":
-        y = p.cast(_wide(p, y) * p.sigmoid(_wide(p, y)), x.dtype)
+        y = p.cast(widened(p, y) * p.sigmoid(widened(p, y)), x.dtype)
     return (p.reshape(y, x.shape), p.take(joined, 2, joined.shape[2] - (taps - 1), joined.shape[2]))[:p.outputs]
 
 

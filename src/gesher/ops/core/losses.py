@@ -14,7 +14,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.errors import RunError
 
-from ..arithmetic import widen
+from ..arithmetic import wide, widen, widened
 from ..rules import InferNode
 from ..schema import BF16, FLOATS, Attr, Input, Output, op, tensors
 from ..sizes import print_sizes
@@ -95,10 +95,6 @@ def softmax_cross_entropy_loss(scores: Any, labels: Any, weights: Any = None, *,
         return np.asarray(loss).astype(scores.dtype), log.astype(scores.dtype)
 
 
-def _wide(p: Builder, x: Expr) -> Expr:
-    return p.cast(x, dtypes.FLOAT) if x.dtype.bits < 32 else x
-
-
 def _lower_loss(p: Builder, log: Expr, target: Expr, weight: Expr | None, ignore: int | None, reduction: str) -> Expr:
     target = p.cast(target, dtypes.INT64)
     counts = None if ignore is None else p.ne(target, ignore)
@@ -118,15 +114,15 @@ def _lower_loss(p: Builder, log: Expr, target: Expr, weight: Expr | None, ignore
 @NegativeLogLikelihoodLoss.lower
 def _(p: Builder, log: Expr, target: Expr, weight: Expr | None = None, *, reduction: str,
       ignore_index: int | None) -> Expr:
-    loss = _lower_loss(p, _wide(p, log), target, None if weight is None else _wide(p, weight), ignore_index, reduction)
+    loss = _lower_loss(p, widened(p, log), target, wide(p, weight), ignore_index, reduction)
     return p.cast(loss, log.dtype)
 
 
 @SoftmaxCrossEntropyLoss.lower
 def _(p: Builder, scores: Expr, labels: Expr, weights: Expr | None = None, *, reduction: str,
       ignore_index: int | None) -> tuple[Expr, Expr]:
-    x = _wide(p, scores)
+    x = widened(p, scores)
     shifted = x - p.amax(x, 1, keepdims=True)
     log = shifted - p.log(p.sum(p.exp(shifted), 1, keepdims=True))
-    loss = _lower_loss(p, log, labels, None if weights is None else _wide(p, weights), ignore_index, reduction)
+    loss = _lower_loss(p, log, labels, wide(p, weights), ignore_index, reduction)
     return p.cast(loss, scores.dtype), p.cast(log, scores.dtype)

@@ -21,7 +21,7 @@ from gesher.ir.types import print_shape
 from gesher.primitives import Builder, Expr
 from gesher.symbolic import decide_eq, product
 
-from ..arithmetic import computed, lowered, wide, widen
+from ..arithmetic import computed, lowered, widen, widened
 from ..axes import axes_of, axis_of
 from ..broadcasting import broadcast_into
 from ..elementwise import infer_same
@@ -72,17 +72,11 @@ def standardized(x: Any, axes: tuple[int, ...], epsilon: float, stash: DType) ->
 def standardized_expr(p: Builder, x: Expr, axes: Sequence[int], epsilon: float, stash: DType
                       ) -> tuple[Expr, Expr, Expr]:
     """As `standardized`, of expressions."""
-    x = _wide(p, p.cast(x, stash))
+    x = widened(p, p.cast(x, stash))
     mean = p.mean(x, axes, keepdims=True)
     less = x - mean
     inverse = p.reciprocal(p.sqrt(p.mean(less * less, axes, keepdims=True) + float(epsilon)))
     return less * inverse, mean, inverse
-
-
-def _wide(p: Builder, x: Expr) -> Expr:
-    widened = wide(p, x)
-    assert widened is not None
-    return widened
 
 
 def _spatial(x: Any) -> tuple[int, ...]:
@@ -173,7 +167,7 @@ def _(p: Builder, x: Expr, scale: Expr, bias: Expr, *, epsilon: float, num_group
         rows = (x.shape[0], num_groups, product([x.shape[1] // num_groups, *x.shape[2:]]))
         y, _, _ = standardized_expr(p, p.reshape(x, rows), [2], epsilon, stash)
         if by_group:
-            scale, bias = (_wide(p, p.reshape(v, (num_groups, 1))) for v in (scale, bias))
+            scale, bias = (widened(p, p.reshape(v, (num_groups, 1))) for v in (scale, bias))
             return p.cast(p.reshape(y * scale + bias, x.shape), x.dtype)
         shape = (x.shape[1], *(1,) * (x.rank - 2))
         return p.cast(p.reshape(y, x.shape), x.dtype) * p.reshape(scale, shape) + p.reshape(bias, shape)
@@ -245,7 +239,7 @@ def rms_normalization(x: Any, scale: Any, *, axis: int, epsilon: float, stash_ty
 @RMSNormalization.lower
 def _(p: Builder, x: Expr, scale: Expr, *, axis: int, epsilon: float, stash_type: int) -> Expr:
     def meaning(p: Builder, x: Expr, scale: Expr, *, axis: int, epsilon: float, stash_type: int) -> Expr:
-        wide_x = _wide(p, p.cast(x, dtypes.by_code(stash_type)))
+        wide_x = widened(p, p.cast(x, dtypes.by_code(stash_type)))
         mean = p.mean(wide_x * wide_x, range(axis, x.rank), keepdims=True)
         y = wide_x / p.sqrt(mean + float(epsilon))
         return p.cast(p.cast(y, x.dtype), scale.dtype) * scale
