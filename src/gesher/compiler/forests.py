@@ -16,6 +16,7 @@ from gesher.primitives import Expr
 from gesher.symbolic import decide_le
 
 from .kernel import Kernel, Point, Spell
+from .packed import array_of
 from .views import same_memory
 
 _SPARSE = ("SUM", "AVERAGE")
@@ -56,7 +57,7 @@ class Trees(Kernel):
         key = ("tree_ensemble", constants, of["aggregate"])
         packed = e.builder.derived.get(key)
         if packed is None:
-            given = dict(zip(bundle.params["given"], (None, *map(_array, constants))))
+            given = dict(zip(bundle.params["given"], (None, *(array_of(c.params["value"]) for c in constants))))
             packed = e.builder.derived[key] = _pack(e, given, len(modes), of["aggregate"])
         # The kernel reads features unchecked.
         if not packed.trees or decide_le(packed.features, x.shape[1]) is not True:
@@ -74,11 +75,6 @@ class Trees(Kernel):
     def describe(self) -> str:
         nodes = self.packed.operands["nodes"].shape[0]
         return f"{self.function} {self.packed.trees} trees, {nodes} nodes"
-
-
-def _array(e: Expr) -> np.ndarray[Any, Any]:
-    value = e.params["value"]
-    return value if isinstance(value, np.ndarray) else value.numpy()
 
 
 def _pack(e: Expr, given: dict[int, Any], modes: int, aggregate: str) -> _Packed:

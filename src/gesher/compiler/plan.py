@@ -11,8 +11,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from gesher.base.dtypes import INT64, DType
 from gesher.base.errors import CompileError
 from gesher.primitives import CannotLower, Expr, inner
@@ -444,12 +442,6 @@ class _Planner:
 
 def _all_reads(steps: Sequence[Step]) -> set[Buffer]:
     return {b for s in steps for b in s.reads}
-
-
-def array_of(value: Any) -> np.ndarray:
-    """The numbers of a weight as the C code reads them."""
-    array = value if isinstance(value, np.ndarray) else value.numpy()
-    return np.ascontiguousarray(array)
 
 
 # Names of variables inside nests.

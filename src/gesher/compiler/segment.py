@@ -17,12 +17,12 @@ from gesher.base import knobs
 from gesher.base.errors import RunError
 from gesher.symbolic import Dim, evaluate
 
-from . import cpu
+from . import cpu, target
 from .build import build
 from .emit import unit
 from .library import Call, Library, Pool, address, entry_point
 from .loops import show
-from .plan import array_of
+from .packed import array_of
 from .profile import FLAG, Profile
 from .steps import NestStep, Program
 
@@ -54,7 +54,7 @@ class Module:
             nests = [s.nest for p in programs for s in p.all_steps() if isinstance(s, NestStep)]
             knobs.debug(6, "\n".join(map(show, nests)))
         timed = knobs.DEBUG.number >= 2
-        self.entry = build(self.source, extra=[*FLAGS, *extra, *([FLAG] if timed else [])])
+        self.entry = build(self.source, isa=target.chosen(), extra=[*FLAGS, *extra, *([FLAG] if timed else [])])
         self.library = Library(self.entry.library)
         self.threads = threads or cpu.threads()
         self.pool: Pool | None = Pool(self.library, self.threads) if self.threads > 1 else None
@@ -198,8 +198,8 @@ def _room(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> np.ndarray
 
 
 def compile_exprs(inputs: Sequence[Any], roots: Sequence[Any], title: str = "expressions", threads: int = 1,
-                  extra: Sequence[str] = ()) -> Segment:
-    """Compile expressions by themselves: for tests and people.
+                  extra: Sequence[str] = (), isa: cpu.Isa | None = None) -> Segment:
+    """Compile expressions by themselves: for tests and people. `isa` None: for exactly this processor.
 
     >>> from gesher.base.dtypes import FLOAT
     >>> from gesher.primitives import Builder
@@ -212,8 +212,9 @@ def compile_exprs(inputs: Sequence[Any], roots: Sequence[Any], title: str = "exp
     from .plan import build as plan
     from .plan import check_types, prepared
 
-    ready = prepared(roots)
-    check_types(ready)
-    known = {s for e in inputs for d in e.shape if isinstance(d, Dim) for s in d.symbols()}
-    program = plan("segment", inputs, ready, demands=demands(roots, known))
-    return Module([program], title, threads, extra).segments[0]
+    with target.building_for(isa):
+        ready = prepared(roots)
+        check_types(ready)
+        known = {s for e in inputs for d in e.shape if isinstance(d, Dim) for s in d.symbols()}
+        program = plan("segment", inputs, ready, demands=demands(roots, known))
+        return Module([program], title, threads, extra).segments[0]

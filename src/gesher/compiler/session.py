@@ -33,6 +33,7 @@ from gesher.primitives import Expr
 from gesher.primitives.simplify import replace
 from gesher.symbolic import Dim, Equalities, evaluate, fresh
 
+from . import cpu, target
 from . import plan as planning
 from .conditions import sizes_of
 from .demands import Misfit, demands
@@ -55,10 +56,12 @@ class Options:
     Attributes:
         threads: how many at the most; 0 is every core that this process may use.
         seed: of the random operators.
+        isa: the instruction set to build for, by its name in `cpu.ISAS`; "" is exactly this processor.
     """
 
     threads: int = 0
     seed: int = 0
+    isa: str = ""
 
 
 def compile(model: Model, options: Options | None = None) -> CompiledSession:
@@ -77,6 +80,7 @@ class CompiledSession:
 
     def __init__(self, model: Model, options: Options):
         self.model, self.options = model, options
+        self.isa = cpu.isa(options.isa) if options.isa else None
         put_in_place = inlined(model)
         self._whole = whole = put_in_place.model
         self.own_opsets = put_in_place.opsets
@@ -201,8 +205,9 @@ class GraphSession:
 
     def _lowered(self, oracle: Env | None, asks: bool = False) -> Variant:
         session = self.session
-        lowering = Lowering(self.steps, session.facts, self.given, self.trusting, session.steps, oracle, asks)
-        return Variant(session, lowering.run(), bool(lowering.learned) or not self.given)
+        with target.building_for(session.isa):
+            lowering = Lowering(self.steps, session.facts, self.given, self.trusting, session.steps, oracle, asks)
+            return Variant(session, lowering.run(), bool(lowering.learned) or not self.given)
 
     @property
     def takes_things_for_granted(self) -> bool:
