@@ -1,4 +1,4 @@
-"""Layer and RMS normalisation of float rows as one kernel."""
+"""What is done to rows of floats as a whole: softmax, layer and RMS normalisation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,30 @@ from gesher.symbolic import decide_eq, product
 
 from .kernel import Kernel, Point, Spell
 from .views import same_memory
+
+
+class Softmax(Kernel):
+    """Softmax and its logarithm along any axis."""
+
+    header, struct, function = "gs_rows_f32.h", "GsRows", "gs_softmax_f32"
+
+    @classmethod
+    def match(cls, e: Expr) -> Softmax | None:
+        if e.prim != "item" or e.args[0].prim != "composite":
+            return None
+        bundle = e.args[0]
+        if bundle.params["name"] not in ("softmax", "log_softmax") or e.dtype is not FLOAT \
+                or bundle.args[0].dtype is not FLOAT:
+            return None
+        return cls(e, [same_memory(bundle.args[0])])
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        bundle = self.expr.args[0]
+        x = bundle.args[0]
+        axis = dict(bundle.params["of"])["axis"] % x.rank
+        log = bundle.params["name"] == "log_softmax"
+        return [("outer", spell(product(x.shape[:axis]))), ("n", spell(x.shape[axis])),
+                ("inner", spell(product(x.shape[axis + 1:]))), ("x", point(self.operands[0])), ("log", str(int(log)))]
 
 
 class LayerNorm(Kernel):

@@ -1,0 +1,122 @@
+"""Matrix products: contractions whose groups of axes walk as one, as kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gesher.base.dtypes import FLOAT
+from gesher.primitives import Expr
+from gesher.symbolic import Dim, DimLike, decide_eq, product
+
+from .indexing import unravel
+from .kernel import Kernel, Point, Spell
+from .views import View, contiguous, merge, view_of
+
+# The types of elements that the tiled product is made for. Signed numbers are multiplied as unsigned ones.
+_TILED = {"double": "f64", "int32": "u32", "uint32": "u32", "int64": "u64", "uint64": "u64"}
+
+
+class Gemm(Kernel):
+    """Contractions: every group of axes must walk as one."""
+
+    output = "c"
+
+    def __init__(self, expr: Expr, a: View, b: View, sizes: dict[str, DimLike], strides: dict[str, DimLike],
+                 outer: list[tuple[DimLike, dict[str, DimLike]]]):
+        super().__init__(expr, [a.base, b.base])
+        self.a, self.b, self.sizes, self.strides, self.outer = a, b, sizes, strides, outer
+        if expr.dtype is FLOAT:
+            self.header, self.struct, self.function = "gs_gemm_f32.h", "GsGemm", "gs_gemm_f32"
+            self.scratch = "gs_gemm_f32_scratch"
+            self.tiles = not outer
+        else:
+            suffix = _TILED[expr.dtype.name]
+            self.header, self.struct, self.function = "gs_gemm_tiled.h", f"gs_gemm_{suffix}_t", f"gs_gemm_{suffix}_run"
+        self._rests()
+
+    def _rests(self) -> None:
+        p, a = self.expr.params, self.expr.args[0]
+        n = len(p["a_batch"])
+        rows = a.rank - n - len(p["a_axes"])
+        self.groups = (range(n), range(n, n + rows), range(n + rows, self.expr.rank))
+
+    @classmethod
+    def match(cls, e: Expr) -> Gemm | None:
+        if e.prim != "contract" or (e.dtype is not FLOAT and e.dtype.name not in _TILED):
+            return None
+        p, builder = e.params, e.builder
+        views = []
+        for x, batch, axes in ((e.args[0], p["a_batch"], p["a_axes"]), (e.args[1], p["b_batch"], p["b_axes"])):
+            rest = [i for i in range(x.rank) if i not in batch and i not in axes]
+            view = view_of(x)
+            found = _three(view, batch, rest, axes)
+            if found is None:
+                # A copy in the order in which it is read walks as one.
+                x = builder.transpose(x, (*batch, *rest, *axes))
+                view = View(x, x.shape, contiguous(x.shape))
+                batch, rest, axes = (list(range(len(batch))), list(range(len(batch), len(batch) + len(rest))),
+                                     list(range(len(batch) + len(rest), x.rank)))
+                found = _three(view, batch, rest, axes)
+                assert found is not None
+            views.append((view, [view.strides[i] for i in batch], found))
+        (a, a_batch, (a_row, a_col)), (b, b_batch, (b_col, b_row)) = views
+        shape = e.shape[:len(a_batch)]
+        rest_a = [d for i, d in enumerate(e.args[0].shape) if i not in p["a_axes"] and i not in p["a_batch"]]
+        rest_b = [d for i, d in enumerate(e.args[1].shape) if i not in p["b_axes"] and i not in p["b_batch"]]
+        m, n = product(rest_a), product(rest_b)
+        k = product(e.args[0].shape[i] for i in p["a_axes"])
+        # As many of the last batch axes as walk as one go into the kernel, the others around it.
+        cut = len(shape)
+        while cut > 0 and merge(shape[cut - 1:], a_batch[cut - 1:]) is not None \
+                and merge(shape[cut - 1:], b_batch[cut - 1:]) is not None:
+            cut -= 1
+        inside = product(shape[cut:])
+        c_strides = contiguous((*shape, m, n))
+        outer = [(d, {"a": sa, "b": sb, "c": sc}) for d, sa, sb, sc in
+                 zip(shape[:cut], a_batch, b_batch, c_strides) if decide_eq(d, 1) is not True]
+        a_step, b_step = merge(shape[cut:], a_batch[cut:]), merge(shape[cut:], b_batch[cut:])
+        assert a_step is not None and b_step is not None
+        strides = {"a_batch": a_step, "a_row": a_row, "a_col": a_col, "b_batch": b_step, "b_row": b_row, "b_col": b_col,
+                   "c_batch": m * n, "c_row": n}
+        if decide_eq(inside, 1):
+            strides["a_batch"] = strides["b_batch"] = 0
+        return cls(e, a, b, {"M": m, "N": n, "K": k, "batch": inside}, strides, outer)
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        pointers = [(name, self.cast() + point(v.base) + (f" + {spell(v.offset)}" if v.offset != 0 else ""))
+                    for name, v in (("a", self.a), ("b", self.b))]
+        return [*((k, spell(d)) for k, d in self.sizes.items()), *pointers,
+                *((k, spell(d)) for k, d in self.strides.items())]
+
+    def element(self) -> str:
+        """The C type of the kernel's elements."""
+        return {"f32": "float", "f64": "double", "u32": "uint32_t", "u64": "uint64_t"}[
+            _TILED.get(self.expr.dtype.name, "f32")]
+
+    def flops(self) -> DimLike | None:
+        s = self.sizes
+        return 2 * s["M"] * s["N"] * s["K"] * s["batch"] * product(d for d, _ in self.outer)
+
+    def cast(self) -> str:
+        return f"(const {self.element()}*)" if self.expr.dtype.kind == "int" else ""
+
+    def around(self) -> list[tuple[DimLike, dict[str, DimLike]]]:
+        return self.outer
+
+    def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
+        shape, found = self.expr.shape, []
+        for axes, at in zip(self.groups, (batch, m, n)):
+            found += unravel([shape[i] for i in axes], at)
+        return tuple(found)
+
+    def describe(self) -> str:
+        s = self.sizes
+        return f"gemm {s['batch']} x ({s['M']},{s['K']}) x ({s['K']},{s['N']})"
+
+
+def _three(v: View, batch: Sequence[int], rest: Sequence[int], axes: Sequence[int]) -> tuple[DimLike, DimLike] | None:
+    """The strides with which the rest and the summed axes walk."""
+    found = [merge([v.shape[i] for i in part], [v.strides[i] for i in part]) for part in (rest, axes)]
+    if found[0] is None or found[1] is None:
+        return None
+    return found[0], found[1]
