@@ -42,6 +42,21 @@ def convolution(x: Array, w: Array, bias: Array | None, out: Sequence[int], stri
     return y if bias is None else y + bias.astype(np.float64).reshape(-1, *[1] * rank)
 
 
+def blocked(x: Array, b: int) -> Array:
+    """x (N,C,...) with its channels in blocks of b: (N,C/b rounded up,...,b), zeros beyond the last."""
+    n, c, *size = x.shape
+    blocks = -(-c // b)
+    full = np.zeros((n, blocks * b, *size), x.dtype)
+    full[:, :c] = x
+    return np.ascontiguousarray(np.moveaxis(full.reshape(n, blocks, b, *size), 2, -1))
+
+
+def unblocked(x: Array, channels: int) -> Array:
+    """x (N,blocks,...,b) as (N,channels,...)."""
+    full = np.moveaxis(x, -1, 2).reshape(len(x), x.shape[1] * x.shape[-1], *x.shape[2:-1])
+    return np.ascontiguousarray(full[:, :channels])
+
+
 def convolution_transposed(x: Array, w: Array, bias: Array | None, out: Sequence[int], stride: Sequence[int],
                            dilation: Sequence[int], pad: Sequence[int], group: int) -> Array:
     """x (N,C,in...), w (C,O/group,kernel...) -> (N,O,out...): each input is spread over the taps."""

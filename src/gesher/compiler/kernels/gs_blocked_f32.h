@@ -1,0 +1,360 @@
+// Convolutions over blocked channels: x (N, C / b rounded up, H, W, b) with channel c in lane c % b of block c / b, b =
+// GS_W. y[n,o,p] = bias[o] + sum over c, k of w[o,c,k] * x[n, group's c, p * stride + k * dilation - pad].
+//
+// Lanes beyond the last channel hold anything, NaN too: sums never read them. Lanes that are written beyond the last
+// output are initialised and mean nothing.
+//
+// How it runs. A tile of up to MR output places, any that follow each other, by two blocks of outputs stays in
+// registers; per input channel and tap that costs two loads of weights and a broadcast a place. Where the places'
+// inputs lie is a table, so that a tile may run over the ends of rows, and small or odd pictures cost nothing more. A
+// strip of the picture stays in L2 while all outputs are made from it; where taps reach over the picture's edges, the
+// strip is a copy with the zeros around it.
+//
+// w packed, a group after the other: pairs of blocks [K][2b], the last block of an odd number [K][b], where K runs over
+// [C / b][tap][c in the block]; with plain_x over [C][tap]. kernels/blocked_packing.py makes it.
+
+#include "gs_gemm_f32.h"
+
+typedef struct GsBlocked {
+  int64_t N, C, O, group;  // real channels over all groups; more than one group: C / group, O / group multiples of b
+  int64_t in[2], out[2], kernel[2], stride[2], dilation[2];
+  int64_t pad[2];          // at the beginning, may be negative; the padding at the end follows from `out`
+  const float* x;          // blocked
+  int plain_x;             // x is (N,C,H,W) instead, as a model's input is; then C / group may be any
+  const float* w;          // packed
+  const float* bias;       // filled up to whole blocks, or NULL
+  float* y;                // (N, O / b rounded up, OH, OW, b)
+  int tile;                // Winograd: outputs on a tile's side, 2 or 4
+  // With each finished run of places: batch = n * blocks + block, m = the first place in the picture, rows = places,
+  // n = 0, cols = ldc = b.
+  GsTileFn epilogue;
+  void* context;
+  float* scratch;          // as many floats as the kernel's _scratch says, 64-byte aligned
+} GsBlocked;
+
+GS_INLINE int64_t gs_blocked_count(int64_t channels) { return gs_ceil_div(channels, GS_W); }
+
+// Where x's channel c of image n begins, and how many floats a place takes there.
+GS_INLINE const float* gs_blocked_channel(const GsBlocked* v, int64_t n, int64_t c) {
+  int64_t places = v->in[0] * v->in[1];
+  if (v->plain_x) return v->x + (n * v->C + c) * places;
+  return v->x + (n * gs_blocked_count(v->C) + c / GS_W) * places * GS_W + c % GS_W;
+}
+
+// The weight of output o (of all), input c (within its group) and tap, of `taps`.
+GS_INLINE float gs_blocked_weight(const GsBlocked* v, int64_t o, int64_t c, int64_t tap, int64_t taps) {
+  int64_t Cg = v->C / v->group, Og = v->O / v->group, g = o / Og, blocks = gs_blocked_count(Og), K = Cg * taps;
+  int64_t block = o % Og / GS_W, paired = (block ^ 1) < blocks, width = paired ? 2 * GS_W : GS_W;
+  int64_t first = c / GS_W * GS_W, held = gs_min_i64(GS_W, Cg - first);
+  int64_t k = v->plain_x ? c * taps + tap : first * taps + tap * held + c % GS_W;
+  return v->w[(g * blocks + block / 2 * 2) * GS_W * K + k * width + (paired ? block % 2 * GS_W : 0) + o % Og % GS_W];
+}
+
+GS_LOCAL void gs_blocked_conv_plain_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsBlocked* v = arg;
+  (void)thread;
+  int64_t places = v->out[0] * v->out[1], taps = v->kernel[0] * v->kernel[1], blocks = gs_blocked_count(v->O);
+  int64_t Cg = v->C / v->group, Og = v->O / v->group, pixel = v->plain_x ? 1 : GS_W;
+  for (int64_t i = begin; i < end; i++) {
+    int64_t n = i / blocks, block = i % blocks;
+    float* y = v->y + i * places * GS_W;
+    for (int64_t p = 0; p < places; p++)
+      for (int64_t lane = 0; lane < GS_W; lane++) {
+        int64_t o = block * GS_W + lane;
+        double sum = o < v->O && v->bias ? (double)v->bias[o] : 0;
+        for (int64_t tap = 0; tap < taps && o < v->O; tap++) {
+          int64_t iy = p / v->out[1] * v->stride[0] + tap / v->kernel[1] * v->dilation[0] - v->pad[0];
+          int64_t ix = p % v->out[1] * v->stride[1] + tap % v->kernel[1] * v->dilation[1] - v->pad[1];
+          if (iy < 0 || iy >= v->in[0] || ix < 0 || ix >= v->in[1]) continue;
+          for (int64_t c = 0; c < Cg; c++)
+            sum += (double)gs_blocked_channel(v, n, o / Og * Cg + c)[(iy * v->in[1] + ix) * pixel]
+                 * (double)gs_blocked_weight(v, o, c, tap, taps);
+        }
+        y[p * GS_W + lane] = (float)sum;
+      }
+    if (v->epilogue) v->epilogue(v->context, y, GS_W, i, 0, 0, places, GS_W);
+  }
+}
+
+GS_LOCAL void gs_blocked_conv_f32_plain(const GsBlocked* v, GsPool* pool) {
+  if (v->out[0] > 0 && v->out[1] > 0) gs_parallel_for(pool, v->N * gs_blocked_count(v->O), gs_blocked_conv_plain_task,
+                                                      (void*)v);
+}
+
+// ---- a tile in registers
+
+// Registers decide: 28 sums + 2 of w + 1 of x of 32, or 12 + 2 + 1 of 16.
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define GS_BLOCKED_MR 14
+#else
+#define GS_BLOCKED_MR 6
+#endif
+
+typedef struct GsBlockedTile {
+  const float *x, *w, *bias;  // bias of both blocks, or NULL
+  const int64_t* at;          // where each place's input begins, from x
+  const int64_t* segments;    // runs of x that w's rows go with, from there: first count[0] of length[0], then [1]
+  int64_t count[2], length[2];
+  float* y;                   // places of a block stand side by side
+  int64_t y_block;            // from a block to the next, in floats
+} GsBlockedTile;
+
+GS_INLINE void gs_blocked_micro(const int places, const int blocks, const GsBlockedTile* t) {
+  gs_vf sum[GS_BLOCKED_MR][2];
+  int64_t at[GS_BLOCKED_MR];
+#pragma GCC unroll 16
+  for (int i = 0; i < places; i++) {
+    at[i] = t->at[i];
+#pragma GCC unroll 2
+    for (int j = 0; j < blocks; j++) sum[i][j] = t->bias ? gs_load(t->bias + j * GS_W) : (gs_vf){0};
+  }
+  const float* w = t->w;
+  const int64_t* segment = t->segments;
+  for (int part = 0; part < 2; part++)
+    for (int64_t s = t->count[part]; s > 0; s--) {
+      const float* p = t->x + *segment++;
+      for (const float* end = p + t->length[part]; p < end; p++, w += blocks * GS_W) {
+        gs_vf u[2];
+#pragma GCC unroll 2
+        for (int j = 0; j < blocks; j++) u[j] = gs_load(w + j * GS_W);
+#pragma GCC unroll 16
+        for (int i = 0; i < places; i++) {
+          gs_vf a = gs_splat(p[at[i]]);
+#pragma GCC unroll 2
+          for (int j = 0; j < blocks; j++) sum[i][j] += a * u[j];
+        }
+      }
+    }
+#pragma GCC unroll 16
+  for (int i = 0; i < places; i++)
+#pragma GCC unroll 2
+    for (int j = 0; j < blocks; j++) gs_store(t->y + j * t->y_block + i * GS_W, sum[i][j]);
+}
+
+#define GS_BLOCKED_MICRO(places, blocks) \
+  GS_NOINLINE void gs_blocked_micro_##places##x##blocks(const GsBlockedTile* t) { gs_blocked_micro(places, blocks, t); }
+#define GS_BLOCKED_NAME(places, blocks) gs_blocked_micro_##places##x##blocks,
+#define GS_BLOCKED_6(X, b) X(1, b) X(2, b) X(3, b) X(4, b) X(5, b) X(6, b)
+#if GS_BLOCKED_MR == 14
+#define GS_BLOCKED_ALL(X, b) \
+  GS_BLOCKED_6(X, b) X(7, b) X(8, b) X(9, b) X(10, b) X(11, b) X(12, b) X(13, b) X(14, b)
+#else
+#define GS_BLOCKED_ALL GS_BLOCKED_6
+#endif
+GS_BLOCKED_ALL(GS_BLOCKED_MICRO, 1)
+GS_BLOCKED_ALL(GS_BLOCKED_MICRO, 2)
+static void (*const gs_blocked_micros[2][GS_BLOCKED_MR])(const GsBlockedTile*) __attribute__((unused)) = {
+  {GS_BLOCKED_ALL(GS_BLOCKED_NAME, 1)},
+  {GS_BLOCKED_ALL(GS_BLOCKED_NAME, 2)},
+};
+
+// ---- any convolution, directly
+
+// Floats of a strip that stays in L2 while all outputs are made from it.
+#ifndef GS_BLOCKED_STRIP
+#define GS_BLOCKED_STRIP (64 * 1024)
+#endif
+// An epilogue is called with about so many places at a time: few calls, and y still in L1.
+#define GS_BLOCKED_RUN 56
+
+// How a convolution is cut. Strips are R rows of Q columns of outputs, and either all columns or one row.
+typedef struct GsBlockedPlan {
+  int64_t H, W, OH, OW;       // a convolution of single places is one of a single row
+  int64_t pixel, planes;      // floats a place, and pictures (blocks, or channels of a plain x) a group
+  int64_t row, plane;         // floats from row to row, picture to picture where the taps read
+  int64_t R, Q, down, across, pairs, blocks;  // pairs and blocks of outputs of a group
+  int64_t in_rows, in_cols;   // of a strip
+  int64_t count[2], length[2];
+  int copied;
+} GsBlockedPlan;
+
+GS_INLINE int64_t gs_blocked_reach(int64_t outputs, int64_t stride, int64_t kernel, int64_t dilation) {
+  return (outputs - 1) * stride + (kernel - 1) * dilation + 1;
+}
+
+GS_INLINE int64_t gs_blocked_in_rows(const GsBlocked* v, int64_t R) {
+  return gs_blocked_reach(R, v->stride[0], v->kernel[0], v->dilation[0]);
+}
+GS_INLINE int64_t gs_blocked_in_cols(const GsBlocked* v, int64_t Q) {
+  return gs_blocked_reach(Q, v->stride[1], v->kernel[1], v->dilation[1]);
+}
+
+// The most blocks that one of `threads` gets to make, of units that are pairs and at the end of each run a single one.
+GS_INLINE int64_t gs_blocked_load(int64_t units, int64_t threads, int64_t pairs, int64_t blocks) {
+  int64_t most = 0;
+  for (int64_t t = 0, begin = 0; t < threads; t++) {
+    int64_t end = begin + units / threads + (t < units % threads);
+    int64_t singles = blocks % 2 ? end / pairs - begin / pairs : 0;
+    most = gs_max_i64(most, 2 * (end - begin) - singles);
+    begin = end;
+  }
+  return most;
+}
+
+// The strips that fit; how they are cut further for threads makes them smaller only, so the scratch holds those too.
+GS_LOCAL GsBlockedPlan gs_blocked_plan(const GsBlocked* v) {
+  GsBlockedPlan p = {.H = v->in[0], .W = v->in[1], .OH = v->out[0], .OW = v->out[1]};
+  int64_t Cg = v->C / v->group, taps = v->kernel[0] * v->kernel[1], merged = v->dilation[1] == 1 || v->kernel[1] == 1;
+  p.blocks = gs_blocked_count(v->O / v->group);
+  p.pairs = gs_ceil_div(p.blocks, 2);
+  p.pixel = v->plain_x ? 1 : GS_W;
+  p.planes = v->plain_x ? Cg : gs_blocked_count(Cg);
+  if (taps == 1 && v->stride[0] == 1 && v->stride[1] == 1 && !v->pad[0] && !v->pad[1] && p.OH == p.H && p.OW == p.W) {
+    p.OW *= p.OH;
+    p.W *= p.H;
+    p.OH = p.H = 1;
+  }
+  for (int d = 0; d < 2; d++)
+    p.copied |= v->pad[d] > 0
+             || gs_blocked_reach(v->out[d], v->stride[d], v->kernel[d], v->dilation[d]) - v->pad[d] > v->in[d];
+  // A row of one tap's channels, or of all taps' where these stand side by side.
+  int64_t whole = v->plain_x ? Cg : Cg / GS_W, rest = v->plain_x ? 0 : Cg % GS_W, row_taps = merged ? v->kernel[1] : 1;
+  p.count[0] = whole * (taps / row_taps);
+  p.length[0] = row_taps * p.pixel;
+  p.count[1] = rest ? taps : 0;
+  p.length[1] = rest;
+  int64_t a_row = p.planes * p.pixel * gs_blocked_in_rows(v, 1);
+  p.R = 1;
+  p.Q = p.OW;
+  if (a_row * gs_blocked_in_cols(v, p.OW) <= GS_BLOCKED_STRIP) {
+    while (p.R < p.OH && p.planes * p.pixel * gs_blocked_in_rows(v, p.R + 1) * gs_blocked_in_cols(v, p.OW)
+                             <= GS_BLOCKED_STRIP) p.R++;
+  } else {
+    int64_t fits = (GS_BLOCKED_STRIP / a_row - (v->kernel[1] - 1) * v->dilation[1] - 1) / v->stride[1] + 1;
+    p.Q = gs_min_i64(p.OW, gs_max_i64(fits, 2 * GS_BLOCKED_MR) / GS_BLOCKED_MR * GS_BLOCKED_MR);
+  }
+  p.down = gs_ceil_div(p.OH, p.R);
+  p.across = gs_ceil_div(p.OW, p.Q);
+  p.R = gs_ceil_div(p.OH, p.down);
+  p.Q = gs_ceil_div(p.OW, p.across);
+  p.in_rows = gs_blocked_in_rows(v, p.R);
+  p.in_cols = gs_blocked_in_cols(v, p.Q);
+  return p;
+}
+
+// Cut smaller where that shares the work of few strips better.
+GS_LOCAL void gs_blocked_share(const GsBlocked* v, GsBlockedPlan* p, int threads) {
+  int64_t images = v->N * v->group, rows = p->OH > 1 && p->across == 1, size = rows ? p->OH : p->OW;
+  int64_t parts = rows ? p->down : p->across, best = parts;
+  double least = 0;
+  for (int64_t i = parts; i <= parts + 2 * threads && i <= size && threads > 1; i++) {
+    int64_t step = gs_ceil_div(size, i), units = images * gs_ceil_div(size, step) * (rows ? 1 : p->down) * p->pairs;
+    double cost = (double)gs_blocked_load(units, threads, p->pairs, p->blocks)
+                * ((double)step * (rows ? (double)p->OW : 1) + GS_BLOCKED_MR / 2);
+    if (i == parts || cost < 0.97 * least) least = cost, best = i;
+    if (units >= 32 * threads) break;
+  }
+  if (rows) p->R = gs_ceil_div(size, best), p->down = gs_ceil_div(size, p->R);
+  else p->Q = gs_ceil_div(size, best), p->across = gs_ceil_div(size, p->Q);
+  p->in_rows = gs_blocked_in_rows(v, p->R);
+  p->in_cols = gs_blocked_in_cols(v, p->Q);
+  p->row = (p->copied ? p->in_cols : p->W) * p->pixel;
+  p->plane = (p->copied ? p->in_rows : p->H) * p->row;
+}
+
+GS_INLINE int64_t gs_blocked_strip(const GsBlockedPlan* p) {
+  return p->copied ? gs_round_up(p->planes * p->in_rows * p->in_cols * p->pixel, 16) : 0;
+}
+GS_INLINE int64_t gs_blocked_tables(const GsBlockedPlan* p) {  // two floats hold an int64_t
+  return gs_round_up(2 * (p->count[0] + p->count[1] + p->R * p->Q), 16);
+}
+
+// Floats of scratch for a pool of `threads`.
+GS_LOCAL int64_t gs_blocked_conv_f32_scratch(const GsBlocked* v, int threads) {
+  if (v->out[0] <= 0 || v->out[1] <= 0 || v->O <= 0) return 0;
+  GsBlockedPlan p = gs_blocked_plan(v);
+  return gs_blocked_tables(&p) + threads * gs_blocked_strip(&p);
+}
+
+typedef struct GsBlockedJob {
+  const GsBlocked* v;
+  GsBlockedPlan p;
+  const int64_t *segments, *at;
+  float* strips;
+  int64_t strip_floats;
+} GsBlockedJob;
+
+// The strip's input from (top, left) with zeros around the picture; x is the group's first picture.
+GS_LOCAL void gs_blocked_fill(const GsBlockedPlan* p, const float* x, int64_t top, int64_t left, float* to) {
+  int64_t first = gs_min_i64(gs_max_i64(-left, 0), p->in_cols);
+  int64_t end = gs_max_i64(first, gs_min_i64(p->in_cols, p->W - left));
+  size_t place = (size_t)p->pixel * sizeof(float);
+  for (int64_t i = 0; i < p->planes; i++)
+    for (int64_t r = 0; r < p->in_rows; r++, to += p->row) {
+      int64_t iy = top + r;
+      if (iy < 0 || iy >= p->H) {
+        memset(to, 0, (size_t)p->in_cols * place);
+        continue;
+      }
+      const float* from = x + ((i * p->H + iy) * p->W + left) * p->pixel;
+      memset(to, 0, (size_t)first * place);
+      if (first < end) memcpy(to + first * p->pixel, from + first * p->pixel, (size_t)(end - first) * place);
+      memset(to + end * p->pixel, 0, (size_t)(p->in_cols - end) * place);
+    }
+}
+
+GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsBlockedJob* job = arg;
+  const GsBlocked* v = job->v;
+  const GsBlockedPlan* p = &job->p;
+  int64_t strips = p->down * p->across, filled = -1, K = v->C / v->group * v->kernel[0] * v->kernel[1];
+  int64_t places = p->OH * p->OW, all_blocks = p->blocks * v->group;
+  float* strip = job->strips + thread * job->strip_floats;
+  for (int64_t unit = begin; unit < end; unit++) {
+    int64_t pair = unit % p->pairs, which = unit / p->pairs, image = which / strips;
+    int64_t n = image / v->group, g = image % v->group, blocks = gs_min_i64(2, p->blocks - 2 * pair);
+    int64_t r0 = which % strips / p->across * p->R, q0 = which % strips % p->across * p->Q;
+    int64_t count = gs_min_i64(p->R, p->OH - r0) * gs_min_i64(p->Q, p->OW - q0);
+    int64_t top = r0 * v->stride[0] - v->pad[0], left = q0 * v->stride[1] - v->pad[1];
+    const float* x = v->x + (n * p->planes * v->group + g * p->planes) * p->H * p->W * p->pixel;
+    if (p->copied && which != filled) {
+      gs_blocked_fill(p, x, top, left, strip);
+      filled = which;
+    }
+    int64_t block = g * p->blocks + 2 * pair, first = r0 * p->OW + q0;
+    float* y = v->y + ((n * all_blocks + block) * places + first) * GS_W;
+    GsBlockedTile t = {.x = p->copied ? strip : x + top * p->row + left * p->pixel, .w = v->w + block * GS_W * K,
+                       .bias = v->bias ? v->bias + block * GS_W : 0, .segments = job->segments,
+                       .count = {p->count[0], p->count[1]}, .length = {p->length[0], p->length[1]},
+                       .y_block = places * GS_W};
+    // Tiles of nearly equal size: two of ten go quicker than one of fourteen and one of six.
+    int64_t tiles = gs_ceil_div(count, GS_BLOCKED_MR), size = count / tiles, larger = count % tiles, told = 0;
+    for (int64_t i = 0, j = 0; i < tiles; i++) {
+      int64_t held = size + (i < larger);
+      t.at = job->at + j;
+      t.y = y + j * GS_W;
+      gs_blocked_micros[blocks - 1][held - 1](&t);
+      j += held;
+      if (v->epilogue && (j - told >= GS_BLOCKED_RUN || j == count)) {
+        for (int64_t b = 0; b < blocks; b++)
+          v->epilogue(v->context, y + (b * places + told) * GS_W, GS_W, n * all_blocks + block + b, first + told, 0,
+                      j - told, GS_W);
+        told = j;
+      }
+    }
+  }
+}
+
+GS_LOCAL void gs_blocked_conv_f32(const GsBlocked* v, GsPool* pool) {
+  if (v->out[0] <= 0 || v->out[1] <= 0 || v->O <= 0 || v->N <= 0) return;
+  int64_t KH = v->kernel[0], KW = v->kernel[1];
+  double work = (double)v->N * (double)v->O * (double)(v->out[0] * v->out[1]) * (double)(v->C / v->group * KH * KW);
+  // Waking the others takes microseconds: about what one core needs for this many multiplications.
+  if (work < 60000.0 * GS_W) pool = 0;
+  GsBlockedJob job = {.v = v, .p = gs_blocked_plan(v)};
+  GsBlockedPlan* p = &job.p;
+  job.strip_floats = gs_blocked_strip(p);
+  job.strips = v->scratch + gs_blocked_tables(p);
+  gs_blocked_share(v, p, gs_pool_size(pool));
+  int64_t *segments = (int64_t*)v->scratch, *at = segments + p->count[0] + p->count[1], s = 0;
+  int64_t whole = v->plain_x ? v->C / v->group : v->C / v->group / GS_W;
+  for (int64_t i = 0; i < p->planes; i++)
+    for (int64_t ky = 0; ky < KH; ky++)
+      for (int64_t kx = 0; kx < KW; kx += i < whole ? p->length[0] / p->pixel : 1)
+        segments[s++] = i * p->plane + ky * v->dilation[0] * p->row + kx * v->dilation[1] * p->pixel;
+  for (int64_t i = 0; i < p->R * p->Q; i++)
+    at[i] = i / p->Q * v->stride[0] * p->row + i % p->Q * v->stride[1] * p->pixel;
+  job.segments = segments;
+  job.at = at;
+  gs_parallel_for(pool, v->N * v->group * p->down * p->across * p->pairs, gs_blocked_conv_task, &job);
+}

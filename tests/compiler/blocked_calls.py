@@ -1,0 +1,71 @@
+"""How the tests of kernels over blocked channels draw a problem, call C and compare with the meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from tests.compiler.kernel_calls import call, guarded, scratch
+
+from gesher.compiler.kernels import blocked_packing, meanings
+
+# Marks each element with its place, so that a run left out, visited twice or too early shows.
+SOURCE = """
+static void follow(void* context, float* c, int64_t ldc, int64_t batch, int64_t m, int64_t n, int64_t rows,
+                   int64_t cols) {
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < cols; j++)
+      c[i * ldc + j] = c[i * ldc + j] * 2 + (float)(batch * 100 + (m + i) * 16 + n + j) * (ldc == GS_W ? 1 : 1000);
+}
+static GsBlocked fill(const int64_t* s, const float* x, const float* w, const float* bias, float* y, int64_t after,
+                      float* scratch) {
+  GsBlocked v = {.N = s[0], .C = s[1], .O = s[2], .group = s[3], .plain_x = (int)s[16], .tile = (int)s[17], .x = x,
+                 .w = w, .bias = bias, .y = y, .epilogue = after ? follow : 0, .scratch = scratch};
+  int64_t* lists[6] = {v.in, v.out, v.kernel, v.stride, v.dilation, v.pad};
+  for (int i = 0; i < 6; i++) memcpy(lists[i], s + 4 + i * 2, 16);
+  return v;
+}
+#define ARGS GsPool* pool, const int64_t* s, const float* x, const float* w, const float* bias, float* y, \\
+  int64_t after, float* scratch
+#define KERNEL(name, kernel, size) \\
+  GS_EXPORT void name(ARGS) { GsBlocked v = fill(s, x, w, bias, y, after, scratch); kernel(&v, pool); } \\
+  GS_EXPORT int64_t name##_need(ARGS) { GsBlocked v = fill(s, x, w, bias, y, after, scratch); (void)v; return size; }
+"""
+
+
+def output_size(size, kernel, stride, dilation, before, after):
+    return (size + before + after - (kernel - 1) * dilation - 1) // stride + 1
+
+
+def with_nan_lanes(x: np.ndarray, b: int) -> np.ndarray:
+    """x (N,C,H,W) in blocks, with NaN in the lanes that hold no channel."""
+    out = meanings.blocked(x, b)
+    if x.shape[1] % b:
+        out[:, -1, ..., x.shape[1] % b:] = np.nan
+    return out
+
+
+def run(source, isa, name, pack: Callable[[np.ndarray, int], np.ndarray], seed, *, N=1, C=3, O=4, size=(7, 9),
+        kernel=(3, 3), stride=(1, 1), dilation=(1, 1), before=(0, 0), beyond=None, group=1, bias=True, after=False,
+        threads=1, plain_x=False, tile=0):
+    """Draw a convolution and call the kernel: what it wrote and what it should have, both (N,O,OH,OW)."""
+    rng = np.random.default_rng(seed)
+    b = isa.width
+    x = rng.standard_normal((N, C, *size)).astype(np.float32)
+    w = rng.standard_normal((O, C // group, *kernel)).astype(np.float32)
+    shift = rng.standard_normal(O).astype(np.float32) if bias else None
+    out = tuple(map(output_size, size, kernel, stride, dilation, before, beyond or before))
+    assert min(out) >= 0, out
+    expected = meanings.convolution(x, w, shift, out, stride, dilation, before, group)
+    blocks = blocked_packing.blocks_of(O, b)
+    if after:
+        n, o, p = np.ogrid[:N, :O, :int(np.prod(out))]
+        expected = expected * 2 + ((n * blocks + o // b) * 100 + p * 16 + o % b).reshape(expected.shape)
+    shape = np.array([N, C, O, group, *size, *out, *kernel, *stride, *dilation, *before, plain_x, tile], np.int64)
+    y = guarded(np.full((N, blocks, *out, b), np.nan, np.float32))
+    arguments = [shape, guarded(x if plain_x else with_nan_lanes(x, b)), guarded(pack(w, b)),
+                 None if shift is None else guarded(blocked_packing.pack_bias(shift, b)), y, int(after)]
+    floats = call(source, isa, name + "_need", *arguments, None, threads=threads)
+    call(source, isa, name, *arguments, scratch(floats), threads=threads)
+    assert not np.isnan(y).any()  # lanes without an output are initialised
+    return meanings.unblocked(y, O), expected
