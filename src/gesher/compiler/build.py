@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..base import knobs
-from . import cache, cpu, runtime, toolchain
+from . import cache, cpu, objects, runtime, toolchain
 
 
 def build(source: str, *, isa: cpu.Isa | None = None, extra: Sequence[str] = (),
+          kernels: Sequence[objects.KernelObject] = (),
           weights: Callable[[BinaryIO], None] | None = None, weights_key: str = "",
           facts: dict[str, Any] | None = None, progress: toolchain.Progress | None = None) -> cache.Entry:
     """The cache entry of the library made from `source`, whose `#include "gs_..."` lines are resolved first.
@@ -22,6 +23,7 @@ def build(source: str, *, isa: cpu.Isa | None = None, extra: Sequence[str] = (),
     Args:
         isa: the instructions to build for; None: exactly those of this processor.
         extra: more flags for the compiler.
+        kernels: what the source calls; their headers then give types only, and their object files are linked in.
         weights: writes the packed weights to an open file; called only when the entry is made.
         weights_key: a digest of what `weights` will write (for example the model's weights and the way of packing).
         facts: kept with the entry, JSON (`entry.facts`).
@@ -29,7 +31,7 @@ def build(source: str, *, isa: cpu.Isa | None = None, extra: Sequence[str] = (),
     Raises:
         CompileError: the C does not compile; UnsupportedError: there is no compiler.
     """
-    text = runtime.flatten(source)
+    text = runtime.flatten(source, objects.declared if kernels else None)
     compiler = toolchain.find()
     key = cache.key_of({
         "source": text,
@@ -38,6 +40,7 @@ def build(source: str, *, isa: cpu.Isa | None = None, extra: Sequence[str] = (),
         # Code for a named instruction set is the same on every processor that has it.
         "cpu": isa.name if isa else cpu.here().key,
         "weights": weights_key,
+        "kernels": "\0".join(k.source() for k in kernels),
     })
 
     def make(folder: Path) -> dict[str, Any]:
@@ -46,7 +49,8 @@ def build(source: str, *, isa: cpu.Isa | None = None, extra: Sequence[str] = (),
         if weights is not None:
             with open(folder / cache.WEIGHTS, "wb") as out:
                 weights(out)
-        compiler.build([path], folder / cache.LIBRARY, isa=isa, extra=extra, progress=progress)
+        linked = objects.compiled(kernels, compiler, isa, extra)
+        compiler.build([path], folder / cache.LIBRARY, isa=isa, extra=extra, progress=progress, linked=linked)
         knobs.debug(1, f"compiled {len(text.splitlines())} lines of C with {compiler.identity}")
         if knobs.DEBUG.number >= 7:
             knobs.debug(7, compiler.assembly(path, isa=isa))

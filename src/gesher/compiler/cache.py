@@ -1,7 +1,8 @@
 """Compiled models on disk: one folder each, named by what it was made from, checked before it is loaded.
 
-    models/<key>/   model.c  model.so  weights.bin (where weights were packed)  meta.json
-    work/<...>/     entries being made; locks
+    models/<key>/    model.c  model.so  weights.bin (where weights were packed)  meta.json
+    kernels/<key>/   kernel.c  kernel.o  meta.json
+    work/<...>/      entries being made; locks
 
 `key` hashes sources, flags, compiler, processor, packed weights and our version, so a change in any of these is
 another entry, and nothing ever needs to be invalidated. An entry is made in `work/` and appears under its name by one
@@ -39,7 +40,21 @@ except ImportError:  # Windows has no flock: two processes may then make the sam
 # Counts changes of what the artefacts look like to their loader.
 ABI = 1
 SOURCE, LIBRARY, WEIGHTS, META = "model.c", "model.so", "weights.bin", "meta.json"
+KERNEL_SOURCE, KERNEL = "kernel.c", "kernel.o"
 _STALE_AFTER = 3600.0  # seconds after which unfinished work whose maker is gone is cleared away
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A folder of entries of one kind: the files that they may have, `main` in any case."""
+
+    name: str
+    files: tuple[str, ...]
+    main: str
+
+
+MODELS = Shelf("models", (SOURCE, LIBRARY, WEIGHTS), LIBRARY)
+KERNELS = Shelf("kernels", (KERNEL_SOURCE, KERNEL), KERNEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +71,10 @@ class Entry:
     @property
     def library(self) -> Path:
         return self.folder / LIBRARY
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / KERNEL
 
     @property
     def weights(self) -> Path | None:
@@ -80,63 +99,64 @@ def key_of(parts: Mapping[str, str | bytes]) -> str:
     return digest.hexdigest()
 
 
-def get_or_build(key: str, make: Callable[[Path], dict[str, Any]]) -> Entry:
+def get_or_build(key: str, make: Callable[[Path], dict[str, Any]], shelf: Shelf = MODELS) -> Entry:
     """The entry `key`; where it is missing or damaged, `make(folder)` makes it.
 
-    `make` writes `model.c`, `model.so` and, if wanted, `weights.bin` into the empty folder it is given, and returns
-    facts to be kept with the entry (anything JSON). It runs in one process at a time for a key; what it raises is
-    passed on, and leaves nothing behind.
+    `make` writes the shelf's files (`model.c`, `model.so` and, if wanted, `weights.bin`) into the empty folder it is
+    given, and returns facts to be kept with the entry (anything JSON). It runs in one process at a time for a key;
+    what it raises is passed on, and leaves nothing behind.
 
     Raises:
         PrivateFolderError: the cache folder is not this user's alone.
         CompileError: there is no room for the entry, even in a temporary folder.
     """
-    entry = find(key)
+    entry = find(key, shelf)
     if entry is not None:
         return entry
-    models, work = private_folder("models"), private_folder("work")
+    folder, work = private_folder(shelf.name), private_folder("work")
     try:
-        return _build(key, make, models, work)
+        return _build(key, make, shelf, folder, work)
     except OSError as error:
         # Read-only, full or vanished under us: the temporary folder takes its place, once.
         try:
-            return _build(key, make, private.temporary_folder("models", error), private.temporary_folder("work", error))
+            return _build(key, make, shelf, private.temporary_folder(shelf.name, error),
+                          private.temporary_folder("work", error))
         except OSError as second:
             raise CompileError(f"there is no room for the compiled model: {second}",
                                advice=f"set {knobs.CACHE.name} to a folder with room") from second
 
 
-def find(key: str) -> Entry | None:
+def find(key: str, shelf: Shelf = MODELS) -> Entry | None:
     """The verified entry `key`, or None. A damaged entry counts as none (`get_or_build` replaces it)."""
-    folder = existing_folder("models")
+    folder = existing_folder(shelf.name)
     if folder is None:
         return None
-    return _open(folder / key)
+    return _open(folder / key, shelf)
 
 
-def _build(key: str, make: Callable[[Path], dict[str, Any]], models: Path, work: Path) -> Entry:
+def _build(key: str, make: Callable[[Path], dict[str, Any]], shelf: Shelf, models: Path, work: Path) -> Entry:
     _clear_stale(work)
     with _locked(work / f"{key[:32]}.lock"):
         # Another process may have made it while we waited.
-        entry = _open(models / key)
+        entry = _open(models / key, shelf)
         if entry is not None:
             return entry
         # mkdtemp makes it 0700. The process number in the name tells others whether its maker still lives.
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=work))
         try:
             facts = make(folder)
-            _write_meta(folder, key, facts)
-            _publish(folder, models / key, work)
+            _write_meta(folder, key, facts, shelf)
+            _publish(folder, models / key, work, shelf)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    made = _open(models / key)
+    made = _open(models / key, shelf)
     if made is None:
         raise OSError(f"the entry {models / key} was damaged as soon as it was written")
     _evict(models, keep=key)
     return made
 
 
-def _publish(folder: Path, final: Path, work: Path) -> None:
+def _publish(folder: Path, final: Path, work: Path, shelf: Shelf) -> None:
     """Rename `folder` to `final`, moving a damaged entry away that stands there."""
     for _ in range(3):
         try:
@@ -145,7 +165,7 @@ def _publish(folder: Path, final: Path, work: Path) -> None:
         except OSError:
             if not final.exists():
                 raise
-        if _open(final) is not None:  # somebody without locks was faster, and theirs is good
+        if _open(final, shelf) is not None:  # somebody without locks was faster, and theirs is good
             return
         grave = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=work))
         with contextlib.suppress(FileNotFoundError):
@@ -154,14 +174,14 @@ def _publish(folder: Path, final: Path, work: Path) -> None:
     raise OSError(f"{final} cannot be replaced")
 
 
-def _write_meta(folder: Path, key: str, facts: dict[str, Any]) -> None:
+def _write_meta(folder: Path, key: str, facts: dict[str, Any], shelf: Shelf) -> None:
     files: dict[str, Any] = {}
-    for name in (SOURCE, LIBRARY, WEIGHTS):
+    for name in shelf.files:
         path = folder / name
         if path.exists():
             files[name] = {"sha256": _sha256(path), "bytes": path.stat().st_size, "stamp": _stamp(path)}
-    if LIBRARY not in files:
-        raise CompileError(f"the maker of the entry {key[:12]} left no {LIBRARY}")
+    if shelf.main not in files:
+        raise CompileError(f"the maker of the entry {key[:12]} left no {shelf.main}")
     text = json.dumps({"key": key, "abi": ABI, "files": files, "facts": facts}, indent=1)
     (folder / META).write_text(text)
     # Renames reach the disk in order only if the contents do first; a power cut would else leave empty files.
@@ -170,11 +190,11 @@ def _write_meta(folder: Path, key: str, facts: dict[str, Any]) -> None:
             os.fsync(opened.fileno())
 
 
-def _open(folder: Path) -> Entry | None:
+def _open(folder: Path, shelf: Shelf) -> Entry | None:
     """The entry in `folder` where it is whole, None where it is missing or damaged in any way."""
     try:
         meta = json.loads((folder / META).read_text())
-        if meta["key"] != folder.name or meta["abi"] != ABI or LIBRARY not in meta["files"]:
+        if meta["key"] != folder.name or meta["abi"] != ABI or shelf.main not in meta["files"]:
             return None
         for name, told in meta["files"].items():
             path = folder / name

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -46,6 +47,7 @@ from .loops import (
     walk,
     writes,
 )
+from .objects import KernelObject
 from .spelling import NARROW, SUFFIX, Spelling, bare, bitcast, c_type, cast, number, scalar_type
 from .steps import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
 
@@ -102,6 +104,11 @@ class Writer:
             if isinstance(step, KernelStep):
                 found[step.kernel.header] = None
         return list(found)
+
+    def kernels(self) -> list[KernelObject]:
+        """The kernels that it calls."""
+        found = [s.kernel for s in self.steps if isinstance(s, KernelStep)]
+        return [KernelObject(k.header, k.struct, k.function, k.scratch) for k in found]
 
     # The frame
 
@@ -525,13 +532,24 @@ def _type_text(b: Buffer) -> str:
     return f"{b.dtype.name}({','.join(map(str, b.shape))})"
 
 
-def unit(programs: Sequence[Program], title: str) -> str:
-    """One C file of several programs, `#include` lines first."""
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The C of a module: its text, `#include` lines first, and the kernels that it calls."""
+
+    text: str
+    kernels: tuple[KernelObject, ...]
+
+
+def unit(programs: Sequence[Program], title: str) -> Unit:
+    """One C file of several programs."""
     writers = [Writer(p, i) for i, p in enumerate(programs)]
     headers = dict.fromkeys(h for w in writers for h in w.headers())
     texts = [f"// ---- segment {w.index}\n\n{w.text()}" for w in writers]
+    kernels = tuple(dict.fromkeys(k for w in writers for k in w.kernels()))
+    prototypes = dict.fromkeys(p for k in kernels for p in k.prototypes())
     comment = title.replace("\n", " ").replace("\\", "/")
-    return f"// {comment}\n" + "".join(f'#include "{h}"\n' for h in headers) + _PRAGMAS + "\n" + "\n".join(texts)
+    return Unit(f"// {comment}\n" + "".join(f'#include "{h}"\n' for h in headers) + _PRAGMAS + "\n"
+                + "".join(f"{p}\n" for p in prototypes) + "\n" + "\n".join(texts), kernels)
 
 
 __all__ = ["REDUCTIONS", "Writer", "scalars", "unit"]

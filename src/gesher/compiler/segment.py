@@ -47,14 +47,16 @@ class Module:
     """
 
     def __init__(self, programs: Sequence[Program], title: str, threads: int = 0, extra: Sequence[str] = ()):
-        self.source = unit(programs, title)
+        written = unit(programs, title)
+        self.source = written.text
         if knobs.DEBUG.number >= 4:
             knobs.debug(4, self.source)
         if knobs.DEBUG.number >= 6:
             nests = [s.nest for p in programs for s in p.all_steps() if isinstance(s, NestStep)]
             knobs.debug(6, "\n".join(map(show, nests)))
         timed = knobs.DEBUG.number >= 2
-        self.entry = build(self.source, isa=target.chosen(), extra=[*FLAGS, *extra, *([FLAG] if timed else [])])
+        self.entry = build(self.source, isa=target.chosen(), kernels=written.kernels,
+                           extra=[*FLAGS, *extra, *([FLAG] if timed else [])])
         self.library = Library(self.entry.library)
         self.threads = threads or cpu.threads()
         self.pool: Pool | None = Pool(self.library, self.threads) if self.threads > 1 else None

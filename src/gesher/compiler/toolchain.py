@@ -121,8 +121,9 @@ class Toolchain:
         return ["-shared", "-pthread", "-lm"]
 
     def build(self, sources: Sequence[Path], library: Path, *, isa: cpu.Isa | None = None,
-              extra: Sequence[str] = (), progress: Progress | None = None) -> None:
-        """Compile `sources` (in parallel where they are several) and link them to the shared library `library`.
+              extra: Sequence[str] = (), progress: Progress | None = None, linked: Sequence[Path] = ()) -> None:
+        """Compile `sources` (in parallel where they are several) and link them to the shared library `library`, with
+        the object files `linked`.
 
         Headers are looked for beside each source. Object files are made in a temporary folder and removed.
 
@@ -133,7 +134,7 @@ class Toolchain:
             objects = [Path(folder) / f"{i}.o" for i in range(len(sources))]
             compile_ = [*self.command, *self.flags(isa), *extra]
             commands = [[*compile_, "-c", str(s), "-o", str(o)] for s, o in zip(sources, objects, strict=True)]
-            link = [*self.command, *self._linking(), *[str(o) for o in objects], "-o", str(library),
+            link = [*self.command, *self._linking(), *[str(o) for o in (*objects, *linked)], "-o", str(library),
                     *[flag for flag in extra if flag.startswith("-fsanitize")]]
             if self.kind != "zig" and "-lm" in link:  # libraries are searched in order: they belong after the objects
                 link.remove("-lm")
@@ -149,6 +150,18 @@ class Toolchain:
             code, printed = _run(link, environment)
             if code:
                 raise self._failure(link, printed, sources, [*commands, link])
+
+    def compile(self, source: Path, target: Path, *, isa: cpu.Isa | None = None, extra: Sequence[str] = ()) -> None:
+        """Compile `source` to the object file `target`.
+
+        Raises:
+            CompileError: as `build` does.
+        """
+        command = [*self.command, *self.flags(isa), *extra, "-c", str(source), "-o", str(target)]
+        with tempfile.TemporaryDirectory(prefix="gesher-build-") as folder:
+            code, printed = _run(command, _environment(self.kind, folder))
+        if code:
+            raise self._failure(command, printed, [source], [command])
 
     def assembly(self, source: Path, *, isa: cpu.Isa | None = None) -> str:
         """The assembly text of one source, for people.

@@ -8,6 +8,7 @@ is a text that is meant to be included several times with other macros, and is p
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 
@@ -32,8 +33,16 @@ def text_of(name: str) -> str:
     raise CompileError(f"there is no C file called {name!r} in the compiler")
 
 
-def flatten(text: str) -> str:
+@cache
+def is_kernel(name: str) -> bool:
+    """Whether the file `name` is one of the kernels', not of the runtime that all share."""
+    return "/" not in name and not (resources.files(_FOLDERS[0]) / name).is_file()
+
+
+def flatten(text: str, kernels: Callable[[str], str] | None = None) -> str:
     """`text` with each of our own headers in place of the line that includes it.
+
+    `kernels` is what becomes of a kernel's text first; None leaves it as it is.
 
     >>> flatten('#include "gs_base.h"\\n#include "gs_base.h"\\n').count("typedef struct GsCall")
     1
@@ -52,7 +61,10 @@ def flatten(text: str) -> str:
                 raise CompileError(f"{name} includes itself by way of {' > '.join(path)}")
             if name not in seen or name.endswith(".inc"):
                 seen.add(name)
-                out += [f"// ---- {name}", *lines(text_of(name), (*path, name)), ""]
+                inner = text_of(name)
+                if kernels is not None and is_kernel(name):
+                    inner = kernels(inner)
+                out += [f"// ---- {name}", *lines(inner, (*path, name)), ""]
         return out
 
     return "\n".join(lines(text, ())) + "\n"

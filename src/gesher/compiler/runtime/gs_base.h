@@ -8,7 +8,14 @@
 #include <stddef.h>
 #include <string.h>
 
+#ifdef GS_KERNEL_ALONE
+// A kernel compiled by itself: the model that it is linked into exports the runtime's functions.
+#define GS_EXPORT static __attribute__((unused))
+#else
 #define GS_EXPORT __attribute__((visibility("default")))
+#endif
+// Seen by the other object files of the library, and by nobody else.
+#define GS_HIDDEN __attribute__((visibility("hidden")))
 #define GS_INLINE static inline __attribute__((always_inline, unused))
 #define GS_LOCAL static __attribute__((unused))
 #define GS_NOINLINE static __attribute__((noinline, unused))
