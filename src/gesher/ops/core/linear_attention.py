@@ -124,7 +124,7 @@ def linear_attention(query: Any, key: Any, value: Any, past_state: Any = None, d
     return y.reshape(batch, length, -1).astype(query.dtype), state.astype(kept)
 
 
-def _recurrence(p: Builder, q: Expr, k: Expr, v: Expr, state: Expr, decay: Expr | None, beta: Expr | None, *,
+def recurrence(p: Builder, q: Expr, k: Expr, v: Expr, state: Expr, decay: Expr | None, beta: Expr | None, *,
                 scale: float) -> tuple[Expr, Expr]:
     """Token by token, time first: q (T,B,H,K), k (T,B,G,K), v (T,B,G,V), state (B,G,K,V), decay (T,B,G,1 or K),
     beta (T,B,1 or G,1) give y (T,B,H,V) and the last state."""
@@ -169,7 +169,7 @@ def _(p: Builder, query: Expr, key: Expr, value: Expr, past_state: Expr | None =
             q, scale = q / p.sqrt(p.size(size, q.dtype)), 1.0
         else:
             scale = float(np.float32(1 / np.sqrt(size)))
-    y, last = p.composite("linear_attention", _recurrence, q, k, v, state, fading, rate, scale=scale)
+    y, last = p.composite("linear_attention", recurrence, q, k, v, state, fading, rate, scale=scale)
     y = p.reshape(p.transpose(y, (1, 0, 2, 3)), (batch, length, v.shape[3] * q_num_heads))
     kept = query.dtype if past_state is None else past_state.dtype
     return (p.cast(y, query.dtype), p.cast(last, kept))[:p.outputs]

@@ -98,9 +98,9 @@ def _infer(node: InferNode) -> None:
     except ModelError as e:
         node.fail(e.what, e.advice)
     by_batch = "layout" in written and bool(node["layout"])
-    steps, batch, features = _dims(node, 0, "X", 3)
+    steps, batch, features = dims_of(node, 0, "X", 3)
     steps, batch = (batch, steps) if by_batch else (steps, batch)
-    w, r = _dims(node, 1, "W", 3), _dims(node, 2, "R", 3)
+    w, r = dims_of(node, 1, "W", 3), dims_of(node, 2, "R", 3)
     hidden: DimLike | None = node["hidden_size"]
     hidden = _one(node, r[2], hidden, "R and hidden_size")
     gates = None if hidden is None else hidden * cell.gates
@@ -108,16 +108,16 @@ def _infer(node: InferNode) -> None:
         _one(node, dims[0], ways, f"{what} and {ways} direction(s)")
         _one(node, dims[1], gates, f"the rows of {what} and {cell.gates} gates")
     _one(node, w[2], features, "the features of W and of X")
-    (bias,) = _dims(node, 3, "B", 2)[1:]
+    (bias,) = dims_of(node, 3, "B", 2)[1:]
     _one(node, bias, None if gates is None else gates * 2, "the columns of B and two biases for each gate")
-    _one(node, _dims(node, 4, "sequence_lens", 1)[0], batch, "sequence_lens and the batch")
+    _one(node, dims_of(node, 4, "sequence_lens", 1)[0], batch, "sequence_lens and the batch")
     for i, what in ((5, "initial_h"), (6, "initial_c"))[:cell.states]:
-        state = _dims(node, i, what, 3)
+        state = dims_of(node, i, what, 3)
         d, b = (state[1], state[0]) if by_batch else state[:2]
         _one(node, d, ways, f"{what} and {ways} direction(s)")
         batch = _one(node, batch, b, f"the batch of X and of {what}")
         hidden = _one(node, hidden, state[2], f"{what} and the hidden size")
-    _one(node, _dims(node, 7, "P", 2)[1] if name == "LSTM" else None, None if hidden is None else hidden * 3,
+    _one(node, dims_of(node, 7, "P", 2)[1] if name == "LSTM" else None, None if hidden is None else hidden * 3,
          "the columns of P and three peepholes")
     dtype, why = node.dtype(0), "the shape of X is unknown"
     node.set(0, dtype, (batch, steps, ways, hidden) if by_batch else (steps, ways, batch, hidden), why=why)
@@ -125,7 +125,7 @@ def _infer(node: InferNode) -> None:
         node.set(1 + i, dtype, (batch, ways, hidden) if by_batch else (ways, batch, hidden), why=why)
 
 
-def _dims(node: InferNode, index: int, name: str, rank: int) -> tuple[DimLike | None, ...]:
+def dims_of(node: InferNode, index: int, name: str, rank: int) -> tuple[DimLike | None, ...]:
     shape = node.shape(index)
     if shape is None:
         return (None,) * rank
@@ -186,7 +186,7 @@ def _gru_step(w: Any, r: Any, b: Any, acts: list[Chosen], clip: float | None, li
     return step
 
 
-def _lstm_step(w: Any, r: Any, b: Any, peepholes: Any, acts: list[Chosen], clip: float | None, input_forget: int,
+def lstm_step(w: Any, r: Any, b: Any, peepholes: Any, acts: list[Chosen], clip: float | None, input_forget: int,
                seen: Callable[[Any], Any]) -> Callable[[Any, States], States]:
     f, g, h_of = acts
     bias = b.reshape(2, -1).sum(0)
@@ -203,8 +203,8 @@ def _lstm_step(w: Any, r: Any, b: Any, peepholes: Any, acts: list[Chosen], clip:
     return step
 
 
-def _run(name: str, x: Any, w: Any, r: Any, b: Any, lens: Any, initial: list[Any], direction: str, layout: int,
-         step_of: Callable[[int], Callable[[Any, States], States]]) -> tuple[Any, ...]:
+def run_directions(name: str, x: Any, w: Any, r: Any, b: Any, lens: Any, initial: list[Any], direction: str,
+                   layout: int, step_of: Callable[[int], Callable[[Any, States], States]]) -> tuple[Any, ...]:
     """All directions of a recurrent operator: Y and the last states, in the type of x."""
     dtype = x.dtype
     x = widen(x.swapaxes(0, 1) if layout else x)
@@ -225,8 +225,8 @@ def _run(name: str, x: Any, w: Any, r: Any, b: Any, lens: Any, initial: list[Any
     return tuple(o.astype(dtype) for o in (y, *last))
 
 
-def _weights(name: str, w: Any, r: Any, b: Any, clip: float | None, activations: Any, alphas: Any, betas: Any
-             ) -> tuple[Any, Any, Any, list[list[Chosen]]]:
+def recurrent_weights(name: str, w: Any, r: Any, b: Any, clip: float | None, activations: Any, alphas: Any, betas: Any
+                      ) -> tuple[Any, Any, Any, list[list[Chosen]]]:
     w, r = widen(w), widen(r)
     b = np.zeros((len(w), 2 * w.shape[1]), w.dtype) if b is None else widen(b)
     return w, r, b, chosen(activations, alphas, betas, _CELLS[name].activations, len(w))
@@ -236,18 +236,18 @@ def _weights(name: str, w: Any, r: Any, b: Any, clip: float | None, activations:
 def rnn(x: Any, w: Any, r: Any, b: Any = None, sequence_lens: Any = None, initial_h: Any = None, *, activations: Any,
         activation_alpha: Any, activation_beta: Any, clip: float | None, direction: str, hidden_size: int | None,
         layout: int = 0, output_sequence: int = 0) -> Any:
-    w, r, b, acts = _weights("RNN", w, r, b, clip, activations, activation_alpha, activation_beta)
-    return _run("RNN", x, w, r, b, sequence_lens, [initial_h], direction, layout,
-                lambda d: _rnn_step(w[d], r[d], b[d], acts[d], clip))
+    w, r, b, acts = recurrent_weights("RNN", w, r, b, clip, activations, activation_alpha, activation_beta)
+    return run_directions("RNN", x, w, r, b, sequence_lens, [initial_h], direction, layout,
+                          lambda d: _rnn_step(w[d], r[d], b[d], acts[d], clip))
 
 
 @GRU.reference
 def gru(x: Any, w: Any, r: Any, b: Any = None, sequence_lens: Any = None, initial_h: Any = None, *, activations: Any,
         activation_alpha: Any, activation_beta: Any, clip: float | None, direction: str, hidden_size: int | None,
         layout: int = 0, linear_before_reset: int = 0, output_sequence: int = 0) -> Any:
-    w, r, b, acts = _weights("GRU", w, r, b, clip, activations, activation_alpha, activation_beta)
-    return _run("GRU", x, w, r, b, sequence_lens, [initial_h], direction, layout,
-                lambda d: _gru_step(w[d], r[d], b[d], acts[d], clip, linear_before_reset))
+    w, r, b, acts = recurrent_weights("GRU", w, r, b, clip, activations, activation_alpha, activation_beta)
+    return run_directions("GRU", x, w, r, b, sequence_lens, [initial_h], direction, layout,
+                          lambda d: _gru_step(w[d], r[d], b[d], acts[d], clip, linear_before_reset))
 
 
 @LSTM.reference
@@ -256,10 +256,10 @@ def lstm(x: Any, w: Any, r: Any, b: Any = None, sequence_lens: Any = None, initi
          direction: str, hidden_size: int | None, input_forget: int, layout: int = 0, output_sequence: int = 0,
          seen: Callable[[Any], Any] = lambda h: h) -> Any:
     """`seen` is the hidden state as its product sees it; a quantised LSTM sees less than there is."""
-    w, r, b, acts = _weights("LSTM", w, r, b, clip, activations, activation_alpha, activation_beta)
+    w, r, b, acts = recurrent_weights("LSTM", w, r, b, clip, activations, activation_alpha, activation_beta)
     p = np.zeros((len(w), 3 * r.shape[2]), w.dtype) if peepholes is None else widen(peepholes)
-    return _run("LSTM", x, w, r, b, sequence_lens, [initial_h, initial_c], direction, layout,
-                lambda d: _lstm_step(w[d], r[d], b[d], p[d], acts[d], clip, input_forget, seen))
+    return run_directions("LSTM", x, w, r, b, sequence_lens, [initial_h, initial_c], direction, layout,
+                          lambda d: lstm_step(w[d], r[d], b[d], p[d], acts[d], clip, input_forget, seen))
 
 
 # Lowering
@@ -295,7 +295,7 @@ def _gru_cell(p: Builder, x: Expr, states: Sequence[Expr], r: Expr, rb: Expr, ac
     return [new + update * (h - new)]
 
 
-def _lstm_cell(p: Builder, x: Expr, states: Sequence[Expr], r: Expr, rb: Expr, acts: Sequence[Chosen],
+def lstm_cell(p: Builder, x: Expr, states: Sequence[Expr], r: Expr, rb: Expr, acts: Sequence[Chosen],
                clip: float | None, input_forget: bool, peepholes: Expr | None, seen: Callable[[Expr], Expr] | None
                ) -> list[Expr]:
     (h, c), hidden = states, r.shape[1]
@@ -333,7 +333,7 @@ def recurrence(p: Builder, x: Expr, w: Expr, r: Expr, b: Expr | None, lens: Expr
             wb, rb = p.split(bd, [r.shape[1]] * 2, 0)
             xw = xw + wb
         if back:
-            xw = _reversed(p, xw)
+            xw = reversed_steps(p, xw)
         initial = [s if (s := of(rest[i])) is not None else p.full((batch, hidden), 0, x.dtype) for i in range(states)]
         peepholes = of(rest[states]) if len(rest) > states else None
 
@@ -341,7 +341,7 @@ def recurrence(p: Builder, x: Expr, w: Expr, r: Expr, b: Expr | None, lens: Expr
                  acts: Sequence[Chosen] = activations[d], peepholes: Expr | None = peepholes, back: bool = back
                  ) -> tuple[Sequence[Expr], Sequence[Expr]]:
             if cell == "LSTM":
-                new = _lstm_cell(p, slices[0], carried, rd, rb, acts, clip, input_forget, peepholes, seen)
+                new = lstm_cell(p, slices[0], carried, rd, rb, acts, clip, input_forget, peepholes, seen)
             elif cell == "GRU":
                 new = _gru_cell(p, slices[0], carried, rd, rb, acts, clip, linear_before_reset)
             else:
@@ -353,13 +353,13 @@ def recurrence(p: Builder, x: Expr, w: Expr, r: Expr, b: Expr | None, lens: Expr
             return [p.select(inside, a, b) for a, b in zip(new, carried)], [p.select(inside, new[0], 0.0)]
 
         last, (y,) = p.loop(steps, initial, body, [xw])
-        ys.append(p.expand_dims(_reversed(p, y) if back else y, [1]))
+        ys.append(p.expand_dims(reversed_steps(p, y) if back else y, [1]))
         lasts.append(last)
     finals = [p.concat([p.expand_dims(s, [0]) for s in parts], 0) for parts in zip(*lasts)]
     return p.concat(ys, 1), *finals
 
 
-def _reversed(p: Builder, x: Expr) -> Expr:
+def reversed_steps(p: Builder, x: Expr) -> Expr:
     return p.take(x, 0, x.shape[0] - 1, -1, -1)
 
 
