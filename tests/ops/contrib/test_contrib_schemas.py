@@ -55,9 +55,6 @@ def test_schemas_equal_those_of_onnxruntime(name: str) -> None:
 _RUN_ON_CPU = {k.op_name for k in state.get_all_opkernel_def()
                if k.domain == MS and k.provider == "CPUExecutionProvider"}
 
-# What ONNX Runtime's CPU build runs and the book lacks. Whoever writes one strikes it out: the list may only shrink.
-_UNWRITTEN = {"BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"}
 
-
-def test_the_list_of_what_is_unwritten_is_true() -> None:
-    assert _RUN_ON_CPU - set(_BOOK) == _UNWRITTEN
+def test_all_that_onnxruntime_runs_on_a_cpu_is_in_the_book() -> None:
+    assert set(_BOOK) >= _RUN_ON_CPU
