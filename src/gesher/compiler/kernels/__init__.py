@@ -80,6 +80,8 @@ KERNELS: tuple[Kernel, ...] = (
            "gs_conv_transpose_f32_plain", _CONVT),
     Kernel("gs_blocked_conv_f32", "gs_blocked_f32.h", "convolution of rank 2 with groups over blocked channels",
            "gs_blocked_conv_f32_plain", _CONV),
+    Kernel("gs_blocked_winograd_f32", "gs_winograd_f32.h", "convolution of 3 x 3 over blocked channels by Winograd",
+           "gs_blocked_winograd_f32_plain", _CONV),
     Kernel("gs_blocked_from_plain", "gs_blocked_move_f32.h", "channels into blocks",
            "gs_blocked_from_plain_plain", meanings.blocked),
     Kernel("gs_blocked_to_plain", "gs_blocked_move_f32.h", "channels out of their blocks",
