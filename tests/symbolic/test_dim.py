@@ -152,6 +152,19 @@ def test_the_order_of_terms_does_not_depend_on_the_process():
     assert len(said) == 1 and "alpha" in said.pop()
 
 
+def test_the_order_of_anonymous_sizes_does_not_depend_on_the_process():
+    # Else nothing that is compiled from them would be found in the cache again.
+    code = """
+    from gesher.symbolic import fresh
+    a, b, c = fresh(), fresh(), fresh()
+    pairs = [(x, y) for x in (a, b, c) for y in (a, b, c) if x is not y]
+    print(*[(x + 1)//n * ((y + 3)//m) for x, y in pairs for n in (2, 5) for m in (3, 4)])
+    """
+    said = {subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, check=True, text=True
+                           ).stdout for _ in range(3)}
+    assert len(said) == 1
+
+
 def test_a_dim_has_no_truth_value():
     with pytest.raises(TypeError, match="decide_eq"):
         bool(n)

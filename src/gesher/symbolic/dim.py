@@ -70,7 +70,7 @@ class Dim:
         size: how many nodes it has when written out as a tree (shared parts counted each time; stops at 2**40).
     """
 
-    __slots__ = ("__weakref__", "_bounds", "_key", "_symbols", "_terms", "args", "is_fresh", "name", "op",
+    __slots__ = ("__weakref__", "_bounds", "_identity", "_key", "_symbols", "_terms", "args", "is_fresh", "name", "op",
                  "reason", "size")
 
     op: str
@@ -79,6 +79,7 @@ class Dim:
     is_fresh: bool
     reason: str
     size: int
+    _identity: int
     _key: tuple[int, int, str, int, int]
     _terms: Terms | None
     _bounds: tuple[float, float] | None
@@ -101,7 +102,7 @@ class Dim:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.is_fresh:
-            return _restored_fresh, (self._key[4], self.reason, *_finite(self._bounds))
+            return _restored_fresh, (self._identity, self.reason, *_finite(self._bounds))
         if self.op == "sym":
             lo, hi = _finite(self._bounds)
             return _symbol, (self.name, lo, hi)
@@ -374,8 +375,10 @@ def stand_in(min: int | None, max: int | None) -> Dim:
 
 
 def _fresh(number: int, identity: int, reason: str, bounds: tuple[float, float]) -> Dim:
-    d = _blank("sym", (), f"?{number}", (1, number, "", 0, identity))
+    # Ordered by number alone: what is compiled from an expression must be the same text in every process.
+    d = _blank("sym", (), f"?{number}", (1, number, "", 0, hash((number,))))
     d.is_fresh = True
+    d._identity = identity
     d.reason = reason
     d._bounds = bounds
     return _entered(("fresh", identity), d)
