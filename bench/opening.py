@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from measuring import interleaved, row, whole_process
-from models import bert, chain, external
+from models.written import bert, chain, external
 
 
 def versions() -> str:

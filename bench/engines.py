@@ -1,0 +1,159 @@
+"""How fast is the compiled engine? Against ONNX Runtime and OpenVINO, each in a process of its own, interleaved.
+
+    ./dev bench engines                                     all of it, on 1 and on 2 threads
+    ./dev bench engines --models resnet50 --threads 1       one row, in seconds
+    ./dev bench engines --kind int8,load --write            some kinds, and the table into bench/RESULTS.md
+    ./dev bench engines --list                              the models with their files (they are built first)
+
+The ratio is our median over that of the faster rival. Rows are kept in the cache folder of the models, so that a table
+can be written from several runs; each says when it was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from models import FREE, BenchModel, chosen, store
+from racing import table
+from racing.goals import ratio_of
+from racing.loading import loading, new_shapes
+from racing.timing import now, race, relative_error
+from racing.work import flops_of, touched_bytes
+
+from gesher.compiler import peak
+
+KINDS = ("fp32", "int8", "trees", "small", "load", "memory", "compile", "dynamic")
+RACES = ("fp32", "int8", "trees", "small")
+ENGINES = ("compiled", "onnxruntime", "openvino")
+HERE = Path(__file__).resolve().parent
+# Beyond this the engines do not agree; int8 kernels round in their own places, and dynamic ones choose their scales.
+LARGEST_ERROR = {"fp32": 1e-3, "small": 1e-4, "trees": 1e-2, "int8": 0.2}
+
+
+def raced(model: BenchModel, engines: Sequence[str], threads: int, seconds: float) -> dict[str, Any]:
+    """One row of the race."""
+    feeds, path = model.feeds(), model.path()
+    found = race(path, feeds, engines, threads, seconds)
+    peaks = peak.here(threads)
+    medians = {e: t.median for e, t in found.items() if not t.failed}
+    row: dict[str, Any] = {"figure": "race", "name": model.name, "kind": model.kind, "group": model.group,
+                           "threads": threads, "medians": medians, "best": {e: found[e].best for e in medians},
+                           "runs": {e: len(found[e].runs) for e in medians}, "ratio": ratio_of(medians),
+                           "failed": {e: t.failed for e, t in found.items() if t.failed}, "measured": now()}
+    row["best_ratio"] = ratio_of(row["best"])
+    if "compiled" in medians:
+        ours = medians["compiled"]
+        if "onnxruntime" in medians:
+            row["of_onnxruntime"] = ours / medians["onnxruntime"]
+        judge = next((e for e in ("onnxruntime", "openvino") if e in medians), None)
+        if judge:
+            row["error"] = relative_error(found["compiled"].outputs, found[judge].outputs)
+        flops = flops_of(path, feeds)
+        if flops:
+            row |= {"gflops": flops / ours / 1e9}
+            if model.kind != "int8":
+                row["of_peak"] = flops / found["compiled"].best / peaks.flops
+            elif peaks.int8:
+                row["of_peak"] = flops / found["compiled"].best / peaks.int8
+        row["of_bandwidth"] = touched_bytes(path, feeds, found["compiled"].outputs) / ours / peaks.bytes
+    return row
+
+
+def tell(row: dict[str, Any]) -> None:
+    """One line of a race for people."""
+    times = "  ".join(f"{e} {table.human(row['medians'].get(e)) if e in row['medians'] else 'cannot':>9}"
+                      for e in ENGINES if e in row["medians"] or e in row["failed"])
+    error, limit = row.get("error"), LARGEST_ERROR[row["kind"]]
+    peaks = "" if row.get("of_peak") is None else f"  {row['gflops']:.1f} GFLOP/s {100 * row['of_peak']:.0f} % of peak"
+    wrong = "  DISAGREES" if error is not None and error > limit else ""
+    print(f"{row['name']:24} {row['threads']}t  {times}  ratio {table.number(row['ratio'])} "
+          f"(best {table.number(row['best_ratio'])}){peaks}  error {table.number(error, '.0e')}{wrong}", flush=True)
+    for engine, why in row["failed"].items():
+        print(f"    {engine}: {why}", flush=True)
+
+
+def kept(rows: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """The rows of this and earlier runs, the newest of each, in the order of the models."""
+    path = store.folder() / "rows.json"
+    found = json.loads(path.read_text()) if path.exists() else []
+
+    def key(r: dict[str, Any]) -> tuple[Any, ...]:
+        return r["figure"], r["name"], r["threads"], r.get("sizes")
+    merged = {key(r): r for r in [*found, *rows]}
+    order = {m.name: i for i, m in enumerate(chosen())}
+    result = sorted(merged.values(), key=lambda r: (r["figure"], r["threads"], order.get(r["name"], len(order))))
+    if rows:
+        path.write_text(json.dumps(result, indent=1))
+    return result
+
+
+def machine(threads: Sequence[int]) -> list[str]:
+    """What was measured on, for the table."""
+    name = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                 if line.startswith("model name")), "unknown processor")
+    peaks = "; ".join(f"{p.threads} thread{'s' * (p.threads > 1)}: {p.flops / 1e9:.0f} GFLOP/s, int8 "
+                      f"{p.int8 / 1e9:.0f} GOP/s, {p.bytes / 1e9:.1f} GB/s" for p in map(peak.here, threads))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True,
+                            check=False).stdout.strip()
+    return [f"- {name}, {os.cpu_count()} cores; measured peaks: {peaks}",
+            f"- Python {sys.version.split()[0]}, {table.versions()}; commit {commit or 'unknown'}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default="*", metavar="GLOB", help="comma-separated patterns of model names")
+    parser.add_argument("--kind", default="", help=f"comma-separated, of {' '.join(KINDS)} (all)")
+    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--threads", default="1,2", help="comma-separated")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of running, for each engine and row")
+    parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--write", action="store_true", help="write the table into bench/RESULTS.md")
+    parser.add_argument("--list", action="store_true", help="build the models, print their files, and end")
+    given = parser.parse_args()
+    kinds = tuple(k for k in given.kind.split(",") if k) or KINDS
+    if unknown := set(kinds) - set(KINDS):
+        raise SystemExit(f"no kind {', '.join(sorted(unknown))}; there are {' '.join(KINDS)}")
+    models = chosen(given.models, tuple(k for k in kinds if k in RACES))
+    if given.list:
+        for m in models:
+            print(f"{m.name:24} {m.kind:6} {m.group:12} {m.path()}", flush=True)
+        return
+    available = len(os.sched_getaffinity(0))
+    threads = [t for t in map(int, given.threads.split(",")) if t <= available]
+    engines = given.engines.split(",")
+    rows: list[dict[str, Any]] = []
+    if set(kinds) & set(RACES):
+        for t in threads:
+            for m in models:
+                rows.append(raced(m, engines, t, given.seconds))
+                tell(rows[-1])
+    if set(kinds) & {"load", "memory", "compile"}:
+        for m in (m for m in chosen(given.models) if m.kind in ("fp32", "small") and m.group != "peak"):
+            rows.append({"figure": "load", "measured": now(), **loading(m, 1)})
+            print(json.dumps(rows[-1]), flush=True)
+    if "dynamic" in kinds:
+        for free in (f for f in FREE if f.model in chosen(given.models) or given.models == "*"
+                     or f.model.name in given.models.split(",")):
+            found = [{"figure": "dynamic", "measured": now(), **r} for r in new_shapes(free, 1, given.seconds)]
+            rows += found
+            for r in found:
+                print(json.dumps(r), flush=True)
+    whole = kept(rows)
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=1))
+    for t in threads:
+        if these := [r for r in rows if r["figure"] == "race" and r["threads"] == t]:
+            print(f"\n{t} thread{'s' * (t > 1)}\n{table.means(these)}")
+    if given.write:
+        table.put(HERE / "RESULTS.md", table.section(whole, machine(threads)))
+
+
+if __name__ == "__main__":
+    main()
