@@ -29,6 +29,7 @@ class Kernel(ABC):
         scratch: the C function that tells how many numbers it needs to work in ("" for none).
         scratch_floats: how many floats such a number is.
         tiles: whether it takes an epilogue.
+        columns: how many columns every tile has, where that is fixed; its rows then lie one behind the other.
     """
 
     header = ""
@@ -37,6 +38,7 @@ class Kernel(ABC):
     scratch = ""
     scratch_floats = 1
     tiles = False
+    columns: int | None = None
 
     def __init__(self, expr: Expr, operands: Sequence[Expr]):
         self.expr, self.operands = expr, list(operands)

@@ -21,6 +21,7 @@ from . import indexing
 from .demands import Demand
 from .fuse import Fusion, fuse, is_scalar_constant, needs, order_of
 from .kernel import Kernel
+from .layout import blocked_layout
 from .loops import (
     Buffer,
     For,
@@ -51,7 +52,10 @@ def prepared(roots: Sequence[Expr]) -> list[Expr]:
     for _ in range(2):
         roots = simplify(expand(roots, lambda e: match(e) is not None))
         roots = fold_constants(roots)
-    return list(roots)
+    blocked = blocked_layout(roots)
+    if blocked != list(roots):
+        blocked = fold_constants(simplify(expand(blocked, lambda e: match(e) is not None)))
+    return blocked
 
 
 def check_types(roots: Sequence[Expr], seen: set[Expr] | None = None) -> None:
@@ -365,12 +369,12 @@ class _Planner:
         def make(at: At, scope: Scope) -> None:
             i, j = at
             index = tuple(kernel.tile(batch, m + i, n + j))
-            held[index] = i * ldc + j
+            held[index] = i * (kernel.columns or ldc) + j
             # Where the result has one row or column only, its index does not tell that the tile's does move.
             scope.barrier = not {i, j} <= indexing.symbols(index)
             scope.statements.append(Store(tile, held[index], puller.compute(end, index, scope)))
 
-        step.tile = puller.nest((rows, columns), f"{step.name}_tile", f"then {describe(end)}", make)
+        step.tile = puller.nest((rows, kernel.columns or columns), f"{step.name}_tile", f"then {describe(end)}", make)
         step.symbols = (batch, m, n, ldc, rows, columns, room)
         step.tile_buffer = tile
         step.reads |= reads(step.tile) - {tile}

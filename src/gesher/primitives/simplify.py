@@ -27,7 +27,7 @@ def rewrite(roots: Sequence[Expr], rule: Rule) -> list[Expr]:
     """The roots with `rule` applied everywhere, from the leaves up, again on what it makes."""
     new: dict[Expr, Expr] = {}
     for e in walk(roots, meanings=True):
-        new[e] = _settled(_rebuilt(e, new), rule, new)
+        new[e] = _settled(rebuilt(e, new), rule, new)
     return [new[r] for r in roots]
 
 
@@ -39,12 +39,13 @@ def _settled(e: Expr, rule: Rule, new: dict[Expr, Expr]) -> Expr:
             return e
         for inner_ in walk([made], meanings=True):
             if inner_ is not made and inner_ not in new:
-                new[inner_] = _settled(_rebuilt(inner_, new), rule, new)
-        e = _rebuilt(made, new)
+                new[inner_] = _settled(rebuilt(inner_, new), rule, new)
+        e = rebuilt(made, new)
     return e
 
 
-def _rebuilt(e: Expr, new: dict[Expr, Expr]) -> Expr:
+def rebuilt(e: Expr, new: dict[Expr, Expr]) -> Expr:
+    """`e` over what `new` has for its operands and bodies."""
     args = tuple(new.get(a, a) for a in e.args)
     params = e.params
     changed = any(a is not b for a, b in zip(args, e.args))
@@ -70,7 +71,7 @@ def replace(roots: Sequence[Expr], new: dict[Expr, Expr]) -> list[Expr]:
         if e in done:
             continue
         if ready:
-            done[e] = _rebuilt(e, done)
+            done[e] = rebuilt(e, done)
             continue
         stack.append((e, True))
         below = [*e.args, *inner(e), *e.params.get("meaning", ())]

@@ -1,0 +1,151 @@
+"""The kernels of pictures in blocked channels (see `layout`): convolutions, pools, and the changes of layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from gesher.base.dtypes import FLOAT
+from gesher.primitives import Expr
+from gesher.symbolic import Dim, DimLike, product
+
+from .indexing import unravel
+from .kernel import Kernel, Point, Spell
+from .kernels import blocked_packing as packing
+from .packed import packed
+from .views import same_memory
+
+
+def _composite(e: Expr, name: str) -> Expr | None:
+    """The bundle, where `e` is the result of the composite of that name."""
+    if e.prim != "item" or e.args[0].prim != "composite" or e.args[0].params["name"] != name:
+        return None
+    return e.args[0]
+
+
+def _axes(**columns: Sequence[Any]) -> list[tuple[str, Any]]:
+    """The two places of each array of the struct. Pictures of one axis are of height 1."""
+    filled = {"pad": 0, "pad_end": 0}
+    fields: list[tuple[str, Any]] = []
+    for name, column in columns.items():
+        whole = [filled.get(name, 1), *column] if len(column) == 1 else list(column)
+        fields += [(f"{name}[{i}]", d) for i, d in enumerate(whole)]
+    return fields
+
+
+class BlockedConv(Kernel):
+    """A convolution in blocked channels: direct, by Winograd's products, or of each channel by itself."""
+
+    struct = "GsBlocked"
+    tiles = True
+
+    def __init__(self, e: Expr, x: Expr, w: Expr, of: dict[str, Any]):
+        self.of, self.x, self.w = of, x, w
+        self.columns = self.lanes = of["lanes"]
+        self.places, self.tile_side = e.shape[2:-1], 0
+        self.variant, weights = "direct", self._direct()
+        self.header, self.function = "gs_blocked_f32.h", "gs_blocked_conv_f32"
+        self.scratch = self.function + "_scratch"
+        super().__init__(e, [same_memory(x), weights])
+
+    def _direct(self) -> Expr:
+        of, shape = self.of, _picture(self.w)
+        groups, plain = of["groups"], of["plain_x"]
+        return packed(("blocked", groups, self.lanes, plain), [self.w], FLOAT,
+                      packing.blocked_shape(shape[0], of["channels"], shape[2], shape[3], groups, self.lanes),
+                      partial(_blocked, shape, groups, self.lanes, plain))
+
+    @classmethod
+    def match(cls, e: Expr) -> BlockedConv | None:
+        bundle = _composite(e, "blocked_convolve")
+        if bundle is None or bundle.args[1].prim != "constant":
+            return None
+        return cls(e, bundle.args[0], bundle.args[1], dict(bundle.params["of"]))
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        of, x = self.of, self.x
+        places = x.shape[2:] if of["plain_x"] else x.shape[2:-1]
+        fields = [("N", x.shape[0]), ("C", of["channels"]), ("O", self.w.shape[0]), ("group", of["groups"]),
+                  *_axes(**{"in": places, "out": self.places, "kernel": self.w.shape[2:], "stride": of["strides"],
+                            "dilation": of["dilations"], "pad": [lo for lo, _ in of["pads"]]}),
+                  ("plain_x", int(of["plain_x"])), ("tile", self.tile_side)]
+        return [*((k, spell(d)) for k, d in fields), ("x", point(self.operands[0])), ("w", point(self.operands[1]))]
+
+    def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
+        image, block = unravel(self.expr.shape[:2], batch)
+        return (image, block, *unravel(self.places, m), n)
+
+    def flops(self) -> DimLike | None:
+        return 2 * self.x.shape[0] * product(self.places) * product(self.w.shape)
+
+    def describe(self) -> str:
+        w = self.w.shape
+        return f"{self.variant} convolution {'x'.join(map(str, w[2:]))}, {w[1]}*{self.of['groups']} -> {w[0]} channels"
+
+
+def _picture(w: Expr) -> tuple[int, ...]:
+    """The shape of weights, those of one axis with a height of 1."""
+    shape: tuple[int, ...] = tuple(w.shape)  # type: ignore[arg-type]
+    return shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
+
+
+def _blocked(shape: tuple[int, ...], groups: int, lanes: int, plain: bool, w: Any) -> Any:
+    return packing.pack_blocked(w.reshape(shape), groups, lanes, plain)
+
+
+class BlockedWindow(Kernel):
+    """The maximum over windows of places in blocks."""
+
+    header, struct, function = "gs_blocked_window_f32.h", "GsBlockedWindow", "gs_blocked_window_f32"
+
+    @classmethod
+    def match(cls, e: Expr) -> BlockedWindow | None:
+        bundle = _composite(e, "blocked_window")
+        if bundle is None or e.dtype is not FLOAT:
+            return None
+        of = dict(bundle.params["of"])
+        if of["op"] != "max":
+            return None
+        # A window wholly inside the padding has no element, which the kernel does not expect.
+        reach = [(k - 1) * d + 1 for k, d in zip(of["size"], of["dilations"])]
+        if any(not isinstance(pad, int) or pad >= r for r, pads in zip(reach, of["pads"]) for pad in pads):
+            return None
+        return cls(e, [same_memory(bundle.args[0])])
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        bundle = self.expr.args[0]
+        x, of = bundle.args[0], dict(bundle.params["of"])
+        fields = [("N", x.shape[0]), ("blocks", x.shape[1]),
+                  *_axes(**{"in": x.shape[2:-1], "out": self.expr.shape[2:-1], "kernel": of["size"],
+                            "stride": of["strides"], "dilation": of["dilations"],
+                            "pad": [lo for lo, _ in of["pads"]], "pad_end": [hi for _, hi in of["pads"]]})]
+        return [*((k, spell(d)) for k, d in fields), ("x", point(self.operands[0]))]
+
+
+class _Move(Kernel):
+    """A change of layout."""
+
+    header, struct = "gs_blocked_move_f32.h", "GsBlockedMove"
+    composite = ""
+
+    @classmethod
+    def match(cls, e: Expr) -> _Move | None:
+        bundle = _composite(e, cls.composite)
+        if bundle is None or e.dtype is not FLOAT:
+            return None
+        return cls(e, [same_memory(bundle.args[0])])
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        bundle = self.expr.args[0]
+        plain = bundle.args[0] if self.composite == "to_blocks" else self.expr
+        fields = [("N", plain.shape[0]), ("C", plain.shape[1]), ("places", product(plain.shape[2:]))]
+        return [*((k, spell(d)) for k, d in fields), ("x", point(self.operands[0]))]
+
+
+class ToBlocks(_Move):
+    composite, function = "to_blocks", "gs_blocked_from_plain"
+
+
+class ToPlain(_Move):
+    composite, function = "to_plain", "gs_blocked_to_plain"

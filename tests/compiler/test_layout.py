@@ -1,0 +1,138 @@
+"""Blocked channels: the same numbers, in the layout of vectors, where pictures pass from convolution to convolution."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gesher.base.dtypes import FLOAT
+from gesher.compiler import cpu, target, toolchain
+from gesher.compiler.layout import blocked_layout
+from gesher.compiler.plan import prepared
+from gesher.compiler.segment import compile_exprs
+from gesher.compiler.steps import KernelStep
+from gesher.primitives import Builder, Expr, evaluate, walk
+from gesher.symbolic import sym
+
+needs_compiler = pytest.mark.skipif(toolchain.missing() is not None, reason=f"no C compiler: {toolchain.missing()}")
+n, h = sym("n"), sym("h", min=8)
+
+
+class Net:
+    """Draws weights and layers."""
+
+    def __init__(self, seed: int = 0):
+        self.p, self.rng = Builder(), np.random.default_rng(seed)
+
+    def weight(self, *shape: int) -> Expr:
+        w = self.rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        return self.p.constant(w.astype(np.float32))
+
+    def conv(self, x: Expr, out: int, k: int = 3, stride: int = 1, groups: int = 1, pad: int | None = None,
+             dilation: int = 1) -> Expr:
+        axes, around = x.rank - 2, k // 2 * dilation if pad is None else pad
+        made = self.p.convolve(x, self.weight(out, x.shape[1] // groups, *[k] * axes), [stride] * axes,
+                               [(around, around)] * axes, [dilation] * axes, groups)
+        return made + self.p.constant(self.rng.standard_normal((out, *[1] * axes)).astype(np.float32))
+
+
+def a_net(seed: int) -> tuple[Expr, list[Expr]]:
+    """Layers of all kinds around convolutions, and everything that leaves them."""
+    net = Net(seed)
+    p = net.p
+    x = p.input("x", FLOAT, (n, 3, h, 19))
+    a = p.max(net.conv(x, 24, stride=2), 0.0)
+    d = net.conv(a, 24, groups=24)
+    d = d * p.sigmoid(d)
+    gate = p.mean(d, (2, 3), keepdims=True)
+    gate = p.sigmoid(net.conv(p.max(net.conv(gate, 6, 1), 0.0), 24, 1))
+    e = net.conv(d * gate, 40, 1)
+    f = net.conv(e, 40) + e
+    per_channel = p.constant(net.rng.standard_normal((1, 40, 1, 1)).astype(np.float32))
+    f = p.select(p.gt(f, 0.0), f, f * per_channel)
+    most = p.window(f, "max", (3, 3), (2, 2), ((1, 1), (1, 1)))
+    mean = p.window(f, "sum", (2, 2), (1, 1), ((0, 0), (0, 0))) / 4.0
+    joined = net.conv(p.concat([p.take(f, 1, 0, 32), e], 1), 5, 1)
+    twice = p.gather(p.gather(f, p.constant(np.arange(20) // 2), 3), p.constant(np.arange(8)[::-1].copy()), 2)
+    padded = net.conv(p.pad(p.take(f, 3, 1, 9, 2), (0, 0, 1, 0), (0, 0, 0, 2), 0.5), 17)
+    return x, [joined, most, mean, p.take(f, 1, 16, 40), p.transpose(joined, (0, 2, 3, 1)), p.mean(f, (2, 3)),
+               p.mean(f, (1,)), p.amax(f, (2, 3), keepdims=True), twice, padded, p.take(f, 1, 3, 30)]
+
+
+def holds(x: Expr, roots: list[Expr], new: list[Expr], picture: np.ndarray) -> None:
+    for want, got in zip(evaluate(roots, {"x": picture}), evaluate(new, {"x": picture})):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_net_means_the_same_in_blocks():
+    x, roots = a_net(1)
+    rng = np.random.default_rng(2)
+    for isa in cpu.here().isas():
+        with target.building_for(isa):
+            new = blocked_layout(roots)
+        names = [e.params["name"] for e in walk(new) if e.prim == "composite"]
+        assert names.count("blocked_convolve") >= 4
+        holds(x, roots, new, rng.standard_normal((2, 3, 17, 19)).astype(np.float32))
+
+
+def test_convolutions_in_a_row_change_the_layout_once():
+    net = Net()
+    x = net.p.input("x", FLOAT, (1, 3, 16, 16))
+    y = x
+    for channels in (32, 32, 48, 32):
+        y = net.p.max(net.conv(y, channels), 0.0)
+    names = [e.params["name"] for e in walk(blocked_layout([y])) if e.prim == "composite"]
+    assert names == ["blocked_convolve"] * 4 + ["to_plain"]
+
+
+def test_a_light_convolution_by_itself_stays_where_it_is():
+    net = Net()
+    x = net.p.input("x", FLOAT, (1, 64, 16, 16))
+    root = net.conv(x, 64, 1)
+    assert blocked_layout([root]) == [root]
+    heavy = net.conv(x, 64, 3)
+    assert blocked_layout([heavy]) != [heavy]
+
+
+def test_what_has_no_blocked_kernel_stays_plain():
+    net = Net()
+    p, x = net.p, net.p.input("x", FLOAT, (1, 8, 16, 16))
+    grouped = net.conv(x, 12, groups=4)
+    fed = p.convolve(grouped, p.input("w", FLOAT, (4, 12, 3, 3)), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    assert blocked_layout([fed]) == [fed]
+
+
+@needs_compiler
+@pytest.mark.parametrize("isa", [i.name for i in cpu.here().isas()])
+def test_a_net_runs_in_blocks(isa):
+    x, roots = a_net(3)
+    segment = compile_exprs([x], roots, isa=cpu.isa(isa))
+    rng = np.random.default_rng(4)
+    for size in (16, 17):
+        picture = rng.standard_normal((2, 3, size, 19)).astype(np.float32)
+        want = evaluate(roots, {"x": picture})
+        for a, b in zip(segment.run([picture], {n: 2, h: size}), want):
+            np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
+    ran = [s.kernel.function for s in segment.steps if isinstance(s, KernelStep)]
+    assert ran.count("gs_blocked_conv_f32") >= 4
+
+
+@needs_compiler
+@pytest.mark.parametrize("length", [9, 40])
+def test_signals_of_one_axis_run_in_blocks(length):
+    net = Net(5)
+    p = net.p
+    x = p.input("x", FLOAT, (n, 20, length))
+    y = p.max(net.conv(x, 32, 5, stride=2), 0.0)
+    y = net.conv(p.window(y, "max", (3,), (1,), ((1, 1),)), 18, 3, dilation=2)
+    segment = compile_exprs([x], [y])
+    fed = np.random.default_rng(6).standard_normal((3, 20, length)).astype(np.float32)
+    np.testing.assert_allclose(segment.run([fed], {n: 3})[0], evaluate([y], {"x": fed})[0], rtol=1e-4, atol=1e-4)
+
+
+def test_planning_computes_no_weights():
+    net = Net(7)
+    x = net.p.input("x", FLOAT, (1, 3, 16, 16))
+    root = prepared([net.conv(net.conv(x, 32), 32)])
+    held = [e.params["value"] for e in walk(root) if e.prim == "constant"]
+    assert all(getattr(v, "_array", None) is None for v in held)
