@@ -7,17 +7,19 @@ from tests.compiler.kernel_calls import ISAS, call
 from gesher.compiler.kernels import packing
 
 SOURCE = """
+#include "gs_gemm_f32.h"
 #include "gs_recurrent_f32.h"
 GS_EXPORT int64_t size(int64_t K, int64_t N) { return gs_gemm_f32_packed(K, N); }
 GS_EXPORT void pack(int64_t K, int64_t N, const float* b, float* out) {
   gs_gemm_f32_pack(K, N, b, N, 1, out, 0, gs_ceil_div(N, GS_GEMM_NR));
 }
-GS_EXPORT void pack_recurrent(int64_t kind, int64_t I, int64_t H, const float* w, const float* r, float* w_out,
-                              float* r_out, int64_t* sizes) {
-  GsRecurrent v = {.kind = (int)kind, .I = I, .H = H, .w = w, .r = r};
-  sizes[0] = gs_recurrent_w_packed(&v);
-  sizes[1] = gs_recurrent_r_packed(&v);
-  if (w_out) gs_recurrent_pack(&v, w_out, r_out);
+GS_EXPORT void pack_recurrent(int64_t kind, int64_t linear, int64_t H, int64_t K, const float* m, float* out) {
+  GsRecurrent v = {.kind = (int)kind, .linear_before_reset = (int)linear, .H = H};
+  gs_recurrent_pack(&v, K, m, out);
+}
+GS_EXPORT int64_t row_recurrent(int64_t kind, int64_t linear, int64_t H) {
+  GsRecurrent v = {.kind = (int)kind, .linear_before_reset = (int)linear, .H = H};
+  return gs_recurrent_row(&v);
 }
 """
 isas = pytest.mark.parametrize("isa", ISAS, ids=lambda i: i.name)
@@ -42,14 +44,16 @@ def test_a_batch_is_packed_matrix_by_matrix(isa):
 
 
 @isas
-@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
-def test_recurrent_weights_are_those_of_c(isa, kind):
+@pytest.mark.parametrize(("kind", "linear"), [("RNN", False), ("GRU", False), ("GRU", True), ("LSTM", False)])
+def test_recurrent_weights_are_those_of_c(isa, kind, linear):
     rng, gates = np.random.default_rng(3), {"RNN": 1, "GRU": 3, "LSTM": 4}[kind]
-    for I, H in ((3, 5), (16, 24), (7, 33)):
-        w, r = (rng.standard_normal((gates * H, n)).astype(np.float32) for n in (I, H))
-        number, sizes = ["RNN", "GRU", "LSTM"].index(kind), np.zeros(2, np.int64)
-        call(SOURCE, isa, "pack_recurrent", number, I, H, w, r, None, None, sizes)
-        outs = [np.full(n, np.nan, np.float32) for n in sizes]
-        call(SOURCE, isa, "pack_recurrent", number, I, H, w, r, *outs, sizes)
-        ours = packing.pack_recurrent(kind, w, r, packing.panel_columns(isa))
-        assert all(np.array_equal(a, b) for a, b in zip(ours, outs))
+    number = ["RNN", "GRU", "LSTM"].index(kind)
+    for K, H in ((3, 5), (16, 24), (7, 33), (1, 64)):
+        m = rng.standard_normal((2, gates * H, K)).astype(np.float32)
+        row = call(SOURCE, isa, "row_recurrent", number, int(linear), H)
+        assert row == packing.recurrent_row(kind, linear, H, isa.width)
+        ours = packing.pack_recurrent(kind, linear, m, isa.width)
+        for way in range(2):
+            out = np.full(row * K, np.nan, np.float32)
+            call(SOURCE, isa, "pack_recurrent", number, int(linear), H, K, m[way], out)
+            assert np.array_equal(ours[way], out)

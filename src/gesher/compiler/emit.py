@@ -376,7 +376,8 @@ class Writer:
 
     def _empty_test(self, step: KernelStep, spell: Spelling) -> str:
         size = step.result.size
-        return "" if isinstance(size, int) else f"{spell(size)} <= 0 ? 0 : "
+        # Of several results, one may be empty and the others not.
+        return "" if step.kernel.several or isinstance(size, int) else f"{spell(size)} <= 0 ? 0 : "
 
     def _tile(self, step: KernelStep) -> None:
         out = self.lines

@@ -30,6 +30,7 @@ class Kernel(ABC):
         scratch_floats: how many floats such a number is.
         tiles: whether it takes an epilogue.
         columns: how many columns every tile has, where that is fixed; its rows then lie one behind the other.
+        several: whether it computes all items of its bundle in one run; `also` are the others that are wanted.
     """
 
     header = ""
@@ -39,9 +40,11 @@ class Kernel(ABC):
     scratch_floats = 1
     tiles = False
     columns: int | None = None
+    several = False
 
     def __init__(self, expr: Expr, operands: Sequence[Expr]):
         self.expr, self.operands = expr, list(operands)
+        self.also: list[Expr] = []
 
     @abstractmethod
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:

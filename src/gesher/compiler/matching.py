@@ -13,6 +13,7 @@ from .forests import Trees
 from .indexing import unravel
 from .kernel import Kernel, Point, Spell
 from .products import Gemm
+from .recurrent import Recurrent
 from .rows import LayerNorm, Softmax
 from .views import same_memory
 
@@ -199,7 +200,7 @@ class Select(Kernel):
 
 
 KERNELS: tuple[type[Kernel], ...] = (Gemm, BlockedConv, ToBlocks, ToPlain, Conv, ConvTransposed, MaxWindow, Softmax,
-                                    LayerNorm, Trees, Reduce, Select)
+                                    LayerNorm, Trees, Recurrent, Reduce, Select)
 
 
 def match(e: Expr) -> Kernel | None:

@@ -103,6 +103,7 @@ class _Planner:
         self.taken = taken
         taken |= _RESERVED
         self.leaves: dict[Expr, Buffer] = {}
+        self.together: set[Expr] = set()    # what the kernel of another item of its bundle computes
 
     def name(self, hint: str) -> str:
         """A C identifier that is still free."""
@@ -316,7 +317,17 @@ class _Planner:
         if start is not None:
             return [self.kernel(start, fusion.kernels[start], target, buffers, ready, given, end=e)]
         if e in fusion.kernels:
-            return [self.kernel(e, fusion.kernels[e], target, buffers, ready, given)]
+            kernel = fusion.kernels[e]
+            if kernel.several:
+                if e in self.together:
+                    return []
+                kernel.also = [x for x in fusion.kept if x is not e and x.prim == "item" and x.args[0] is e.args[0]
+                               and x not in self.leaves and decide_eq(product(x.shape), 0) is not True]
+                for x in kernel.also:
+                    if x not in buffers:
+                        buffers[x] = self.buffer(x.name or x.prim, x.dtype, x.shape)
+                self.together.update(kernel.also)
+            return [self.kernel(e, kernel, target, buffers, ready, given)]
         others = {k: v for k, v in buffers.items() if k is not e}
         small = {k: v for k, v in given.items() if decide_eq(product(k.shape), 1)}
         puller = self.puller(others, ready, small)
@@ -347,8 +358,10 @@ class _Planner:
     def kernel(self, e: Expr, kernel: Kernel, target: Buffer, buffers: dict[Expr, Buffer], ready: dict[Expr, Any],
                given: dict[Expr, Any], end: Expr | None = None) -> KernelStep:
         pointers = {x: buffers[x] for x in kernel.operands}
+        also = {x: buffers[x] for x in kernel.also}
         step = KernelStep(self.name(f"{e.prim if e.prim != 'item' else e.args[0].params['name']}_{target.name}"),
-                          describe(e), kernel, pointers, target, set(pointers.values()), {target})
+                          describe(e), kernel, {**pointers, **also}, target, set(pointers.values()),
+                          {target, *also.values()})
         if end is None:
             return step
         batch, m, n, ldc = (fresh(w) for w in ("batch", "row", "column", "ldc"))

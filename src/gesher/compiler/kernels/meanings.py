@@ -162,7 +162,7 @@ def recurrent(kind: str, x: Array, w: Array, r: Array, bias: Array | None = None
     y = np.zeros((steps, batch, hidden))
     last = [np.zeros((batch, hidden)) if s is None else s.astype(np.float64) for s in (h0, c0)]
     for b in range(batch):
-        length = steps if lengths is None else int(lengths[b])
+        length = steps if lengths is None else min(int(lengths[b]), steps)
         h, c = last[0][b], last[1][b]
         for t in reversed(range(length)) if reverse else range(length):
             xs = np.split(w @ x[t, b] + wb, gates)

@@ -29,12 +29,34 @@ def pack_panels(b: np.ndarray, columns: int) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(padded.reshape(*batch, K, panels, columns), -3, -2))
 
 
-def pack_recurrent(kind: str, w: np.ndarray, r: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """w (G*H,I) and r (G*H,H) of "RNN", "GRU" or "LSTM" as `GsRecurrent.w_packed` and `r_packed`, flat.
+def recurrent_sections(kind: str, linear_before_reset: bool) -> list[tuple[int, int, int]]:
+    """What gs_recurrent_f32 computes at once: (first gate, gates, vectors of units)."""
+    if kind == "GRU":
+        return [(0, 3, 1)] if linear_before_reset else [(0, 2, 2), (2, 1, 4)]
+    return [(0, 4, 1)] if kind == "LSTM" else [(0, 1, 4)]
 
-    A GRU's last gate is a matrix of its own, because its product waits for the reset gate.
+
+def recurrent_row(kind: str, linear_before_reset: bool, hidden: int, width: int) -> int:
+    """Floats that the gates take in panels, for one input."""
+    return sum(-(-hidden // (groups * width)) * gates * groups * width
+               for _, gates, groups in recurrent_sections(kind, linear_before_reset))
+
+
+def pack_recurrent(kind: str, linear_before_reset: bool, m: np.ndarray, width: int) -> np.ndarray:
+    """m (ways, G*H, K), of "RNN", "GRU" or "LSTM", as `GsRecurrent.w_packed` or `r_packed` (ways, floats).
+
+    Args:
+        width: floats of a vector.
     """
-    hidden = r.shape[1]
-    first = 2 * hidden if kind == "GRU" else len(r)
-    parts = [pack_panels(part.T, columns).ravel() for part in (r[:first], r[first:])]
-    return pack_panels(w.T, columns).ravel(), np.concatenate(parts)
+    ways, rows, K = m.shape
+    gates_of = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind]
+    hidden = rows // gates_of
+    parts = []
+    for first, gates, groups in recurrent_sections(kind, linear_before_reset):
+        units = groups * width
+        panels = -(-hidden // units)
+        padded = np.zeros((ways, gates, panels * units, K), m.dtype)
+        padded[:, :, :hidden] = m.reshape(ways, gates_of, hidden, K)[:, first:first + gates]
+        # (ways, gate, panel, unit, k) to (ways, panel, k, gate, unit)
+        parts.append(padded.reshape(ways, gates, panels, units, K).transpose(0, 2, 4, 1, 3).reshape(ways, -1))
+    return np.ascontiguousarray(np.concatenate(parts, 1))
