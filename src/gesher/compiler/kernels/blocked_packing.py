@@ -38,6 +38,20 @@ def blocked_shape(O: int, C: int, KH: int, KW: int, groups: int, b: int) -> tupl
     return (groups * blocks_of(O // groups, b) * b * (C // groups) * KH * KW,)
 
 
+def pack_depthwise(w: np.ndarray, b: int) -> np.ndarray:
+    """w (C,1,KH,KW) as `GsBlocked.w` for gs_blocked_depthwise_f32: (C / b rounded up, KH * KW, b)."""
+    C, taps = len(w), w.shape[2] * w.shape[3]
+    blocks = blocks_of(C, b)
+    out = np.zeros((blocks * b, taps), w.dtype)
+    out[:C] = w.reshape(C, taps)
+    return np.ascontiguousarray(out.reshape(blocks, b, taps).transpose(0, 2, 1))
+
+
+def depthwise_shape(C: int, KH: int, KW: int, b: int) -> tuple[int, ...]:
+    """The shape of `pack_depthwise` of a w of (C,1,KH,KW)."""
+    return (blocks_of(C, b), KH * KW, b)
+
+
 def _panels(w: np.ndarray, b: int) -> np.ndarray:
     """w (O,K) as panels [K][2b] and, where the number of blocks is odd, at last [K][b]; flat."""
     O, K = w.shape

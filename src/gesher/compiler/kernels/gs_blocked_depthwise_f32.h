@@ -1,0 +1,131 @@
+// Convolutions of each channel by itself over blocked channels: `group`, C and O of a GsBlocked are the same.
+//
+// A vector holds the channels of a block at one place, so a tap is one load and one multiplication. A tile of places in
+// a row stays in registers while the taps run; where taps of a tile reach over the picture's edge, their address
+// becomes that of zeros.
+//
+// w packed: [C / b][tap][b], zeros beyond the last channel.
+
+#include "gs_blocked_f32.h"
+
+GS_LOCAL void gs_blocked_depthwise_f32_plain(const GsBlocked* v, GsPool* pool) {
+  (void)pool;
+  int64_t blocks = gs_blocked_count(v->C), H = v->in[0], W = v->in[1], OW = v->out[1], places = v->out[0] * OW;
+  int64_t KW = v->kernel[1], taps = v->kernel[0] * KW;
+  if (v->out[0] <= 0 || OW <= 0) return;
+  for (int64_t i = 0; i < v->N * blocks; i++) {
+    for (int64_t p = 0; p < places; p++)
+      for (int64_t lane = 0; lane < GS_W; lane++) {
+        int64_t c = i % blocks * GS_W + lane;
+        double sum = v->bias ? (double)v->bias[c] : 0;
+        for (int64_t tap = 0; tap < taps; tap++) {
+          int64_t iy = p / OW * v->stride[0] + tap / KW * v->dilation[0] - v->pad[0];
+          int64_t ix = p % OW * v->stride[1] + tap % KW * v->dilation[1] - v->pad[1];
+          if (iy >= 0 && iy < H && ix >= 0 && ix < W)
+            sum += (double)v->x[((i * H + iy) * W + ix) * GS_W + lane]
+                 * (double)v->w[(c / GS_W * taps + tap) * GS_W + lane];
+        }
+        v->y[(i * places + p) * GS_W + lane] = (float)sum;
+      }
+    if (v->epilogue) v->epilogue(v->context, v->y + i * places * GS_W, GS_W, i, 0, 0, places, GS_W);
+  }
+}
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define GS_PLACES_MOST 14
+#else
+#define GS_PLACES_MOST 7
+#endif
+
+// What a tile of places in a row of outputs looks at.
+typedef struct GsPlaces {
+  int64_t W, KW, k0, k1;    // the picture's width, the kernel's, and which of its rows lie inside: [k0, k1)
+  int64_t row;              // floats from a row of taps to the next
+  int64_t left, step, tap;  // columns: of the first place's first tap, from place to place, from tap to tap
+  const float *x, *outside; // the row that k0 falls on; what stands for places outside
+} GsPlaces;
+
+// Where tap kx of place i is. `edge`: it may lie outside; a constant where this is inlined.
+GS_INLINE const float* gs_place(const GsPlaces* t, const float* row, int64_t i, int64_t kx, const int edge) {
+  int64_t ix = t->left + i * t->step + kx * t->tap;
+  if (edge && (uint64_t)ix >= (uint64_t)t->W) return t->outside;
+  return row + ix * GS_W;
+}
+
+GS_INLINE void gs_blocked_depthwise_tile(const int count, const int edge, const GsPlaces* t, const float* w,
+                                         const float* bias, float* y) {
+  gs_vf sum[GS_PLACES_MOST];
+#pragma GCC unroll 14
+  for (int i = 0; i < count; i++) sum[i] = bias ? gs_load(bias) : (gs_vf){0};
+  const float* row = t->x;
+  w += t->k0 * t->KW * GS_W;
+  for (int64_t ky = t->k0; ky < t->k1; ky++, row += t->row)
+    for (int64_t kx = 0; kx < t->KW; kx++, w += GS_W) {
+      gs_vf u = gs_load(w);
+#pragma GCC unroll 14
+      for (int i = 0; i < count; i++) sum[i] += gs_load(gs_place(t, row, i, kx, edge)) * u;
+    }
+#pragma GCC unroll 14
+  for (int i = 0; i < count; i++) gs_store(y + i * GS_W, sum[i]);
+}
+
+#define GS_PLACES_7(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#if GS_PLACES_MOST == 14
+#define GS_PLACES_ALL(X) GS_PLACES_7(X) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#else
+#define GS_PLACES_ALL GS_PLACES_7
+#endif
+#define GS_DEPTHWISE_TILES(n) \
+  GS_NOINLINE void gs_blocked_depthwise_##n(const GsPlaces* t, const float* w, const float* bias, float* y) { \
+    gs_blocked_depthwise_tile(n, 0, t, w, bias, y); } \
+  GS_NOINLINE void gs_blocked_depthwise_edge_##n(const GsPlaces* t, const float* w, const float* bias, float* y) { \
+    gs_blocked_depthwise_tile(n, 1, t, w, bias, y); }
+#define GS_DEPTHWISE_NAMES(n) {gs_blocked_depthwise_##n, gs_blocked_depthwise_edge_##n},
+GS_PLACES_ALL(GS_DEPTHWISE_TILES)
+static void (*const gs_blocked_depthwises[GS_PLACES_MOST][2])(const GsPlaces*, const float*, const float*, float*)
+  __attribute__((unused)) = {GS_PLACES_ALL(GS_DEPTHWISE_NAMES)};
+
+// The taps of `kernel`, `dilation` apart from `first` on, that lie in [0, size): [*begin, *end).
+GS_INLINE void gs_taps_inside(int64_t first, int64_t size, int64_t kernel, int64_t dilation, int64_t* begin,
+                              int64_t* end) {
+  *begin = first < 0 ? gs_min_i64(kernel, gs_ceil_div(-first, dilation)) : 0;
+  *end = first >= size ? *begin : gs_max_i64(*begin, gs_min_i64(kernel, gs_ceil_div(size - first, dilation)));
+}
+
+// A task is a row of outputs of a block.
+GS_LOCAL void gs_blocked_depthwise_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsBlocked* v = arg;
+  (void)thread;
+  static const float zeros[GS_W];
+  int64_t blocks = gs_blocked_count(v->C), H = v->in[0], W = v->in[1], OH = v->out[0], OW = v->out[1], s = v->stride[1];
+  int64_t KH = v->kernel[0], KW = v->kernel[1], reach = (KW - 1) * v->dilation[1];
+  int64_t tiles = gs_ceil_div(OW, GS_PLACES_MOST), size = OW / tiles, larger = OW % tiles, told = 0;
+  GsPlaces t = {.W = W, .KW = KW, .row = v->dilation[0] * W * GS_W, .step = s, .tap = v->dilation[1], .outside = zeros};
+  for (int64_t i = begin; i < end; i++) {
+    int64_t image = i / OH, oy = i % OH, block = image % blocks, top = oy * v->stride[0] - v->pad[0];
+    gs_taps_inside(top, H, KH, v->dilation[0], &t.k0, &t.k1);
+    t.x = v->x + (image * H + top + t.k0 * v->dilation[0]) * W * GS_W;
+    float* y = v->y + i * OW * GS_W;
+    for (int64_t j = 0, ox = 0; j < tiles; j++) {
+      int64_t count = size + (j < larger);
+      t.left = ox * s - v->pad[1];
+      int edge = t.left < 0 || t.left + (count - 1) * s + reach >= W;
+      gs_blocked_depthwises[count - 1][edge](&t, v->w + block * KH * KW * GS_W, v->bias ? v->bias + block * GS_W : 0,
+                                             y + ox * GS_W);
+      ox += count;
+    }
+    told += OW;
+    if (v->epilogue && (told >= GS_BLOCKED_RUN || oy + 1 == OH || i + 1 == end)) {
+      int64_t first = (oy + 1) * OW - told;
+      v->epilogue(v->context, v->y + (image * OH * OW + first) * GS_W, GS_W, image, first, 0, told, GS_W);
+      told = 0;
+    }
+  }
+}
+
+GS_LOCAL void gs_blocked_depthwise_f32(const GsBlocked* v, GsPool* pool) {
+  if (v->out[0] <= 0 || v->out[1] <= 0 || v->C <= 0) return;
+  int64_t rows = v->N * gs_blocked_count(v->C) * v->out[0];
+  if (rows * v->out[1] * v->kernel[0] * v->kernel[1] < 60000) pool = 0;
+  gs_parallel_for(pool, rows, gs_blocked_depthwise_task, (void*)v);
+}
