@@ -17,6 +17,13 @@ from .packed import packed
 from .views import same_memory
 
 
+# The relative L2 error against exact sums that Winograd's products may have.
+MOST_ERROR = 1e-4
+# Channels below which transforming costs more than it saves.
+LEAST_CHANNELS = 16
+FEW_PLACES = 64
+
+
 def _composite(e: Expr, name: str) -> Expr | None:
     """The bundle, where `e` is the result of the composite of that name."""
     if e.prim != "item" or e.args[0].prim != "composite" or e.args[0].params["name"] != name:
@@ -43,11 +50,33 @@ class BlockedConv(Kernel):
     def __init__(self, e: Expr, x: Expr, w: Expr, of: dict[str, Any]):
         self.of, self.x, self.w = of, x, w
         self.columns = self.lanes = of["lanes"]
-        self.places, self.tile_side = e.shape[2:-1], 0
-        self.variant, weights = "direct", self._direct()
-        self.header, self.function = "gs_blocked_f32.h", "gs_blocked_conv_f32"
+        self.places, self.tile_side = e.shape[2:-1], self._winograd_tile(e.shape[2:-1])
+        if self.tile_side:
+            self.variant, weights = f"winograd F({self.tile_side}x{self.tile_side})", self._winograd()
+            self.header, self.function = "gs_winograd_f32.h", "gs_blocked_winograd_f32"
+        else:
+            self.variant, weights = "direct", self._direct()
+            self.header, self.function = "gs_blocked_f32.h", "gs_blocked_conv_f32"
         self.scratch = self.function + "_scratch"
         super().__init__(e, [same_memory(x), weights])
+
+    def _winograd_tile(self, places: Sequence[DimLike]) -> int:
+        """The side of the tiles of outputs that Winograd's products shall make; 0 where sums shall be direct."""
+        of, (out, channels, *kernel) = self.of, _picture(self.w)
+        if kernel != [3, 3] or len(places) != 2 or of["groups"] != 1 or of["plain_x"] \
+                or {*of["strides"], *of["dilations"]} != {1}:
+            return 0
+        if out < LEAST_CHANNELS or channels < LEAST_CHANNELS:
+            return 0
+        # The transformed weights are 4 times as many for tiles of 4; small pictures do not use them often enough.
+        tile = 2 if isinstance(p := product(places), int) and p < FEW_PLACES else 4
+        return tile if packing.winograd_error(channels, tile) <= MOST_ERROR else 0
+
+    def _winograd(self) -> Expr:
+        out, channels = _picture(self.w)[:2]
+        return packed(("winograd", self.tile_side, self.lanes), [self.w], FLOAT,
+                      packing.winograd_shape(out, channels, self.lanes, self.tile_side),
+                      partial(packing.pack_winograd, b=self.lanes, tile=self.tile_side))
 
     def _direct(self) -> Expr:
         of, shape = self.of, _picture(self.w)
