@@ -1,0 +1,25 @@
+"""The choice among ways of convolving follows what was measured, and never picks what cannot run."""
+
+import pytest
+
+from gesher.compiler.kernels.blocked_choice import cycles, variant
+
+
+@pytest.mark.parametrize(("O", "C", "size", "expected"), [
+    (64, 64, 56, "winograd4"), (16, 16, 320, "winograd4"), (512, 512, 7, "winograd4"), (256, 256, 14, "winograd4"),
+    (32, 32, 2, "winograd2"), (512, 512, 1, "direct"), (1, 1, 30, "direct"),
+])
+def test_the_quickest_as_measured(O, C, size, expected):
+    assert variant(O, C, (3, 3), (1, 1), (1, 1), (size, size), 1) == expected
+
+
+def test_only_three_by_three_without_steps_goes_by_winograd():
+    for kernel, stride, dilation in (((1, 1), (1, 1), (1, 1)), ((3, 3), (1, 2), (1, 1)), ((3, 3), (1, 1), (2, 2)),
+                                     ((5, 5), (1, 1), (1, 1))):
+        assert variant(64, 64, kernel, stride, dilation, (56, 56), 1) == "direct"
+
+
+def test_two_threads_are_never_slower():
+    for tile in (0, 2, 4):
+        for C, size in ((16, 300), (64, 56), (512, 7)):
+            assert cycles(C, C, (size, size), tile, 2, 16) <= cycles(C, C, (size, size), tile, 1, 16)
