@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from gesher.ir.types import print_shape
+from gesher.ops.beside import require
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import BF16, FLOATS, Attr, Input, Output, op
 
@@ -27,11 +29,15 @@ def _(node: InferNode) -> None:
     shape = node.shape(0)
     bias = node.shape(1) if node.has(1) else None
     if shape is not None and bias is not None:
-        if len(bias) != 1:
-            node.fail(f"the bias must be a vector, it has rank {len(bias)}")
-        if shape:
-            node.unify(shape[-1], bias[0], "the bias has one number for each of the last dim")
+        if len(bias) != 1 or not shape:
+            node.fail(f"the bias {print_shape(bias)} is no vector along the last axis of {print_shape(shape)}")
+        node.unify(shape[-1], bias[0], "the bias has one number for each of the last dim")
     node.set(0, node.dtype(0), shape)
+
+
+def _biased(x: Array, bias: Array) -> Array:
+    require("the bias", bias.shape, x.ndim > 0 and bias.shape == x.shape[-1:], "a vector along the last axis of X")
+    return x + bias
 
 
 def _erf(x: Array) -> Array:
@@ -46,12 +52,12 @@ def gelu(x: Array) -> Array:
 
 @BiasGelu.reference
 def bias_gelu(a: Array, b: Array) -> Array:
-    return gelu(a + b)
+    return gelu(_biased(a, b))
 
 
 @FastGelu.reference
 def fast_gelu(x: Array, bias: Array | None = None) -> Array:
-    wide = (x if bias is None else x + bias).astype(np.float64)
+    wide = (x if bias is None else _biased(x, bias)).astype(np.float64)
     inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide ** 3)
     return (wide * 0.5 * (1 + np.tanh(inner))).astype(x.dtype)
 

@@ -15,6 +15,7 @@ from gesher.base.errors import UnsupportedError
 from gesher.ir import TensorType
 from gesher.ir.types import print_shape
 from gesher.ops.arithmetic import widen, widened
+from gesher.ops.beside import check, require, same
 from gesher.ops.borrowing import rule_of
 from gesher.ops.core.linear_attention import CausalConvWithState as Causal
 from gesher.ops.core.linear_attention import LinearAttention as Linear
@@ -139,6 +140,10 @@ def _(node: InferNode) -> None:
             if other is not None:
                 for have, axis in zip(other, axes):
                     node.unify(key[axis], have, f"axis {axis} of the key and of the {name}")
+        for i in (3, 4, 5):
+            scale = node.shape(i) if node.has(i) else None
+            if scale is not None:
+                check(node, i, same(scale, key[2:]), f"a number for each stream and feature, {print_shape(key[2:])}")
     node.set(0, node.dtype(0), key)
     node.set(1, node.dtype(0), key)
 
@@ -150,6 +155,13 @@ def _normed(x: Any, scale: Any, epsilon: float) -> Any:
 @EngramGate.reference
 def engram_gate(key: Any, query: Any, value: Any, key_scale: Any, query_scale: Any, conv_scale: Any = None, *,
                 epsilon: float) -> Any:
+    streams = key.shape[2:]
+    require("the query", query.shape, query.shape == key.shape, f"of the shape of the key, {print_shape(key.shape)}")
+    require("the value", value.shape, value.shape == (*key.shape[:2], key.shape[3]), "the key's without its streams")
+    for name, scale in (("key_norm_scale", key_scale), ("query_norm_scale", query_scale),
+                        ("conv_norm_scale", conv_scale)):
+        if scale is not None:
+            require(name, scale.shape, scale.shape == streams, f"a number for each of {print_shape(streams)}")
     both = _normed(widen(key), key_scale, epsilon) * _normed(widen(query), query_scale, epsilon)
     product = both.sum(-1, keepdims=True) / np.float32(np.sqrt(key.shape[3]))
     gate = ACTIVATIONS["sigmoid"].compute(np.sign(product) * np.sqrt(np.maximum(np.abs(product), 1e-6)), 0.0, 0.0)

@@ -15,6 +15,7 @@ from gesher.base.errors import ModelError, UnsupportedError
 from gesher.ir import DimLike
 from gesher.ir.types import print_shape
 from gesher.ops.arithmetic import widen, widened
+from gesher.ops.beside import check, either, require, same
 from gesher.ops.gates import ACTIVATIONS
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import Attr, Input, Output, op
@@ -125,11 +126,18 @@ def _(node: InferNode) -> None:
         node.fail(f"the scale is a list, not {print_shape(scale)}")
     if x is not None and scale is not None and isinstance(scale[0], int) and decide_eq(x[-1] % scale[0], 0) is False:
         node.fail(f"{x[-1]} features do not divide into groups of {scale[0]}")
+    gate = node.shape(2)
+    if x is not None and gate is not None:
+        check(node, 2, same(gate, x), f"of the shape of X, {print_shape(x)}")
+        x = tuple(node.unify(a, b, f"axis {i} of X and of the gate") for i, (a, b) in enumerate(zip(x, gate)))  # type: ignore[misc]
     node.set(0, node.dtype(0), x)
 
 
 @GatedRMSNorm.reference
 def gated_rms_norm(x: Any, scale: Any, gate: Any, *, activation: str, epsilon: float) -> Any:
+    require("the scale", scale.shape, scale.ndim == 1 and x.ndim > 0 and scale.size > 0
+            and x.shape[-1] % len(scale) == 0, f"a list that divides the features of X {print_shape(x.shape)}")
+    require("the gate", gate.shape, gate.shape == x.shape, f"of the shape of X, {print_shape(x.shape)}")
     groups, z = widen(x).reshape(*x.shape[:-1], -1, len(scale)), widen(gate)
     inverse = 1 / np.sqrt((groups * groups).mean(-1, keepdims=True) + np.float32(epsilon))
     y = (groups * inverse * widen(scale)).reshape(x.shape)
@@ -229,7 +237,9 @@ def _(p: Builder, a: Expr, dt_bias: Expr, decay_scale: Expr, b: Expr | None = No
 
 @HyperConnectionPreMix.infer
 def _(node: InferNode) -> None:
-    grouped = _checked(node)
+    grouped, mix = _checked(node), node.shape(1)
+    if grouped is not None and mix is not None:
+        check(node, 1, _is_mix(mix, grouped), _mixes(grouped))
     node.set(0, node.dtype(0), None if grouped is None else (*grouped[:-2], grouped[-1]))
 
 
@@ -239,6 +249,17 @@ def _(node: InferNode) -> None:
     if grouped is not None and block is not None:
         node.unify(grouped[-1], block[-1], "the features of the streams and of what is put in")
     node.set(0, node.dtype(0), node.shape(0))
+
+
+def _is_mix(mix: Any, grouped: Any) -> bool | None:
+    """Whether it holds a gate for each branch, or for each of their features: apart, or side by side."""
+    *lead, branches, size = grouped
+    return either(*(same(mix, (*lead, *rest)) for rest in (
+        (branches,), (branches * size,), (branches, 1), (branches, size))))
+
+
+def _mixes(grouped: Any) -> str:
+    return f"a gate for each branch of {print_shape(tuple(grouped))}, or for each of its features"
 
 
 def _mix(mix: Any, grouped: Any) -> Any:
@@ -252,6 +273,7 @@ def _mix(mix: Any, grouped: Any) -> Any:
 @HyperConnectionPreMix.reference
 def hyper_connection_pre_mix(streams: Any, pre_mix: Any, *, reduction_scale: float, num_branches: int) -> Any:
     grouped = _grouped_shape(streams.shape, num_branches)
+    require("pre_mix", pre_mix.shape, _is_mix(pre_mix.shape, grouped), _mixes(grouped))
     mixed = widen(streams).reshape(grouped) * _mix(widen(pre_mix), grouped)
     return (np.float32(reduction_scale) * mixed.sum(-2)).astype(streams.dtype)
 

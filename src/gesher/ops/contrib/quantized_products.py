@@ -6,11 +6,13 @@ stand. Only two things round: the quantisation of a matrix that comes as real nu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from gesher.base import dtypes
+from gesher.ops.beside import check, is_one, of_columns, require
 from gesher.ops.borrowing import rule_of
 from gesher.ops.broadcasting import broadcast_into
 from gesher.ops.core.products import exact_product, infer_matmul, integer_product
@@ -19,6 +21,7 @@ from gesher.ops.quantized import less_zero, less_zero_expr, quantize, quantize_e
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import Attr, Input, Output, op, tensors
 from gesher.primitives import Builder, Expr
+from gesher.symbolic import decide_eq
 
 from .types import BYTES, FLOAT, HALVES, INT32, MS
 
@@ -44,8 +47,40 @@ MatMulInteger16 = op("MatMulInteger16", Input("A", "T1"), Input("B", "T2"), Outp
 
 # Inference
 
-DynamicQuantizeMatMul.infer(lambda node: infer_matmul(node, 0, 1, dtypes.FLOAT))
-MatMulIntegerToFloat.infer(lambda node: infer_matmul(node, 0, 1, node.dtype(2)))
+_ONE = "one number"
+_BY_COLUMN = "one number, or one for each column of B"
+_BIAS = "a list of one number for each column of B"
+
+
+def _is_bias(shape: Any, b: Any) -> bool | None:
+    return len(b) > 1 and len(shape) == 1 and decide_eq(shape[0], b[-1])
+
+
+def _check_beside(node: InferNode, ones: Sequence[int], columns: Sequence[int], bias: int) -> None:
+    """Refuse scales, zero points and a bias that do not fit."""
+    b = node.shape(1)
+    for i in (*ones, *columns, bias):
+        shape = node.shape(i) if node.has(i) else None
+        if shape is None:
+            continue
+        if i in ones:
+            check(node, i, is_one(shape), _ONE)
+        elif b is not None and i == bias:
+            check(node, i, _is_bias(shape, b), _BIAS)
+        elif b is not None:
+            check(node, i, of_columns(shape, b, listed=True), _BY_COLUMN)
+
+
+@DynamicQuantizeMatMul.infer
+def _(node: InferNode) -> None:
+    _check_beside(node, (), (2, 3), 4)
+    infer_matmul(node, 0, 1, dtypes.FLOAT)
+
+
+@MatMulIntegerToFloat.infer
+def _(node: InferNode) -> None:
+    _check_beside(node, (2, 4), (3, 5), 6)
+    infer_matmul(node, 0, 1, node.dtype(2))
 
 
 @MatMulInteger16.infer
@@ -80,6 +115,14 @@ def _columns(v: Any) -> Any:
 
 
 def _scaled_product(a: Any, a_scale: Any, a_zero: Any, b: Any, b_scale: Any, b_zero: Any, bias: Any) -> Any:
+    for name, v in (("a_scale", a_scale), ("a_zero_point", a_zero)):
+        if v is not None:
+            require(name, v.shape, is_one(v.shape), _ONE)
+    for name, v in (("b_scale", b_scale), ("b_zero_point", b_zero)):
+        if v is not None:
+            require(name, v.shape, of_columns(v.shape, b.shape, listed=True), _BY_COLUMN)
+    if bias is not None:
+        require("bias", bias.shape, _is_bias(bias.shape, b.shape), _BIAS)
     y = exact_product(less_zero(a, None if a_zero is None else a_zero.reshape(())), less_zero(b, _columns(b_zero)))
     y = y.astype(np.float32) * (a_scale.reshape(()).astype(np.float32) * _columns(b_scale).astype(np.float32))
     return (y if bias is None else y + bias).astype(b_scale.dtype)

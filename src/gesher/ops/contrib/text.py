@@ -10,6 +10,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.errors import ModelError, RunError
 from gesher.ir.types import print_shape
+from gesher.ops.beside import check, is_one, require
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import REQUIRED, STRING, Attr, Input, Output, op, tensors
 from gesher.primitives import Builder, Expr
@@ -217,9 +218,17 @@ def _(node: InferNode) -> None:
     current = node.shape(1)
     if node["min_ngram_size"] < 1 or node["max_ngram_size"] < node["min_ngram_size"]:
         node.fail(f"n-grams of {node['min_ngram_size']} to {node['max_ngram_size']} tokens")
+    for i in (0, 1, *([3] if node.has(3) else [])):
+        shape = node.shape(i)
+        if shape is not None and len(shape) != 1:
+            node.fail(f"{node.schema.input(i).name} is a list, not {print_shape(shape)}")
+    index = node.shape(2)
+    if index is not None:
+        check(node, 2, is_one(index), "one number")
     if node.has(3) and current is not None:
-        low, most = bounds(current[0]), bounds((node.shape(3) or (None,))[0] or 0)[1]
-        limit = None if low[1] is None or most is None or node.shape(3) is None else low[1] + most
+        predicted = node.shape(3)
+        low, most = bounds(current[0])[1], None if predicted is None else bounds(predicted[0])[1]
+        limit = None if low is None or most is None else low + most
         node.set(0, node.dtype(0), (fresh("how far the prediction agrees depends on the data", max=limit),))
     else:
         node.set(0, node.dtype(0), current, why="the shape of cur_tokens is unknown")
@@ -234,6 +243,10 @@ def _find(tokens: list[int], gram: list[int], start: int) -> int:
 @BifurcationDetector.reference
 def bifurcation_detector(source: Any, current: Any, index: Any, predicted: Any = None, *, min_ngram_size: int,
                          max_ngram_size: int) -> Any:
+    for name, x in (("src_tokens", source), ("cur_tokens", current), ("pred_tokens", predicted)):
+        if x is not None:
+            require(name, x.shape, x.ndim == 1, "a list")
+    require("prev_suffix_match_idx", index.shape, index.size == 1, "one number")
     source_list, tokens = source.tolist(), current.tolist()
     if predicted is not None:
         begin = int(index.reshape(-1)[0])

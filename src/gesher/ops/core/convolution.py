@@ -20,6 +20,7 @@ from gesher.primitives import Builder, Expr
 from gesher.symbolic import decide_eq
 
 from ..arithmetic import computed, lowered
+from ..beside import check, is_list, is_one, require
 from ..quantized import less_zero, less_zero_expr, quantize, quantize_expr
 from ..rules import InferNode
 from ..schema import BF16, FLOATS, Attr, Input, Output, op, tensors
@@ -109,7 +110,18 @@ def _check_bias(node: InferNode, b: tuple[DimLike, ...], channels: DimLike) -> N
 
 
 Conv.infer(lambda node: _infer_conv(node, 0, 1, 2, node.dtype(0)))
-ConvInteger.infer(lambda node: _infer_conv(node, 0, 1, 4, dtypes.INT32))
+
+
+@ConvInteger.infer
+def _(node: InferNode) -> None:
+    w, zeros = node.shape(1), [node.shape(i) if node.has(i) else None for i in (2, 3)]
+    if zeros[0] is not None:
+        check(node, 2, is_one(zeros[0]), "one number")
+    if zeros[1] is not None and w:
+        check(node, 3, is_list(zeros[1], w[0]), "one number, or one for each output channel")
+    _infer_conv(node, 0, 1, 4, dtypes.INT32)
+
+
 QLinearConv.infer(lambda node: _infer_conv(node, 0, 3, 8, node.dtype(7)))
 
 
@@ -227,8 +239,11 @@ def _by_row(v: Any, rank: int) -> Any:
 def conv_integer(x: Any, w: Any, x_zero_point: Any = None, w_zero_point: Any = None, *, group: int,
                  kernel_shape: Any = None, **at: Any) -> Any:
     _check_channels("ConvInteger", x, w, w.shape[1] * group)
-    if x_zero_point is not None and x_zero_point.size != 1:
-        raise ModelError("ConvInteger: the zero point of x is one number", rule="zero-point")
+    if x_zero_point is not None:
+        require("x_zero_point", x_zero_point.shape, is_one(x_zero_point.shape), "one number")
+    if w_zero_point is not None:
+        require("w_zero_point", w_zero_point.shape, is_list(w_zero_point.shape, w.shape[0]),
+                "one number, or one for each output channel")
     y = _convolve_exactly(less_zero(x, _by_row(x_zero_point, x.ndim)), less_zero(w, _by_row(w_zero_point, w.ndim)),
                           group, at)
     # Sums that leave 32 bits wrap around.

@@ -12,10 +12,12 @@ import numpy as np
 
 from gesher.base import dtypes
 from gesher.base.errors import RunError
+from gesher.ir.types import print_shape
 from gesher.primitives import CannotLower
 from gesher.symbolic import Dim, mod, trunc_div
 
 from ..arithmetic import computed, lowered
+from ..beside import is_one
 from ..broadcasting import broadcast_inputs, broadcast_into, same_shapes
 from ..elementwise import (
     LAYING,
@@ -224,7 +226,14 @@ def _by_channel(shape: tuple[Any, ...], slope: tuple[Any, ...]) -> tuple[Any, ..
 def _(node: InferNode) -> None:
     shape, slope = node.shape(0), node.shape(1)
     if shape is not None and slope is not None:
-        broadcast_into(node, shape, _by_channel(shape, slope) if node.version < 7 else slope, "the slope")
+        if node.version >= 7:
+            broadcast_into(node, shape, slope, "the slope")
+        elif is_one(slope) is False or len(slope) <= len(shape):
+            broadcast_into(node, shape, _by_channel(shape, slope), "the slope")
+        else:
+            # More axes than X has are one number, or a mistake.
+            for i, d in enumerate(slope):
+                node.unify(d, 1, f"axis {i} of a slope with more axes than {print_shape(shape)}")
     infer_same(node)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from gesher.ir.types import print_shape
 from gesher.primitives import Builder, Expr
 
 from ..arithmetic import computed, lowered
+from ..beside import check, of_columns, of_rows, require
 from ..broadcasting import broadcast_into, broadcast_shapes
 from ..quantized import less_zero, less_zero_expr, quantize, quantize_expr
 from ..rules import InferNode
@@ -66,8 +68,31 @@ def infer_matmul(node: InferNode, a_at: int, b_at: int, dtype: dtypes.DType) -> 
 
 
 MatMul.infer(lambda node: infer_matmul(node, 0, 1, node.dtype(0)))
-MatMulInteger.infer(lambda node: infer_matmul(node, 0, 1, dtypes.INT32))
-QLinearMatMul.infer(lambda node: infer_matmul(node, 0, 3, node.dtype(7)))
+
+_BY_ROW = "one number, or one for each row of the left matrix"
+_BY_COLUMN = "one number, or one for each column of the right matrix"
+
+
+def _check_beside(node: InferNode, a_at: int, b_at: int, rows: Sequence[int], columns: Sequence[int]) -> None:
+    """Refuse scales and zero points, inputs at `rows` and `columns`, that fit no rows and no columns."""
+    for at, places, fit, what in ((a_at, rows, of_rows, _BY_ROW), (b_at, columns, of_columns, _BY_COLUMN)):
+        matrix = node.shape(at)
+        for i in places:
+            shape = node.shape(i) if node.has(i) else None
+            if matrix is not None and shape is not None:
+                check(node, i, fit(shape, matrix), what)
+
+
+@MatMulInteger.infer
+def _(node: InferNode) -> None:
+    _check_beside(node, 0, 1, (2,), (3,))
+    infer_matmul(node, 0, 1, dtypes.INT32)
+
+
+@QLinearMatMul.infer
+def _(node: InferNode) -> None:
+    _check_beside(node, 0, 3, (1, 2, 6, 7), (4, 5))
+    infer_matmul(node, 0, 3, node.dtype(7))
 
 
 @Gemm.infer
@@ -149,8 +174,17 @@ def exact_product(a: Any, b: Any) -> Any:
     return np.rint(a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)
 
 
+def _require_beside(a: Any, b: Any, rows: dict[str, Any], columns: dict[str, Any]) -> None:
+    """As `_check_beside`, of arrays by name."""
+    for matrix, named, fit, what in ((a, rows, of_rows, _BY_ROW), (b, columns, of_columns, _BY_COLUMN)):
+        for name, v in named.items():
+            if v is not None:
+                require(name, v.shape, fit(v.shape, matrix.shape), what)
+
+
 @MatMulInteger.reference
 def matmul_integer(a: Any, b: Any, a_zero_point: Any = None, b_zero_point: Any = None) -> Any:
+    _require_beside(a, b, {"a_zero_point": a_zero_point}, {"b_zero_point": b_zero_point})
     y = exact_product(less_zero(a, _rows(a_zero_point, a.ndim)), less_zero(b, _columns(b_zero_point)))
     # Sums that leave 32 bits wrap around.
     return y.astype(np.int32)
@@ -159,6 +193,8 @@ def matmul_integer(a: Any, b: Any, a_zero_point: Any = None, b_zero_point: Any =
 @QLinearMatMul.reference
 def qlinear_matmul(a: Any, a_scale: Any, a_zero_point: Any, b: Any, b_scale: Any, b_zero_point: Any, y_scale: Any,
                    y_zero_point: Any) -> Any:
+    _require_beside(a, b, {"a_scale": a_scale, "a_zero_point": a_zero_point, "y_scale": y_scale,
+                           "y_zero_point": y_zero_point}, {"b_scale": b_scale, "b_zero_point": b_zero_point})
     y = exact_product(less_zero(a, _rows(a_zero_point, a.ndim)), less_zero(b, _columns(b_zero_point)))
     scale = (_rows(a_scale, a.ndim).astype(np.float32) * _columns(b_scale).astype(np.float32)
              / _rows(y_scale, a.ndim).astype(np.float32))

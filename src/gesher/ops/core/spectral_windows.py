@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gesher.base import dtypes
+from gesher.base.errors import RunError
 from gesher.symbolic import decide_le, decide_lt
 
+from ..beside import check, is_one, require
 from ..rules import InferNode, Run
 from ..schema import BF16, FLOATS, NUMBERS, Attr, Input, Operator, Output, op, tensors
 from ..sizes import known_int, scalar_of
@@ -95,7 +97,14 @@ MelWeightMatrix = op("MelWeightMatrix", Input("num_mel_bins", "T1"), Input("dft_
 
 @MelWeightMatrix.infer
 def _(node: InferNode) -> None:
+    for i in range(5):
+        shape = node.shape(i)
+        if shape is not None:
+            check(node, i, is_one(shape) if len(shape) < 2 else False, "one number")
     bins, length = scalar_of(node, 0), scalar_of(node, 1)
+    for count, what in ((bins, "mel bins"), (length, "elements of a transform")):
+        if count is not None and decide_lt(count, 1):
+            node.fail(f"there are no {count} {what}")
     node.set(0, _dtype_of(node), (None if length is None else length // 2 + 1, bins),
              why="" if bins is not None and length is not None else "the number of bins is not known")
 
@@ -103,7 +112,13 @@ def _(node: InferNode) -> None:
 @MelWeightMatrix.reference
 def mel_weight_matrix(num_mel_bins: Any, dft_length: Any, sample_rate: Any, lower_edge_hertz: Any,
                       upper_edge_hertz: Any, *, output_datatype: int, run: Run) -> Any:
+    named = {"num_mel_bins": num_mel_bins, "dft_length": dft_length, "sample_rate": sample_rate,
+             "lower_edge_hertz": lower_edge_hertz, "upper_edge_hertz": upper_edge_hertz}
+    for name, x in named.items():
+        require(name, x.shape, x.size == 1 and x.ndim < 2, "one number")
     bins, length, rate = (int(x.reshape(-1)[0]) for x in (num_mel_bins, dft_length, sample_rate))
+    if min(bins, length, rate) < 1:
+        raise RunError(f"{bins} mel bins of {length} elements at {rate} samples a second are none")
     rows = length // 2 + 1
     run.allow([rows, bins], np.float64)
     low, high = (2595 * np.log10(1 + float(x.reshape(-1)[0]) / 700) for x in (lower_edge_hertz, upper_edge_hertz))

@@ -40,15 +40,36 @@ def _per_feature(values: Any, features: Any, what: str) -> Array:
     return array
 
 
+def _features(node: InferNode, *attributes: str) -> None:
+    """Refuse an X that has no features, and attributes that are neither one number nor one for each of them."""
+    shape = node.shape(0)
+    if shape is None:
+        return
+    if not shape:
+        node.fail("X is one number, and has no features", "it is (C) or (N,C)")
+    for name in attributes:
+        if node[name] is not None and len(node[name]) > 1:
+            node.unify(shape[-1], len(node[name]), f"the features of X and the elements of {name}")
+
+
+def _has_features(name: str, x: Array) -> Any:
+    if not x.ndim:
+        raise ModelError(f"{name}: X is one number, and has no features", rule="shape-inference",
+                         advice="it is (C) or (N,C)")
+    return x.shape[-1]
+
+
 @Scaler.infer
 @Normalizer.infer
 def _(node: InferNode) -> None:
+    if node.operator is Scaler:
+        _features(node, "offset", "scale")
     node.set(0, dtypes.FLOAT, node.shape(0))
 
 
 @Scaler.reference
 def scaler(x: Array, *, offset: Any, scale: Any) -> Array:
-    features = x.shape[-1] if x.ndim else 1
+    features = _has_features("Scaler", x)
     kind: Any = np.float64 if x.dtype == np.float64 else np.float32
     less = _per_feature(offset or (0.0,), features, "Scaler's offset").astype(kind)
     times = _per_feature(scale or (1.0,), features, "Scaler's scale").astype(kind)
@@ -102,6 +123,10 @@ def _(p: Any, x: Any, *, norm: str) -> Any:
 @Imputer.infer
 @Binarizer.infer
 def _(node: InferNode) -> None:
+    if node.operator is Imputer:
+        integers = node.dtype(0) in (dtypes.INT64, dtypes.INT32)
+        if node.dtype(0) is not dtypes.UNDEFINED:
+            _features(node, "imputed_value_int64s" if integers else "imputed_value_floats")
     node.set(0, node.dtype(0), node.shape(0))
 
 
@@ -120,7 +145,7 @@ def _imputed(x_dtype: Any, features: Any, a: dict[str, Any]) -> tuple[Array, Any
 
 @Imputer.reference
 def imputer(x: Array, **a: Any) -> Array:
-    values, replaced = _imputed(x.dtype, x.shape[-1] if x.ndim else 1, a)
+    values, replaced = _imputed(x.dtype, _has_features("Imputer", x), a)
     gone = np.isnan(x) if replaced != replaced else x == np.asarray(replaced, x.dtype)
     return np.where(gone, values, x).astype(x.dtype)
 
@@ -157,8 +182,10 @@ def one_hot_encoder(x: Array, *, cats_int64s: Any, cats_strings: Any, zeros: int
     if strings != bool(cats_strings):
         raise ModelError(f"OneHotEncoder: X holds {'strings' if strings else 'numbers'}, the categories do not",
                          rule="attribute-value")
-    index = {c: i for i, c in enumerate(cats_strings if strings else cats_int64s or ())}
-    out = np.zeros((x.size, len(index)), np.float32)
+    categories = list(cats_strings if strings else cats_int64s or ())
+    # Of one that is listed twice, the first counts.
+    index = {c: i for i, c in reversed(list(enumerate(categories)))}
+    out = np.zeros((x.size, len(categories)), np.float32)
     for row, value in enumerate(x.reshape(-1)):
         at = index.get(value if strings else int(value) if value == value else None)
         if at is not None:
@@ -166,7 +193,7 @@ def one_hot_encoder(x: Array, *, cats_int64s: Any, cats_strings: Any, zeros: int
         elif not zeros:
             raise ModelError(f"OneHotEncoder: {value!r} is no known category", rule="unknown-category",
                              advice="with zeros=1 it would become a row of zeros")
-    return out.reshape(*x.shape, len(index))
+    return out.reshape(*x.shape, len(categories))
 
 
 @OneHotEncoder.lower
@@ -178,8 +205,10 @@ def _(p: Any, x: Any, *, cats_int64s: Any, cats_strings: Any, zeros: int) -> Any
     if not zeros:
         raise CannotLower("an unknown category must be an error (zeros=0)")
     whole = x if x.dtype is dtypes.INT64 else p.cast(p.trunc(x) if x.dtype.is_float else x, dtypes.INT64)
-    cats = p.constant(np.asarray(cats_int64s or (), np.int64))
-    hot = p.eq(p.expand_dims(whole, (len(x.shape),)), cats)
+    listed = list(cats_int64s or ())
+    hot = p.eq(p.expand_dims(whole, (len(x.shape),)), p.constant(np.asarray(listed, np.int64)))
+    if len(set(listed)) < len(listed):
+        hot = p.and_(hot, p.constant(np.array([c not in listed[:i] for i, c in enumerate(listed)])))
     if x.dtype.is_float:
         hot = p.and_(hot, p.not_(p.expand_dims(p.is_nan(x), (len(x.shape),))))
     return p.cast(hot, dtypes.FLOAT)
