@@ -13,7 +13,7 @@ from .blocked_packing import blocks_of
 Variant = Literal["direct", "winograd2", "winograd4"]
 
 # What a vector costs on its way through the transformations, and what the memory brings a core meanwhile: measured on
-# Zen 4, where Winograd gives 1.7 (16 channels) to 3.6 times (128) the direct way, and 1.8 times at 512 channels of 7 x 7.
+# Zen 4, where Winograd gives 1.7 (16 channels) to 3.6 times (128) the direct way, 1.8 times at 512 channels of 7 x 7.
 _TRANSFORM = 4.5
 _BYTES_A_CYCLE = 10.0
 _L2_BYTES = 1 << 20
