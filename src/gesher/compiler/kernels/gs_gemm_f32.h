@@ -365,9 +365,11 @@ GS_LOCAL void gs_gemm_f32(const GsGemm* g, GsPool* pool) {
   for (r.batch = 0; r.batch < g->batch; r.batch++) {
     if (r.direct) gs_gemm_pack_tail(g, r.batch, r.packed);
     else if (!g->b_packed && (r.batch == 0 || g->b_batch != 0)) gs_parallel_for(pool, panels, gs_gemm_pack_task, &r);
-    // Cut the longer side: rows by whole tiles, columns by whole panels.
+    // Cut rows by whole tiles or columns by whole panels: what leaves the longest part shortest, and if both are
+    // alike, what is read least, for each part of one reads all of the other.
     int64_t tiles = gs_ceil_div(g->M, GS_GEMM_MR);
-    if (tiles >= panels || tiles >= 8 * threads) {
+    int64_t by_rows = gs_ceil_div(tiles, threads) * panels, by_columns = gs_ceil_div(panels, threads) * tiles;
+    if (by_rows < by_columns || (by_rows == by_columns && g->M > g->N)) {
       r.m_step = gs_ceil_div(tiles, gs_min_i64(tiles, threads)) * GS_GEMM_MR;
       r.n_step = gs_round_up(g->N, GS_GEMM_NR);
     } else {
