@@ -98,6 +98,14 @@ def test_all_layouts(isa, layout, size):
 
 
 @isas
+@pytest.mark.parametrize("N", [1, 2, 3, 4, 5])
+def test_few_columns(isa, N):
+    for i, (M, K) in enumerate([(1, 64), (3, 33), (4, 200), (9, 32), (30, 7), (50, 129)]):
+        check(isa, N, M, N, K, 1 + i % 2, layout="nt", threads=1 + i % 3, bias_n=i % 2, bias_m=i > 2, after=i == 2)
+        check(isa, N, M, N, K, layout="nt", accumulate=True, c_gap=i)
+
+
+@isas
 def test_long_sums_are_cut_and_joined(isa):
     for K in (767, 768, 769, 1537):
         check(isa, K, 9, 50, K, packed=True, bias_n=True, after=True)

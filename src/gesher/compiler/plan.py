@@ -40,6 +40,7 @@ from .loops import (
 )
 from .matching import match
 from .nests import At, Puller, Scope, describe
+from .packed import moved
 from .steps import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
 
 # Types with a spelling in C, whole bytes each.
@@ -51,10 +52,10 @@ def prepared(roots: Sequence[Expr]) -> list[Expr]:
     """The roots simplified, constants folded, and composites without a kernel expanded."""
     for _ in range(2):
         roots = simplify(expand(roots, lambda e: match(e) is not None))
-        roots = fold_constants(roots)
+        roots = fold_constants(roots, moved=moved)
     blocked = blocked_layout(roots)
     if blocked != list(roots):
-        blocked = fold_constants(simplify(expand(blocked, lambda e: match(e) is not None)))
+        blocked = fold_constants(simplify(expand(blocked, lambda e: match(e) is not None)), moved=moved)
     return blocked
 
 

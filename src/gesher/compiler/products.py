@@ -1,19 +1,33 @@
-"""Matrix products: contractions whose groups of axes walk as one, as kernels."""
+"""Matrix products: contractions whose groups of axes walk as one, as kernels.
+
+Weights are laid out as the kernel reads them, once, when the session is made (`packed`); views of weights (transposed,
+reshaped, sliced) are packed from where they lie.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from gesher.base.dtypes import FLOAT
 from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike, decide_eq, product
 
+from . import target
 from .indexing import unravel
 from .kernel import Kernel, Point, Spell
+from .kernels.packing import pack_panels, panel_columns
+from .packed import packed
 from .views import View, contiguous, merge, view_of
 
 # The types of elements that the tiled product is made for. Signed numbers are multiplied as unsigned ones.
 _TILED = {"double": "f64", "int32": "u32", "uint32": "u32", "int64": "u64", "uint64": "u64"}
+
+
+# Columns of B up to which, and length of a sum from which on, vectors go along the sum: fewer would leave lanes empty.
+NARROW = 4
+LONG = 64
 
 
 class Gemm(Kernel):
@@ -80,13 +94,61 @@ class Gemm(Kernel):
                    "c_batch": m * n, "c_row": n}
         if decide_eq(inside, 1):
             strides["a_batch"] = strides["b_batch"] = 0
-        return cls(e, a, b, {"M": m, "N": n, "K": k, "batch": inside}, strides, outer)
+        made = cls(e, a, b, {"M": m, "N": n, "K": k, "batch": inside}, strides, outer)
+        if e.dtype is FLOAT and not outer:
+            made._pack()
+        return made
+
+    panels = False
+
+    def _pack(self) -> None:
+        """Have constants as the kernel reads them best: B in panels or in columns, A in rows."""
+        sizes, strides = self.sizes, self.strides
+        m, n, k = sizes["M"], sizes["N"], sizes["K"]
+        if self.a.base.prim == "constant" and strides["a_col"] != 1:
+            self._lay("a", m, k, (m, k), lambda x: x, {"a_batch": m * k, "a_row": k, "a_col": 1})
+        if self.b.base.prim != "constant" or not isinstance(n, int) or not isinstance(k, int):
+            return
+        if (n <= NARROW and k >= LONG) or (m == 1 and strides["b_row"] == 1):
+            # Sums along rows of A and columns of B, both of which lie side by side.
+            if strides["b_row"] != 1:
+                self._lay("b", k, n, (n, k), lambda x: x.swapaxes(-1, -2), {"b_batch": k * n, "b_row": 1, "b_col": k})
+            return
+        columns = panel_columns(target.current())
+        panels = -(-n // columns)
+        self.panels = self._lay("b", k, n, (panels, k, columns), lambda x: pack_panels(x, columns),
+                                {"b_batch": panels * k * columns})
+
+    def _lay(self, which: str, rows: DimLike, columns: DimLike, shape: tuple[DimLike, ...],
+             how: Callable[[np.ndarray], np.ndarray], strides: dict[str, DimLike]) -> bool:
+        """Read an operand, a constant, from a copy that `how` makes of its matrices (rows, columns), each of `shape`
+        then; whether it can be done: its sizes must be known."""
+        view: View = getattr(self, which)
+        step = self.strides[which + "_batch"]
+        batch = () if step == 0 else (self.sizes["batch"],)
+        sizes = whole((*batch, rows, columns))
+        walks = whole((*([step] if batch else []), self.strides[which + "_row"], self.strides[which + "_col"]))
+        start, result = whole((view.offset,)), whole((*batch, *shape))
+        if sizes is None or walks is None or start is None or result is None:
+            return False
+
+        def make(x: np.ndarray) -> np.ndarray:
+            flat = np.ascontiguousarray(x).reshape(-1)[start[0]:]
+            return how(np.lib.stride_tricks.as_strided(flat, sizes, [s * x.itemsize for s in walks], writeable=False))
+
+        laid = packed(("gemm", result, sizes, walks, start), [view.base], FLOAT, result, make)
+        if not batch:
+            strides[which + "_batch"] = 0
+        self.strides |= strides
+        setattr(self, which, View(laid, laid.shape, contiguous(laid.shape)))
+        self.operands = [self.a.base, self.b.base]
+        return True
 
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
         pointers = [(name, self.cast() + point(v.base) + (f" + {spell(v.offset)}" if v.offset != 0 else ""))
                     for name, v in (("a", self.a), ("b", self.b))]
         return [*((k, spell(d)) for k, d in self.sizes.items()), *pointers,
-                *((k, spell(d)) for k, d in self.strides.items())]
+                *((k, spell(d)) for k, d in self.strides.items()), *([("b_packed", "1")] if self.panels else [])]
 
     def element(self) -> str:
         """The C type of the kernel's elements."""
@@ -111,7 +173,13 @@ class Gemm(Kernel):
 
     def describe(self) -> str:
         s = self.sizes
-        return f"gemm {s['batch']} x ({s['M']},{s['K']}) x ({s['K']},{s['N']})"
+        return f"gemm {s['batch']} x ({s['M']},{s['K']}) x ({s['K']},{s['N']}){' in panels' if self.panels else ''}"
+
+
+def whole(dims: Sequence[DimLike]) -> tuple[int, ...] | None:
+    """The sizes where all are known."""
+    known = tuple(d for d in dims if isinstance(d, int))
+    return known if len(known) == len(dims) else None
 
 
 def _three(v: View, batch: Sequence[int], rest: Sequence[int], axes: Sequence[int]) -> tuple[DimLike, DimLike] | None:

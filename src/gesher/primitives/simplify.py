@@ -21,6 +21,7 @@ from .interpret import evaluate
 from .table import MAPS
 
 Rule = Callable[[Builder, Expr], Expr | None]
+_MOVES = frozenset(("reshape", "transpose", "slice"))
 
 
 def rewrite(roots: Sequence[Expr], rule: Rule) -> list[Expr]:
@@ -103,11 +104,12 @@ def expand(roots: Sequence[Expr], keep: Callable[[Expr], bool]) -> list[Expr]:
     return rewrite(roots, rule)
 
 
-def fold_constants(roots: Sequence[Expr], budget: int = 1 << 26) -> list[Expr]:
+def fold_constants(roots: Sequence[Expr], budget: int = 1 << 26, moved: Rule | None = None) -> list[Expr]:
     """The roots with what depends on constants alone computed.
 
     What would be larger than its operands, and larger than 4096 bytes, is computed only while the sum of such stays
-    within `budget` bytes. Broadcasts stay, since they cost nothing where they are read.
+    within `budget` bytes. Broadcasts stay, since they cost nothing where they are read. `moved` may say how else to
+    have a constant of other order or shape (reshape, transpose, slice), whose numbers then are not copied here.
     """
     spent = 0
 
@@ -120,6 +122,10 @@ def fold_constants(roots: Sequence[Expr], budget: int = 1 << 26) -> list[Expr]:
         size = product(e.shape)
         if not isinstance(size, int) or e.dtype is dtypes.STRING:
             return None
+        if moved is not None and e.prim in _MOVES and e.args[0].prim == "constant":
+            made = moved(p, e)
+            if made is not None:
+                return made
         nbytes = size * max(e.dtype.numpy.itemsize, 1)
         held = sum(_bytes(a) for a in e.args)
         if nbytes > max(held, 4096):

@@ -332,15 +332,87 @@ GS_LOCAL void gs_gemm_dot_task(void* arg, int64_t begin, int64_t end, int thread
   }
 }
 
+// As many columns as fit 4 sums each in the registers: a vector holds neighbours of k, of 4 rows of A at a time. For
+// B of few columns, each of which lies side by side: the lanes of a vector along n would stay empty.
+#define GS_GEMM_NARROW 4
+GS_INLINE void gs_gemm_narrow_rows(const int rows, const int cols, const GsGemm* g, const float* a, const float* b,
+                                   float* sums) {
+  gs_vf s[4][GS_GEMM_NARROW];
+#pragma GCC unroll 4
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < cols; j++) s[i][j] = (gs_vf){0};
+  int64_t k = 0, whole = g->K / GS_W * GS_W;
+  for (; k < whole; k += GS_W) {
+    gs_vf v[GS_GEMM_NARROW];
+#pragma GCC unroll 4
+    for (int j = 0; j < cols; j++) v[j] = gs_load(b + j * g->b_col + k);
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++) {
+      gs_vf x = gs_load(a + i * g->a_row + k);
+#pragma GCC unroll 4
+      for (int j = 0; j < cols; j++) s[i][j] += x * v[j];
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < cols; j++) {
+      float sum = gs_sum_lanes(s[i][j]);
+      for (int64_t r = whole; r < g->K; r++) sum += a[i * g->a_row + r] * b[j * g->b_col + r];
+      sums[i * GS_GEMM_NARROW + j] = sum;
+    }
+}
+#define GS_GEMM_NARROW_OF(cols) \
+  GS_NOINLINE void gs_gemm_narrow_##cols(const GsGemm* g, int64_t rows, const float* a, const float* b, float* sums) { \
+    if (rows == 4) gs_gemm_narrow_rows(4, cols, g, a, b, sums); \
+    else for (int64_t i = 0; i < rows; i++) \
+      gs_gemm_narrow_rows(1, cols, g, a + i * g->a_row, b, sums + i * GS_GEMM_NARROW); \
+  }
+GS_GEMM_NARROW_OF(2)
+GS_GEMM_NARROW_OF(3)
+GS_GEMM_NARROW_OF(4)
+
+GS_LOCAL void gs_gemm_narrow_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsGemm* g = ((const GsGemmRun*)arg)->g;
+  (void)thread;
+  for (int64_t at = begin; at < end;) {
+    int64_t batch = at / g->M, from = at % g->M, upto = gs_min_i64(g->M, from + (end - at));
+    const float *a = g->a + batch * g->a_batch, *b = g->b + batch * g->b_batch;
+    float* c = g->c + batch * g->c_batch;
+    for (int64_t m = from; m < upto; m += 4) {
+      float sums[4 * GS_GEMM_NARROW];
+      int64_t rows = gs_min_i64(4, upto - m);
+      if (g->N == 2) gs_gemm_narrow_2(g, rows, a + m * g->a_row, b, sums);
+      else if (g->N == 3) gs_gemm_narrow_3(g, rows, a + m * g->a_row, b, sums);
+      else gs_gemm_narrow_4(g, rows, a + m * g->a_row, b, sums);
+      for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < g->N; j++) {
+          float sum = sums[i * GS_GEMM_NARROW + j], *to = c + (m + i) * g->c_row + j;
+          if (g->accumulate) sum += *to;
+          if (g->bias_m) sum += g->bias_m[m + i];
+          if (g->bias_n) sum += g->bias_n[j];
+          *to = sum;
+        }
+      if (g->epilogue) g->epilogue(g->context, c + m * g->c_row, g->c_row, batch, m, 0, rows, g->N);
+    }
+    at += upto - from;
+  }
+}
+
 // Whether few rows make packing B dearer than what it saves.
 GS_INLINE int gs_gemm_direct(const GsGemm* g) { return !g->b_packed && g->b_col == 1 && g->M <= 2 * GS_GEMM_MR; }
 GS_INLINE int gs_gemm_is_dots(const GsGemm* g) {
   return !g->b_packed && g->a_col == 1 && g->b_row == 1 && (g->N == 1 || g->M == 1);
 }
 
+GS_INLINE int gs_gemm_is_narrow(const GsGemm* g) {
+  return !g->b_packed && g->a_col == 1 && g->b_row == 1 && g->N > 1 && g->N <= GS_GEMM_NARROW && g->K >= 2 * GS_W;
+}
+
 // Floats of scratch that gs_gemm_f32 may touch with a pool of `threads`.
 GS_LOCAL int64_t gs_gemm_f32_scratch(const GsGemm* g, int threads) {
-  if (g->b_packed || gs_gemm_is_dots(g)) return 0;
+  if (g->b_packed || gs_gemm_is_dots(g) || gs_gemm_is_narrow(g)) return 0;
   int64_t copies = g->batch >= threads ? threads : 1;
   return copies * (gs_gemm_direct(g) ? GS_GEMM_NR * g->K : gs_gemm_f32_packed(g->K, g->N));
 }
@@ -354,6 +426,10 @@ GS_LOCAL void gs_gemm_f32(const GsGemm* g, GsPool* pool) {
   if (work < 60000.0 * GS_W) pool = 0, threads = 1;
   if (gs_gemm_is_dots(g)) {
     gs_parallel_for(pool, g->batch * g->M * g->N, gs_gemm_dot_task, &r);
+    return;
+  }
+  if (gs_gemm_is_narrow(g)) {
+    gs_parallel_for(pool, g->batch * g->M, gs_gemm_narrow_task, &r);
     return;
   }
   r.panel_floats = r.direct ? GS_GEMM_NR * g->K : gs_gemm_f32_packed(g->K, g->N);

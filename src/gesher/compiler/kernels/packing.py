@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from .. import cpu
+
+# Whole lines of the cache: a vector across two of them is read twice.
+ALIGNMENT = 64
+
+
+def aligned_room(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """An array of anything that begins at a multiple of `ALIGNMENT` bytes."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    room = np.empty(nbytes + ALIGNMENT, np.uint8)
+    skip = -room.ctypes.data % ALIGNMENT
+    return room[skip:skip + nbytes].view(dtype).reshape(shape)
 
 
 def panel_columns(isa: cpu.Isa) -> int:
@@ -23,10 +37,18 @@ def pack_panels(b: np.ndarray, columns: int) -> np.ndarray:
     For `GsGemm.b_packed`; a batch's matrices lie `gs_gemm_f32_packed(K, N)` floats apart.
     """
     *batch, K, N = b.shape
-    panels = -(-N // columns)
-    padded = np.zeros((*batch, K, panels * columns), b.dtype)
-    padded[..., :N] = b
-    return np.ascontiguousarray(np.moveaxis(padded.reshape(*batch, K, panels, columns), -3, -2))
+    panels, whole = -(-N // columns), N // columns
+    out = aligned_room((*batch, panels, K, columns), b.dtype)
+    # Some rows at a time: where the columns of b lie apart, what was read of memory is used up while it is near.
+    for k in range(0, K, 64):
+        rows = b[..., k:k + 64, :]
+        n = rows.shape[-2]
+        out[..., :whole, k:k + 64, :] = np.moveaxis(
+            rows[..., :whole * columns].reshape(*batch, n, whole, columns), -3, -2)
+        if panels > whole:
+            out[..., whole, k:k + 64, :N - whole * columns] = rows[..., whole * columns:]
+            out[..., whole, k:k + 64, N - whole * columns:] = 0
+    return out
 
 
 def recurrent_sections(kind: str, linear_before_reset: bool) -> list[tuple[int, int, int]]:
