@@ -44,12 +44,12 @@ def raced(model: BenchModel, engines: Sequence[str], threads: int, seconds: floa
     peaks = peak.here(threads)
     medians = {e: t.median for e, t in found.items() if not t.failed}
     row: dict[str, Any] = {"figure": "race", "name": model.name, "kind": model.kind, "group": model.group,
-                           "threads": threads, "medians": medians, "best": {e: found[e].best for e in medians},
+                           "threads": threads, "medians": medians, "undisturbed": {e: found[e].undisturbed for e in medians},
                            "runs": {e: len(found[e].runs) for e in medians}, "ratio": ratio_of(medians),
                            "failed": {e: t.failed for e, t in found.items() if t.failed}, "measured": now()}
-    row["best_ratio"] = ratio_of(row["best"])
+    row["clean_ratio"] = ratio_of(row["undisturbed"])
     if "compiled" in medians:
-        ours = medians["compiled"]
+        ours, clean = medians["compiled"], row["undisturbed"]["compiled"]
         if "onnxruntime" in medians:
             row["of_onnxruntime"] = ours / medians["onnxruntime"]
         judge = next((e for e in ("onnxruntime", "openvino") if e in medians), None)
@@ -57,12 +57,10 @@ def raced(model: BenchModel, engines: Sequence[str], threads: int, seconds: floa
             row["error"] = relative_error(found["compiled"].outputs, found[judge].outputs)
         flops = flops_of(path, feeds)
         if flops:
-            row |= {"gflops": flops / ours / 1e9}
-            if model.kind != "int8":
-                row["of_peak"] = flops / found["compiled"].best / peaks.flops
-            elif peaks.int8:
-                row["of_peak"] = flops / found["compiled"].best / peaks.int8
-        row["of_bandwidth"] = touched_bytes(path, feeds, found["compiled"].outputs) / ours / peaks.bytes
+            row["gflops"] = flops / clean / 1e9
+            limit = peaks.int8 if model.kind == "int8" else peaks.flops
+            row["of_peak"] = flops / clean / limit if limit else None
+        row["of_bandwidth"] = touched_bytes(path, feeds, found["compiled"].outputs) / clean / peaks.bytes
     return row
 
 
@@ -74,7 +72,7 @@ def tell(row: dict[str, Any]) -> None:
     peaks = "" if row.get("of_peak") is None else f"  {row['gflops']:.1f} GFLOP/s {100 * row['of_peak']:.0f} % of peak"
     wrong = "  DISAGREES" if error is not None and error > limit else ""
     print(f"{row['name']:24} {row['threads']}t  {times}  ratio {table.number(row['ratio'])} "
-          f"(best {table.number(row['best_ratio'])}){peaks}  error {table.number(error, '.0e')}{wrong}", flush=True)
+          f"(undisturbed {table.number(row['clean_ratio'])}){peaks}  error {table.number(error, '.0e')}{wrong}", flush=True)
     for engine, why in row["failed"].items():
         print(f"    {engine}: {why}", flush=True)
 

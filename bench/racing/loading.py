@@ -77,7 +77,7 @@ def new_shapes(free: Any, threads: int, seconds: float) -> list[dict[str, Any]]:
                     return rows
                 row["compiled_again"] = _libraries(cache) - before
                 fixed = Worker("compiled", specialised(free.model.path(), feeds, folder), path, threads)
-                timings = {"free": Timing("free"), "fixed": Timing("fixed")}
+                timings = {"free": Timing("free", threads), "fixed": Timing("fixed", threads)}
                 take_turns({"free": open_worker, "fixed": fixed}, timings, seconds)
                 fixed.close()
                 if fixed.failed or open_worker.failed:
@@ -85,7 +85,7 @@ def new_shapes(free: Any, threads: int, seconds: float) -> list[dict[str, Any]]:
                     return rows
                 row |= {"first_s": first, "free_s": timings["free"].median, "fixed_s": timings["fixed"].median,
                         "ratio": timings["free"].median / timings["fixed"].median,
-                        "best_ratio": timings["free"].best / timings["fixed"].best}
+                        "clean_ratio": timings["free"].undisturbed / timings["fixed"].undisturbed}
         finally:
             open_worker.close()
     return rows

@@ -49,12 +49,12 @@ def race_table(rows: Sequence[Row]) -> str:
         medians, failed = r["medians"], r["failed"]
         times = [human(medians.get(e)) if e not in failed else "cannot" for e in
                  ("compiled", "onnxruntime", "openvino")]
-        return [r["name"], *times, number(r.get("ratio")), number(r.get("best_ratio")), verdict(r.get("ratio")),
+        return [r["name"], *times, number(r.get("ratio")), number(r.get("clean_ratio")), verdict(r.get("ratio")),
                 number(r.get("gflops"), ".1f"),
                 "-" if r.get("of_peak") is None else f"{100 * r['of_peak']:.0f} %",
                 "-" if r.get("of_bandwidth") is None else f"{100 * r['of_bandwidth']:.0f} %",
                 number(r.get("error"), ".0e")]
-    return markdown(["model", "compiled", "ONNX Runtime", "OpenVINO", "ratio", "ratio of best", "", "GFLOP/s",
+    return markdown(["model", "compiled", "ONNX Runtime", "OpenVINO", "ratio", "undisturbed", "", "GFLOP/s",
                      "of FMA peak", "of bandwidth", "error"], map(line, rows), right=(1, 2, 3, 4, 5, 7, 8, 9, 10))
 
 
@@ -94,11 +94,11 @@ def means(rows: Sequence[Row]) -> str:
         of_kind = [r for r in rows if r["kind"] == kind and r.get("ratio") is not None]
         for group in (None, *dict.fromkeys(r["group"] for r in of_kind)):
             found = [r for r in of_kind if group in (None, r["group"])]
-            mean, best = (geometric_mean(r[f] for r in found) for f in ("ratio", "best_ratio"))
+            mean, clean = (geometric_mean(r[f] for r in found) for f in ("ratio", "clean_ratio"))
             if group is None or group != kind:
                 lines.append([kind if group is None else f"{kind}: {group}", str(len(found)), number(mean),
-                              number(best), f"{sum(r['ratio'] < 1 for r in found)} won"])
-    return markdown(["group", "rows", "geometric mean", "of best", ""], lines, right=(1, 2, 3))
+                              number(clean), f"{sum(r['ratio'] < 1 for r in found)} won"])
+    return markdown(["group", "rows", "geometric mean", "undisturbed", ""], lines, right=(1, 2, 3))
 
 
 def versions() -> str:
@@ -111,8 +111,9 @@ def section(rows: Sequence[Row], machine: Sequence[str]) -> str:
     parts = [BEGIN, "## The engines, raced", "",
              "Written by `./dev bench engines --write`. Each engine in a process of its own with the same number of "
              "threads, pinned to as many cores; runs interleaved; ratio = median of compiled over the median of the "
-             "faster rival, both at f32 where the model is (below 1: won). The ratio of best holds the 5th percentiles "
-             "against each other: what a quieter machine would show. GFLOP/s count products as the definition has "
+             "faster rival, both at f32 where the model is (below 1: won). Undisturbed is the same ratio by what a "
+             "quieter machine would show: on one thread processor time instead of the clock, on several the 5th "
+             "percentile. GFLOP/s count products as the definition has "
              "them, so fewer multiplications (Winograd) can pass 100 % of the peak. Bandwidth counts the model file, "
              "inputs and outputs once a run. Error: relative L2 to ONNX Runtime.", "", *machine, ""]
     race = [r for r in rows if r["figure"] == "race"]
