@@ -76,7 +76,7 @@ def compare(model: Model | str | PathLike[str], engines: Sequence[str] | None = 
     from gesher.engines import Options, names
     from gesher.engines.compare import compare as compare_engines
     from gesher.engines.compare import present
-    from gesher.engines.feeds import random_feeds
+    from gesher.evaluator.random_feeds import random_feeds
 
     model = _model(model)
     chosen = list(engines) if engines is not None else present(names())

@@ -22,8 +22,8 @@ from gesher.base.dtypes import (
 )
 from gesher.engines import choose, engine, names
 from gesher.engines.compare import compare, first_difference
-from gesher.engines.feeds import random_feeds
 from gesher.engines.timing import measure
+from gesher.evaluator.random_feeds import random_feeds
 from gesher.ops.build import Builder
 
 HERE = [n for n in ("reference", "compiled", "onnxruntime", "openvino") if engine(n).missing() is None]

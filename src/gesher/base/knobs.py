@@ -32,10 +32,15 @@ class Knob:
 
 
 KNOBS: tuple[Knob, ...] = (
-    DEBUG := Knob("GESHER_DEBUG", "0", "1 stages and times · 2 kernels with times · 4 the C · 6 loop nests · "
-                                       "7 assembly; from 1 on the command line shows Python's traces too"),
-    VERIFY := Knob("GESHER_VERIFY", "0", "1: a lowering that trips is an error (else the node runs by its reference "
-                                         "rule, and explain tells the fault)"),
+    DEBUG := Knob("GESHER_DEBUG", "0", "1 stages and times · 2 kernels with times · 3 passes, rules that fired, "
+                                       "and why others did not · 4 the C · 5 graph after each pass, as a diff · "
+                                       "6 loop nests · 7 assembly; from 1 on the command line shows Python's traces "
+                                       "too"),
+    VERIFY := Knob("GESHER_VERIFY", "0", "1 the graph is verified before and after optimisation, and a lowering that "
+                                         "trips is an error (else the node runs by its reference rule, and explain "
+                                         "tells the fault) · 2 after each pass · 3 after each rule · 4 also holds what "
+                                         "a rule makes against the reference, on random inputs"),
+    STOP := Knob("GESHER_STOP", "0", "stop optimising after this many rewrites (0: at the fixed point)"),
     CACHE := Knob("GESHER_CACHE", "", "folder of compiled models (unset: gesher/ in the user's cache folder)"),
     CACHE_MB := Knob("GESHER_CACHE_MB", "4096", "compiled models above this many megabytes evict the oldest"),
     CC := Knob("GESHER_CC", "", "C compiler for the compiled engine (unset: the ziglang package, clang, cc, gcc)"),

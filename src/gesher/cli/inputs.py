@@ -106,8 +106,8 @@ def make_feeds(model: Model, given: tuple[str, ...], dims: tuple[str, ...], shap
     Inputs that do not fit what the model declares are wrong use, so they end with exit code 2.
     """
     from gesher.base.errors import RunError
-    from gesher.engines.feeds import random_feeds
     from gesher.evaluator.feeds import Feeds
+    from gesher.evaluator.random_feeds import random_feeds
 
     fixed = read_given(given)
     sizes = {k: _number(v, "--dim") for k, v in pairs(dims, "--dim").items()}

@@ -31,13 +31,13 @@ from gesher.ops import Run
 from gesher.ops.rules import attributes_of
 from gesher.primitives import Expr
 from gesher.primitives.simplify import replace
+from gesher.rewriter.inline import Inlined, inlined
 from gesher.symbolic import Dim, Equalities, evaluate, fresh
 
 from . import cpu, target
 from . import plan as planning
 from .conditions import sizes_of
 from .demands import Misfit, demands
-from .inline import inlined
 from .lower import Fallback, Lowered, Lowering, NeedsOracle, Stage, captured_by
 from .quick import NotAsTaken, Quick
 from .segment import Module, Segment
@@ -64,36 +64,39 @@ class Options:
     isa: str = ""
 
 
-def compile(model: Model, options: Options | None = None) -> CompiledSession:
+def compile(model: Model, options: Options | None = None, whole: Inlined | None = None) -> CompiledSession:
     """Make a model ready to run as native code.
+
+    Args:
+        whole: what to compile in the model's place: the same meaning, with its functions put in place.
 
     Raises:
         UnsupportedError: some operator has neither a lowering nor a reference rule, or there is no C compiler.
         CompileError: the generated C does not compile; its bundle replays it.
         ModelError: the model is not a right one.
     """
-    return CompiledSession(model, options or Options())
+    return CompiledSession(model, options or Options(), whole)
 
 
 class CompiledSession:
     """A compiled model. `inputs` and `outputs` are names, in the model's order."""
 
-    def __init__(self, model: Model, options: Options):
+    def __init__(self, model: Model, options: Options, whole: Inlined | None = None):
         self.model, self.options = model, options
         self.isa = cpu.isa(options.isa) if options.isa else None
-        put_in_place = inlined(model)
-        self._whole = whole = put_in_place.model
+        put_in_place = inlined(model) if whole is None else whole
+        self._whole = put_in_place.model
         self.own_opsets = put_in_place.opsets
-        self.facts = infer(whole, opsets=self.own_opsets)
-        self.steps = make_plans(whole, self.own_opsets)
-        self.opsets = whole.opsets
-        self._feeds = Feeds(whole.graph, whole.ir_version)
+        self.facts = infer(self._whole, opsets=self.own_opsets)
+        self.steps = make_plans(self._whole, self.own_opsets)
+        self.opsets = self._whole.opsets
+        self._feeds = Feeds(self._whole.graph, self._whole.ir_version)
         self.inputs = list(self._feeds.required)
         self.outputs = [v.name for v in model.graph.outputs]
         self.lock = threading.RLock()
         self._closed = False
         self._bodies: dict[Any, GraphSession] = {}
-        self._main = GraphSession(self, self.steps[whole.graph], {}, trusting=True)
+        self._main = GraphSession(self, self.steps[self._whole.graph], {}, trusting=True)
         self._careful: GraphSession | None = None
         self._quick = Quick(self)
         self.random = np.random.default_rng(options.seed)

@@ -1,4 +1,4 @@
-"""The compiled engine behind the protocol: C for exactly this model on this machine."""
+"""The compiled engine behind the protocol: C for exactly this model on this machine. Here optimizer meets compiler."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ class CompiledSession(Session):
 
     def __init__(self, model: Model, options: Options):
         from gesher.compiler import session as compiler
+        from gesher.optimizer import for_compiler
 
         super().__init__(model, options)
-        self._session = compiler.compile(model, compiler.Options(threads=options.threads, seed=options.seed or 0))
+        self._session = compiler.compile(model, compiler.Options(threads=options.threads, seed=options.seed or 0),
+                                         for_compiler(model))
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         return self._session.run(feeds)    # it checks them itself

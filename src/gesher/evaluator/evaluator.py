@@ -35,6 +35,7 @@ class Evaluator:
         model: the model; it must not be edited while the evaluator is in use.
         budget: the largest tensor, in bytes, that a rule may make (default: `GESHER_BUDGET_MB`).
         seed: of the random operators.
+        opsets: imports of single nodes, where those of the graph they stand in do not hold for them.
 
     Raises:
         UnsupportedError: operators without a reference rule, all of them named at once.
@@ -49,10 +50,11 @@ class Evaluator:
     {'x': array(2., dtype=float32)}
     """
 
-    def __init__(self, model: Model, *, budget: int | None = None, seed: int = 0):
+    def __init__(self, model: Model, *, budget: int | None = None, seed: int = 0,
+                 opsets: Mapping[Node, dict[str, int]] | None = None):
         self.model, self.seed = model, seed
         self.budget = BUDGET_MB.number << 20 if budget is None else budget
-        self._plans = make_plans(model)
+        self._plans = make_plans(model, opsets)
         self._feeds = Feeds(model.graph, model.ir_version)
         self._named: dict[str, Value] | None = None
 
@@ -88,6 +90,10 @@ class Evaluator:
             e.within(self.model.place)
             raise
         return {v.name or f"output_{i}": _given_out(r) for i, (v, r) in enumerate(zip(wanted, results))}
+
+    def values(self, feeds: Mapping[str, Any], wanted: Sequence[Value]) -> list[Any]:
+        """As `run`, but gives any values of the main graph, by identity instead of by name."""
+        return _Running(self, None).run(self._plans[self.model.graph], self._feeds.check(feeds), wanted)
 
     def run_node(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
         """Run one node of the model's opsets on `inputs` (arrays, None for those left out).

@@ -7,9 +7,9 @@ import pytest
 from tests.compiler.test_session import Net, agrees, f32, fallbacks, n
 
 from gesher.compiler import toolchain
-from gesher.compiler.inline import inlined
 from gesher.ir import Function, Graph, Kind, Model, Node, TensorType, Value
 from gesher.ir.attributes import Attribute
+from gesher.rewriter.inline import inlined
 
 pytestmark = pytest.mark.skipif(toolchain.missing() is not None, reason=f"no C compiler: {toolchain.missing()}")
 

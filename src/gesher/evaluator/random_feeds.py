@@ -14,11 +14,10 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.dtypes import DType
 from gesher.base.errors import RunError
-from gesher.evaluator.feeds import Feeds
 from gesher.ir import DimLike, Model, SequenceType, TensorType
 from gesher.symbolic import Dim, evaluate
 
-from .protocol import Port
+from .feeds import Feeds
 
 
 def random_feeds(model: Model, *, dims: Mapping[str, int] | None = None,
@@ -42,19 +41,19 @@ def random_feeds(model: Model, *, dims: Mapping[str, int] | None = None,
     rng = np.random.default_rng(seed)
     sizes = dict(dims or {})
     declared = Feeds(model.graph, model.ir_version)
-    inputs = [Port(n, t, n not in declared.required) for n, t in declared.types.items()]
     fixed = dict(fixed or {})
-    names = {p.name for p in inputs}
+    names = set(declared.types)
     for name in (*(shapes or {}), *fixed):
         if name not in names:
-            raise RunError(f"the model has no input '{name}'", advice="its inputs are " + "; ".join(map(str, inputs)))
+            known = "; ".join(f"{n}: {t or '?'}" for n, t in declared.types.items())
+            raise RunError(f"the model has no input '{name}'", advice=f"its inputs are {known}")
     used: set[str] = set()
-    for p in inputs:
-        given = (shapes or {}).get(p.name) or getattr(fixed.get(p.name), "shape", None)
-        if isinstance(p.type, TensorType) and p.type.shape is not None:
-            used |= {s.name for d in p.type.shape if isinstance(d, Dim) for s in d.symbols()}
+    for name, type in declared.types.items():
+        given = (shapes or {}).get(name) or getattr(fixed.get(name), "shape", None)
+        if isinstance(type, TensorType) and type.shape is not None:
+            used |= {s.name for d in type.shape if isinstance(d, Dim) for s in d.symbols()}
             if given is not None:
-                for d, n in zip(p.type.shape, given):
+                for d, n in zip(type.shape, given):
                     if isinstance(d, Dim) and d.op == "sym":
                         sizes.setdefault(d.name, n)
     for name in dims or {}:
@@ -66,34 +65,34 @@ def random_feeds(model: Model, *, dims: Mapping[str, int] | None = None,
              if isinstance(v.type, TensorType) and v.type.shape is not None}
     feeds: dict[str, Any] = {}
     lacking: list[str] = []
-    for p in inputs:
-        if p.name in fixed:
-            feeds[p.name] = fixed[p.name]
+    for name, type in declared.types.items():
+        if name in fixed:
+            feeds[name] = fixed[name]
             continue
-        if p.optional:
+        if name not in declared.required:
             continue
-        if isinstance(p.type, SequenceType) or not isinstance(p.type, TensorType):
-            raise RunError(f"the input '{p.name}' is {p.type}: only tensors can be made at random",
+        if isinstance(type, SequenceType) or not isinstance(type, TensorType):
+            raise RunError(f"the input '{name}' is {type}: only tensors can be made at random",
                            advice="give it yourself")
-        if shapes and p.name in shapes:
-            shape = list(shapes[p.name])
-        elif p.type.shape is None:
-            lacking.append(f"the shape of '{p.name}' (its rank is unknown)")
+        if shapes and name in shapes:
+            shape = list(shapes[name])
+        elif type.shape is None:
+            lacking.append(f"the shape of '{name}' (its rank is unknown)")
             continue
         else:
             shape = []
-            for axis, d in enumerate(p.type.shape):
-                n = 0 if axis in empty[p.name] else _size(d, axis, sizes)
+            for axis, d in enumerate(type.shape):
+                n = 0 if axis in empty[name] else _size(d, axis, sizes)
                 if n is None:
-                    lacking.append(f"dim {axis} of '{p.name}', {p.type}")
+                    lacking.append(f"dim {axis} of '{name}', {type}")
                 else:
                     shape.append(n)
-            if len(shape) != len(p.type.shape):
+            if len(shape) != len(type.shape):
                 continue
         try:
-            feeds[p.name] = random_array(p.type.dtype, shape, rng)
+            feeds[name] = random_array(type.dtype, shape, rng)
         except (MemoryError, ValueError) as e:
-            raise RunError(f"the input '{p.name}', {p.type}, is too large to be made here: {e}",
+            raise RunError(f"the input '{name}', {type}, is too large to be made here: {e}",
                            advice="give smaller sizes") from None
     if lacking:
         raise RunError("sizes are needed for " + "; ".join(lacking),

@@ -28,13 +28,13 @@ class Inlined:
     opsets: dict[Node, dict[str, int]] = field(default_factory=dict)
 
 
-def inlined(model: Model) -> Inlined:
-    """A copy without calls of functions; `model` itself where it has none.
+def inlined(model: Model, *, private: bool = False) -> Inlined:
+    """A copy without calls of functions; `model` itself where it has none and no `private` copy is asked for.
 
     Raises:
         ModelError: functions call each other in a circle, or too deep.
     """
-    if not model.functions:
+    if not model.functions and not private:
         return Inlined(model)
     copy = _Copy(model)
     graph = copy.graph(model.graph, {}, None, 0)

@@ -1,0 +1,86 @@
+"""Nodes that only move or retype data, where two make one or none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gesher.base import dtypes
+from gesher.base.dtypes import DType
+from gesher.ir import Node
+from gesher.rewriter import Rewrite, Work, rule
+
+
+@rule("transpose_of_transpose", "Transpose", reach=2)
+def _transposes(work: Work, node: Node) -> Any:
+    first = work.producer(node.inputs[0], "Transpose")
+    if first is None:
+        return None
+    x = first.inputs[0]
+    outer, inner = node.attr("perm"), first.attr("perm")
+    shape = None if x is None else work.shape(x)
+    if outer is None or inner is None:
+        if shape is None:
+            return "the rank is not known"
+        back = tuple(reversed(range(len(shape))))
+        outer, inner = outer or back, inner or back
+    perm = [inner[i] for i in outer]
+    return x if perm == list(range(len(perm))) else work.op("Transpose", x, perm=perm)
+
+
+@rule("transpose_of_ones", "Transpose", reach=1)
+def _of_ones(work: Work, node: Node) -> Any:
+    """Axes of size 1 may stand anywhere: where only they move, the elements stay in order."""
+    x, perm = node.inputs[0], node.attr("perm")
+    shape = None if x is None else work.shape(x)
+    if shape is None or perm is None:
+        return None
+    moved = [i for i in perm if shape[i] != 1]
+    if moved != sorted(moved) or list(perm) == sorted(perm):
+        return None
+    from .shapes import spelled
+
+    wanted = [shape[i] for i in perm]
+    found = spelled(work, shape, wanted)
+    return found if isinstance(found, str) else work.op("Reshape", x, found)
+
+
+def holds(wide: DType, narrow: DType) -> bool:
+    """Whether every value of `narrow` is one of `wide`, so that a cast there loses nothing."""
+    if wide is narrow or narrow is dtypes.BOOL:
+        return wide is narrow or wide not in (dtypes.STRING, dtypes.BOOL)
+    kinds = (wide.kind, narrow.kind)
+    if wide.is_float and narrow.is_float:
+        return (narrow.name, wide.name) in _WIDENING
+    if wide.is_integer and narrow.is_integer:
+        if kinds == ("int", "int") or kinds == ("uint", "uint"):
+            return wide.bits >= narrow.bits
+        return kinds == ("int", "uint") and wide.bits > narrow.bits
+    digits = {"double": 53, "float": 24, "float16": 11, "bfloat16": 8}.get(wide.name, 0)
+    return wide.is_float and narrow.is_integer and narrow.bits <= digits and wide.name != "float16"
+
+
+_WIDENING = frozenset((("float16", "float"), ("float16", "double"), ("bfloat16", "float"), ("bfloat16", "double"),
+                       ("float", "double")))
+
+
+@rule("cast_of_cast", "Cast", current=False, reach=2)
+def _casts(work: Work, node: Node) -> Any:
+    """A first cast that loses nothing can be left out."""
+    x = node.inputs[0]
+    first = None if x is None else x.producer
+    if x is None or first is None or first.op_type != "Cast" or first.domain not in ("", "ai.onnx") \
+            or first.inputs[0] is None or work.version(first) < 6 or work.version(node) < 6:
+        return None
+    source, middle, last = work.dtype(first.inputs[0]), work.dtype(x), work.dtype(node.output)
+    if dtypes.UNDEFINED in (source, middle, last) or not holds(middle, source):
+        return "the first cast may lose something"
+    if source is last:
+        return first.inputs[0]
+    # How out of range numbers come out hangs on the type that is cast from.
+    counts = all(t.is_integer or t is dtypes.BOOL for t in (source, middle))
+    if not (counts or holds(last, source) or (source.is_float and middle.is_float and last.is_float)):
+        return "from another type, numbers out of range may come out differently"
+    return work.op("Cast", first.inputs[0], to=last, saturate=node.attr("saturate"), round_mode=node.attr("round_mode"))
+
+
+RULES: tuple[Rewrite, ...] = (_transposes, _of_ones, _casts)

@@ -1,0 +1,35 @@
+"""Which passes run in which order, for whom."""
+
+from __future__ import annotations
+
+from gesher.base.knobs import debug
+from gesher.ir import Model
+from gesher.rewriter import Pass, Pipeline, Sweep, Work
+from gesher.rewriter.inline import Inlined, inlined
+
+from . import algebra, constants, duplicates, identities, modern, moves, shapes
+
+CLEAN = (
+    Pass("modern", modern.RULES),
+    Pass("clean", (*constants.RULES, *identities.RULES, *shapes.RULES, *moves.RULES, *algebra.RULES)),
+    Sweep("duplicates", duplicates.merge_duplicates),
+    Sweep("unread", duplicates.drop_unread_nodes),
+)
+
+FOR_COMPILER = Pipeline("for the compiler", CLEAN)
+"""What the compiled engine does before it lowers a model."""
+
+
+def for_compiler(model: Model) -> Inlined:
+    """A private copy of `model` with its functions put in place and `FOR_COMPILER` run on it.
+
+    A model whose parts contradict each other is left as it is: what its values are is anybody's guess.
+    """
+    whole = inlined(model, private=True)
+    work = Work(whole.model, whole.opsets)
+    wrong = [f for f in work.facts.findings.errors if f.rule != "type-contradiction"]
+    if wrong:
+        debug(1, f"not optimised, for the model is not sound: {wrong[0].message}")
+        return inlined(model)
+    FOR_COMPILER.run(work)
+    return whole
