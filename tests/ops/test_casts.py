@@ -51,7 +51,7 @@ def test_every_pair_of_types(name: str, schema: Any) -> None:
             else:
                 to: Any = target.name.upper() if schema.version < 6 else target.code
                 case = Case(name, schema.version, [x], {"to": to})
-            lowers = source is target or (dtypes.STRING not in (source, target) and target is not dtypes.FLOAT8E8M0)
+            lowers = source is target or dtypes.STRING not in (source, target)
             check(case, "nobody", symbols={(0, 0): "n"}, lowers=lowers, rtol=0, atol=0)
 
 
@@ -135,11 +135,21 @@ E8M0_TABLE = [
 def test_float8e8m0_holds_powers_of_two(x: float, up: float, nearest: float, down: float) -> None:
     for mode, saturate, want in (("up", 1, up), ("nearest", 0, nearest), ("down", 1, down)):
         case = _cast(np.array([x]), dtypes.FLOAT8E8M0, 24, round_mode=mode, saturate=saturate)
-        got = case.reference()[0].astype(np.float64)
-        np.testing.assert_equal(got, [want])
+        for got in (case.reference()[0], case.lowered()[0]):
+            np.testing.assert_equal(got.astype(np.float64), [want])
     assert _cast(np.array([3e38]), dtypes.FLOAT8E8M0, 24).reference()[0].astype(np.float64)[0] == 2.0**127
     with pytest.raises(RunError, match="round_mode"):
         _cast(np.array([1.0]), dtypes.FLOAT8E8M0, 24, round_mode="sideways").reference()
+
+
+@pytest.mark.parametrize("mode", ["up", "nearest", "down"])
+@pytest.mark.parametrize("saturate", [0, 1])
+def test_every_exponent_of_float16_and_float32_as_a_power_of_two(saturate: int, mode: str) -> None:
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 1 << 32, 4000, np.uint64).astype(np.uint32)
+    for x in (words.view(np.float32), words.view(np.float16)):
+        case = _cast(x, dtypes.FLOAT8E8M0, 24, round_mode=mode, saturate=saturate)
+        np.testing.assert_array_equal(case.lowered()[0].view(np.uint8), case.reference()[0].view(np.uint8))
 
 
 # Strings

@@ -215,10 +215,29 @@ def _(x: Any, like: Any, *, saturate: int = 1, round_mode: str = "up") -> Any:
     return cast(x, dtypes.from_numpy(like.dtype), bool(saturate), round_mode)
 
 
-def lower_cast(p: Any, x: Any, target: DType, saturate: bool) -> Any:
+def _lower_e8m0(p: Any, x: Any, saturate: bool, round_mode: str) -> Any:
+    """Powers of two by the bits of a double, whose exponent has room for all others'."""
+    if round_mode not in ("up", "down", "nearest"):
+        raise CannotLower(f"round_mode {round_mode}")
+    real = p.cast(x, dtypes.DOUBLE)
+    word = p.bitcast(real, dtypes.UINT64)
+    power = p.cast(p.bit_and(p.shift_right(word, 52), 0x7FF), dtypes.INT64) - (1023 - 127)
+    rest = p.bit_and(word, (1 << 52) - 1)
+    if round_mode != "down":
+        up = p.gt(rest, 0) if round_mode == "up" else p.ge(rest, 1 << 51)
+        power = power + p.cast(up, dtypes.INT64)
+    if saturate:
+        power = p.min(p.max(power, 0), 254)
+    none = p.or_(p.is_nan(real), p.lt(real, 0.0))
+    if not saturate:
+        none = p.or_(none, p.or_(p.lt(power, 0), p.gt(power, 254)))
+    return p.bitcast(p.cast(p.select(none, 255, power), dtypes.UINT8), dtypes.FLOAT8E8M0)
+
+
+def lower_cast(p: Any, x: Any, target: DType, saturate: bool, round_mode: str = "up") -> Any:
     """`cast` in primitives."""
     if target is dtypes.FLOAT8E8M0 and x.dtype is not target:
-        raise CannotLower("rounding to powers of two has no primitive")
+        return _lower_e8m0(p, x, saturate, round_mode)
     if target.packed and target.is_integer and x.dtype.is_float:
         x = p.round(wide(p, x))
     return p.cast(x, target, saturate)
@@ -231,12 +250,12 @@ def _(p: Any, x: Any, *, to: str) -> Any:
 
 @Cast.lower(since=6)
 def _(p: Any, x: Any, *, to: int, saturate: int = 1, round_mode: str = "up") -> Any:
-    return lower_cast(p, x, _checked_target(to, 6), bool(saturate))
+    return lower_cast(p, x, _checked_target(to, 6), bool(saturate), round_mode)
 
 
 @CastLike.lower
 def _(p: Any, x: Any, like: Any, *, saturate: int = 1, round_mode: str = "up") -> Any:
-    return lower_cast(p, x, like.dtype, bool(saturate))
+    return lower_cast(p, x, like.dtype, bool(saturate), round_mode)
 
 
 # BitCast

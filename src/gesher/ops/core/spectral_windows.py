@@ -7,7 +7,7 @@ one element undefined (0 / 0); here its element is 1, what all of them tend to i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import pi
+from math import log, pi
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,3 +133,25 @@ def mel_weight_matrix(num_mel_bins: Any, dft_length: Any, sample_rate: Any, lowe
     triangles = np.where((row >= left) & (row <= center), rising,
                          np.where((row > center) & (row < right), falling, 0.0))
     return triangles.astype(dtypes.by_code(output_datatype).numpy)
+
+
+@MelWeightMatrix.lower
+def _(p: Builder, num_mel_bins: Expr, dft_length: Expr, sample_rate: Expr, lower_edge_hertz: Expr,
+      upper_edge_hertz: Expr, *, output_datatype: int) -> Expr:
+    bins = known_int(p, num_mel_bins, "the number of bins")
+    length = known_int(p, dft_length, "the length of the transform")
+    wide = dtypes.DOUBLE
+
+    def number(x: Expr) -> Expr:
+        return p.cast(p.reshape(x, ()), wide)
+
+    low, high = (p.log(number(x) / 700.0 + 1.0) * (2595 / log(10)) for x in (lower_edge_hertz, upper_edge_hertz))
+    mels = p.iota((bins + 2,), 0, wide) * ((high - low) / p.size(bins + 2, wide)) + low
+    hertz = p.expm1(mels * (log(10) / 2595)) * 700.0
+    edges = p.floor(hertz * p.size(length + 1, wide) / number(sample_rate))
+    left, center, right = (p.expand_dims(p.take(edges, 0, i, bins + i), [0]) for i in range(3))
+    row = p.iota((length // 2 + 1, 1), 0, wide)
+    rising = p.select(p.gt(center, left), (row - left) / (center - left), 1.0)
+    falling = p.select(p.and_(p.gt(row, center), p.lt(row, right)), (right - row) / (right - center), 0.0)
+    rises = p.and_(p.ge(row, left), p.le(row, center))
+    return p.cast(p.select(rises, rising, falling), dtypes.by_code(output_datatype))
