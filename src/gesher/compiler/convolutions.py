@@ -16,7 +16,6 @@ from .kernels import blocked_packing as packing
 from .packed import packed
 from .views import same_memory
 
-
 # The relative L2 error against exact sums that Winograd's products may have.
 MOST_ERROR = 1e-4
 # Channels below which transforming costs more than it saves.
