@@ -13,14 +13,15 @@ from gesher.symbolic import Dim, DimLike, product
 from .indexing import unravel
 from .kernel import Kernel, Point, Spell
 from .kernels import blocked_packing as packing
+from .kernels.blocked_choice import variant
+from .layout import is_depthwise
 from .packed import packed
 from .views import same_memory
 
 # The relative L2 error against exact sums that Winograd's products may have.
 MOST_ERROR = 1e-4
-# Channels below which transforming costs more than it saves.
-LEAST_CHANNELS = 16
-FEW_PLACES = 64
+# What a picture's height or width is taken to be where it is not known.
+USUAL = 56
 
 
 def _composite(e: Expr, name: str) -> Expr | None:
@@ -49,33 +50,41 @@ class BlockedConv(Kernel):
     def __init__(self, e: Expr, x: Expr, w: Expr, of: dict[str, Any]):
         self.of, self.x, self.w = of, x, w
         self.columns = self.lanes = of["lanes"]
-        self.places, self.tile_side = e.shape[2:-1], self._winograd_tile(e.shape[2:-1])
-        if self.tile_side:
-            self.variant, weights = f"winograd F({self.tile_side}x{self.tile_side})", self._winograd()
+        self.places, self.tile_side = e.shape[2:-1], 0
+        if is_depthwise(of["channels"], of["groups"], w):
+            self.variant, weights = "depthwise", self._depthwise()
+            self.header, self.function = "gs_blocked_depthwise_f32.h", "gs_blocked_depthwise_f32"
+        elif side := self._winograd_tile():
+            self.variant, self.tile_side, weights = f"winograd F({side}x{side})", side, self._winograd(side)
             self.header, self.function = "gs_winograd_f32.h", "gs_blocked_winograd_f32"
         else:
             self.variant, weights = "direct", self._direct()
             self.header, self.function = "gs_blocked_f32.h", "gs_blocked_conv_f32"
-        self.scratch = self.function + "_scratch"
+        self.scratch = "" if self.variant == "depthwise" else self.function + "_scratch"
         super().__init__(e, [same_memory(x), weights])
 
-    def _winograd_tile(self, places: Sequence[DimLike]) -> int:
+    def _winograd_tile(self) -> int:
         """The side of the tiles of outputs that Winograd's products shall make; 0 where sums shall be direct."""
         of, (out, channels, *kernel) = self.of, _picture(self.w)
-        if kernel != [3, 3] or len(places) != 2 or of["groups"] != 1 or of["plain_x"] \
-                or {*of["strides"], *of["dilations"]} != {1}:
+        if len(self.places) != 2 or of["groups"] != 1 or of["plain_x"]:
             return 0
-        if out < LEAST_CHANNELS or channels < LEAST_CHANNELS:
-            return 0
-        # The transformed weights are 4 times as many for tiles of 4; small pictures do not use them often enough.
-        tile = 2 if isinstance(p := product(places), int) and p < FEW_PLACES else 4
-        return tile if packing.winograd_error(channels, tile) <= MOST_ERROR else 0
+        # Nobody knows how large a picture of symbolic sizes is; most are not small.
+        places = [d if isinstance(d, int) else USUAL for d in self.places]
+        chosen = variant(out, channels, kernel, of["strides"], of["dilations"], places, 1, self.lanes)
+        tile = 0 if chosen == "direct" else int(chosen[-1])
+        return tile if not tile or packing.winograd_error(channels, tile) <= MOST_ERROR else 0
 
-    def _winograd(self) -> Expr:
+    def _winograd(self, side: int) -> Expr:
         out, channels = _picture(self.w)[:2]
-        return packed(("winograd", self.tile_side, self.lanes), [self.w], FLOAT,
-                      packing.winograd_shape(out, channels, self.lanes, self.tile_side),
-                      partial(packing.pack_winograd, b=self.lanes, tile=self.tile_side))
+        return packed(("winograd", side, self.lanes), [self.w], FLOAT,
+                      packing.winograd_shape(out, channels, self.lanes, side),
+                      partial(packing.pack_winograd, b=self.lanes, tile=side))
+
+    def _depthwise(self) -> Expr:
+        shape = _picture(self.w)
+        return packed(("depthwise", self.lanes), [self.w], FLOAT,
+                      packing.depthwise_shape(shape[0], shape[2], shape[3], self.lanes),
+                      partial(_per_channel, shape, self.lanes))
 
     def _direct(self) -> Expr:
         of, shape = self.of, _picture(self.w)
@@ -118,12 +127,16 @@ def _picture(w: Expr) -> tuple[int, ...]:
     return shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
 
 
+def _per_channel(shape: tuple[int, ...], lanes: int, w: Any) -> Any:
+    return packing.pack_depthwise(w.reshape(shape), lanes)
+
+
 def _blocked(shape: tuple[int, ...], groups: int, lanes: int, plain: bool, w: Any) -> Any:
     return packing.pack_blocked(w.reshape(shape), groups, lanes, plain)
 
 
 class BlockedWindow(Kernel):
-    """The maximum over windows of places in blocks."""
+    """The maximum or sum over windows of places in blocks."""
 
     header, struct, function = "gs_blocked_window_f32.h", "GsBlockedWindow", "gs_blocked_window_f32"
 
@@ -133,7 +146,7 @@ class BlockedWindow(Kernel):
         if bundle is None or e.dtype is not FLOAT:
             return None
         of = dict(bundle.params["of"])
-        if of["op"] != "max":
+        if of["op"] == "min":
             return None
         # A window wholly inside the padding has no element, which the kernel does not expect.
         reach = [(k - 1) * d + 1 for k, d in zip(of["size"], of["dilations"])]
@@ -147,7 +160,8 @@ class BlockedWindow(Kernel):
         fields = [("N", x.shape[0]), ("blocks", x.shape[1]),
                   *_axes(**{"in": x.shape[2:-1], "out": self.expr.shape[2:-1], "kernel": of["size"],
                             "stride": of["strides"], "dilation": of["dilations"],
-                            "pad": [lo for lo, _ in of["pads"]], "pad_end": [hi for _, hi in of["pads"]]})]
+                            "pad": [lo for lo, _ in of["pads"]], "pad_end": [hi for _, hi in of["pads"]]}),
+                  ("mean", 2 if of["op"] == "sum" else 0)]
         return [*((k, spell(d)) for k, d in fields), ("x", point(self.operands[0]))]
 
 

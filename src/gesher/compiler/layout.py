@@ -51,7 +51,12 @@ def eligible(e: Expr) -> bool:
     channels, out = x.shape[1], w.shape[0]
     if not channels or not out or 0 in w.shape:
         return False
-    return groups == 1 or (channels // groups % b == 0 and out // groups % b == 0)
+    return groups == 1 or is_depthwise(channels, groups, w) or (channels // groups % b == 0 and out // groups % b == 0)
+
+
+def is_depthwise(channels: DimLike, groups: int, w: Expr) -> bool:
+    """Whether weights (O,C/groups,*) take each channel by itself to one output."""
+    return groups > 1 and channels == groups and w.shape[:2] == (groups, 1)
 
 
 def _worthy(order: Sequence[Expr], eligible_ones: set[Expr]) -> set[Expr]:

@@ -8,7 +8,7 @@ from gesher.base.dtypes import FLOAT
 from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike, decide_eq, decide_le, decide_lt, product
 
-from .convolutions import BlockedConv, ToBlocks, ToPlain
+from .convolutions import BlockedConv, BlockedWindow, ToBlocks, ToPlain
 from .forests import Trees
 from .indexing import unravel
 from .kernel import Kernel, Point, Spell
@@ -199,8 +199,8 @@ class Select(Kernel):
                 ("largest", str(int(self.order.params["descending"])))]
 
 
-KERNELS: tuple[type[Kernel], ...] = (Gemm, BlockedConv, ToBlocks, ToPlain, Conv, ConvTransposed, MaxWindow, Softmax,
-                                    LayerNorm, Trees, Recurrent, Reduce, Select)
+KERNELS: tuple[type[Kernel], ...] = (Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv, ConvTransposed,
+                                    MaxWindow, Softmax, LayerNorm, Trees, Recurrent, Reduce, Select)
 
 
 def match(e: Expr) -> Kernel | None:

@@ -1,4 +1,4 @@
-// Pooling over blocked channels: the maximum or the mean of a window, as gs_window_f32.h has it without indices: places
+// Pooling over blocked channels: the maximum, mean or sum of a window, as gs_window_f32.h has it without indices: places
 // outside the picture never count for a maximum, NaN is the largest of all; for a mean they count in the divisor where
 // `count_pad`, but only as far as the stated padding reaches.
 
@@ -8,7 +8,7 @@
 typedef struct GsBlockedWindow {
   int64_t N, blocks;
   int64_t in[2], out[2], kernel[2], stride[2], dilation[2], pad[2], pad_end[2];
-  int mean, count_pad;
+  int mean, count_pad;  // mean: 1 the mean instead of the maximum, 2 the sum
   const float* x;  // (N, blocks, H, W, b)
   float* y;        // (N, blocks, OH, OW, b)
 } GsBlockedWindow;
@@ -40,7 +40,7 @@ GS_LOCAL void gs_blocked_window_f32_plain(const GsBlockedWindow* v, GsPool* pool
           most = gs_maxf(most, x);
         }
         double count = (double)(gs_blocked_counted(v, 0, p / OW) * gs_blocked_counted(v, 1, p % OW));
-        v->y[i] = v->mean ? (float)(sum / count) : most;
+        v->y[i] = v->mean ? (float)(v->mean == 1 ? sum / count : sum) : most;
       }
 }
 
@@ -94,7 +94,7 @@ GS_LOCAL void gs_blocked_window_task(void* arg, int64_t begin, int64_t end, int 
       gs_blocked_windows[count - 1][2 * (v->mean != 0) + edge](&t, y + ox * GS_W);
       ox += count;
     }
-    if (!v->mean) continue;
+    if (v->mean != 1) continue;
     int64_t down = gs_blocked_counted(v, 0, oy);
     for (int64_t ox = 0; ox < OW; ox++)
       gs_store(y + ox * GS_W, gs_load(y + ox * GS_W) / gs_splat((float)(down * gs_blocked_counted(v, 1, ox))));
