@@ -386,8 +386,8 @@ class Writer:
         batch, m, n, ldc, rows, columns = step.symbols[:6]
         names = {batch: "batch", m: "row0", n: "column0", ldc: "ldc", rows: "rows", columns: "columns"}
         out.append(f"// {tile.comment}")
-        out.append(f"static void {tile.name}(void* context, float* tile, int64_t ldc, int64_t batch, int64_t row0, "
-                   "int64_t column0, int64_t rows, int64_t columns) {")
+        out.append(f"static void {tile.name}(void* context, {step.kernel.element()}* tile, int64_t ldc, int64_t batch, "
+                   "int64_t row0, int64_t column0, int64_t rows, int64_t columns) {")
         out.append(f"  {self.frame}* const f = context;")
         out += self._sizes_into(dims_of(tile), names)
         out += self._pointers(tile, besides=step.tile_buffer)

@@ -242,10 +242,27 @@ def _find_epilogues(fusion: Fusion, kept: set[Expr], users: dict[Expr, list[Expr
         if not kernel.tiles or e in forced or e not in kept:
             continue
         end = _sole_end(e, users, kept, fusion.kernels)
-        if end is None or end in taken or end.dtype is not FLOAT:
+        if kernel.apart and (end is None or end in taken):
+            # What follows two kernels can be done by one of them; the other hands over bytes instead of sums.
+            end = _narrowed(e, users, fusion.kernels)
+            if end is not None:
+                kept.add(end)
+        if end is None or end in taken or (end.dtype is not FLOAT and not kernel.apart):
             continue
         fusion.epilogues[e] = end
         taken.add(end)
+
+
+def _narrowed(e: Expr, users: dict[Expr, list[Expr]], kernels: dict[Expr, Kernel]) -> Expr | None:
+    """Where the elementwise steps that follow `e`, one reader each, first make bytes."""
+    shape = e.shape
+    while len(readers := users.get(e, [])) == 1:
+        e = readers[0]
+        if e.prim not in _ELEMENTWISE or e.shape != shape or e in kernels:
+            return None
+        if e.dtype.bits == 8:
+            return e
+    return None
 
 
 def _sole_end(e: Expr, users: dict[Expr, list[Expr]], kept: set[Expr], kernels: dict[Expr, Kernel]) -> Expr | None:

@@ -31,6 +31,8 @@ class Kernel(ABC):
         tiles: whether it takes an epilogue.
         columns: how many columns every tile has, where that is fixed; its rows then lie one behind the other.
         several: whether it computes all items of its bundle in one run; `also` are the others that are wanted.
+        apart: whether the epilogue finds tiles in memory of the kernel's own and puts its results, of any type, where
+            they belong; otherwise it works in place.
     """
 
     header = ""
@@ -41,6 +43,7 @@ class Kernel(ABC):
     tiles = False
     columns: int | None = None
     several = False
+    apart = False
 
     def __init__(self, expr: Expr, operands: Sequence[Expr]):
         self.expr, self.operands = expr, list(operands)

@@ -11,6 +11,7 @@ from gesher.symbolic import Dim, DimLike, decide_eq, decide_le, decide_lt, produ
 from .convolutions import BlockedConv, BlockedWindow, ToBlocks, ToPlain
 from .forests import Trees
 from .indexing import unravel
+from .integer import INTEGER
 from .kernel import Kernel, Point, Spell
 from .products import Gemm
 from .recurrent import Recurrent
@@ -200,7 +201,7 @@ class Select(Kernel):
 
 
 KERNELS: tuple[type[Kernel], ...] = (Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv, ConvTransposed,
-                                    MaxWindow, Softmax, LayerNorm, Trees, Recurrent, Reduce, Select)
+                                    MaxWindow, Softmax, LayerNorm, Trees, Recurrent, Reduce, Select, *INTEGER)
 
 
 def match(e: Expr) -> Kernel | None:

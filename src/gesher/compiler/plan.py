@@ -20,6 +20,7 @@ from gesher.symbolic import Dim, DimLike, decide_eq, fresh, product
 from . import indexing
 from .demands import Demand
 from .fuse import Fusion, fuse, is_scalar_constant, needs, order_of
+from .integer_layout import channels_last
 from .kernel import Kernel
 from .layout import blocked_layout
 from .loops import (
@@ -50,6 +51,7 @@ _COMPILED = frozenset(("float", "double", "float16", "bfloat16", "bool", "int8",
 
 def prepared(roots: Sequence[Expr]) -> list[Expr]:
     """The roots simplified, constants folded, and composites without a kernel expanded."""
+    roots = channels_last(roots)
     for _ in range(2):
         roots = simplify(expand(roots, lambda e: match(e) is not None))
         roots = fold_constants(roots, moved=moved)
@@ -386,7 +388,8 @@ class _Planner:
             held[index] = i * (kernel.columns or ldc) + j
             # Where the result has one row or column only, its index does not tell that the tile's does move.
             scope.barrier = not {i, j} <= indexing.symbols(index)
-            scope.statements.append(Store(tile, held[index], puller.compute(end, index, scope)))
+            to, at_ = (target, indexing.linear(end.shape, index)) if kernel.apart else (tile, held[index])
+            scope.statements.append(Store(to, at_, puller.compute(end, index, scope)))
 
         step.tile = puller.nest((rows, kernel.columns or columns), f"{step.name}_tile", f"then {describe(end)}", make)
         step.symbols = (batch, m, n, ldc, rows, columns, room)

@@ -6,6 +6,7 @@ What a reader would guess wrong: a real number is rounded to the nearest even *b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.dtypes import DType
 from gesher.primitives import Builder, Expr
+from gesher.symbolic import DimLike
 
 
 def limits(dtype: DType) -> tuple[int, int]:
@@ -87,3 +89,41 @@ def count_of(real: Any, scale: Any, zero: Any, dtype: DType) -> Any:
 def count_expr(p: Builder, real: Expr, scale: Expr, zero: Expr | None, dtype: DType) -> Expr:
     """As `count_of`, of expressions."""
     return quantize_expr(p, real / p.reshape(scale, ()), None if zero is None else p.reshape(zero, ()), dtype)
+
+
+# Sums of products, exact in 32 bits. They are composites, because their meaning alone does not tell that the operands
+# are bytes once the weights' zero points have been taken away.
+
+def matmul_integers(p: Builder, a: Expr, a_zero: Expr | None, b: Expr, b_zero: Expr | None) -> Expr:
+    """(a - a_zero) @ (b - b_zero) of integers in int32; the zero points broadcast as they stand."""
+    if _are_bytes(a, b):
+        found: Expr = p.composite("integer_matmul", _matmul_meaning, a, a_zero, b, b_zero)
+        return found
+    return _matmul_meaning(p, a, a_zero, b, b_zero)
+
+
+def convolve_integers(p: Builder, x: Expr, x_zero: Expr | None, w: Expr, w_zero: Expr | None, strides: Sequence[int],
+                      pads: Sequence[tuple[DimLike, DimLike]], dilations: Sequence[int], groups: int) -> Expr:
+    """The convolution of x - x_zero (N,C,*) with w - w_zero (M,C/groups,*) in int32; x_zero is one number, w_zero one
+    or M of shape (M,1,...). Padding counts as x_zero."""
+    at: dict[str, Any] = {"strides": tuple(strides), "pads": tuple(map(tuple, pads)), "dilations": tuple(dilations),
+                          "groups": groups}
+    known = all(isinstance(n, int) for row in pads for n in row)
+    if known and _are_bytes(x, w):
+        found: Expr = p.composite("integer_conv", convolve_meaning, x, x_zero, w, w_zero, **at)
+        return found
+    return convolve_meaning(p, x, x_zero, w, w_zero, **at)
+
+
+def _are_bytes(*operands: Expr) -> bool:
+    return all(e.dtype is dtypes.INT8 or e.dtype is dtypes.UINT8 for e in operands)
+
+
+def _matmul_meaning(p: Builder, a: Expr, a_zero: Expr | None, b: Expr, b_zero: Expr | None) -> Expr:
+    return p.matmul(less_zero_expr(p, a, a_zero), less_zero_expr(p, b, b_zero))
+
+
+def convolve_meaning(p: Builder, x: Expr, x_zero: Expr | None, w: Expr, w_zero: Expr | None, *, strides: Any, pads: Any,
+                     dilations: Any, groups: int) -> Expr:
+    """What `convolve_integers` means."""
+    return p.convolve(less_zero_expr(p, x, x_zero), less_zero_expr(p, w, w_zero), strides, pads, dilations, groups)

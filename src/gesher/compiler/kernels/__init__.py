@@ -69,6 +69,10 @@ KERNELS: tuple[Kernel, ...] = (
            "gs_gemm_f32_plain", meanings.gemm),
     Kernel("gs_gemm_i8", "gs_gemm_i8.h", "batched product of 8-bit integers in 32 bits, zero points, epilogue",
            "gs_gemm_i8_plain", meanings.integer_gemm),
+    *(Kernel(name, "gs_conv_i8.h", f"convolution of bytes of rank 2, channels last, {what}", "gs_conv_i8_plain", _CONV)
+      for name, what in (("gs_conv_i8", "with groups"), ("gs_depthwise_i8", "of each channel by itself"))),
+    Kernel("gs_window_i8", "gs_conv_i8.h", "maxima of bytes over windows of rank 2, channels last",
+           "gs_window_i8_plain", meanings.pooling),
     *(Kernel(f"gs_gemm_{t}_run", "gs_gemm_tiled.h", f"batched matrix product of {what}",
              f"gs_gemm_{t}_plain", meanings.gemm)
       for t, what in (("f64", "doubles"), ("u32", "32-bit whole numbers"), ("u64", "64-bit whole numbers"))),

@@ -17,7 +17,7 @@ from gesher.ops.borrowing import rule_of
 from gesher.ops.broadcasting import broadcast_into
 from gesher.ops.core.products import exact_product, infer_matmul, integer_product
 from gesher.ops.core.quantization import DynamicQuantizeLinear, dynamic_quantize_linear
-from gesher.ops.quantized import less_zero, less_zero_expr, quantize, quantize_expr
+from gesher.ops.quantized import less_zero, matmul_integers, quantize, quantize_expr
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import Attr, Input, Output, op, tensors
 from gesher.primitives import Builder, Expr
@@ -202,9 +202,8 @@ def _(p: Builder, a: Expr, b: Expr) -> Expr:
 @QGemm.lower
 def _(p: Builder, a: Expr, a_scale: Expr, a_zero: Expr, b: Expr, b_scale: Expr, b_zero: Expr, c: Expr | None = None,
       y_scale: Expr | None = None, y_zero: Expr | None = None, *, transA: int, transB: int, alpha: float) -> Expr:
-    a = less_zero_expr(p, a, p.reshape(a_zero, ()))
-    b = less_zero_expr(p, p.transpose(b, (1, 0)) if transB else b, _column_expr(p, b_zero))
-    y = p.contract(a, b, [0 if transA else 1], [0])
+    y = matmul_integers(p, p.transpose(a, (1, 0)) if transA else a, p.reshape(a_zero, ()),
+                        p.transpose(b, (1, 0)) if transB else b, _column_expr(p, b_zero))
     y = p.cast(y if c is None else y + c, dtypes.FLOAT)
     scale = p.reshape(a_scale, ()) * _column_expr(p, b_scale) * alpha
     if y_scale is None:

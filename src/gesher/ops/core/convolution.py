@@ -21,7 +21,7 @@ from gesher.symbolic import decide_eq
 
 from ..arithmetic import computed, lowered
 from ..beside import check, is_list, is_one, require
-from ..quantized import less_zero, less_zero_expr, quantize, quantize_expr
+from ..quantized import convolve_integers, less_zero, quantize, quantize_expr
 from ..rules import InferNode
 from ..schema import BF16, FLOATS, Attr, Input, Output, op, tensors
 from ..windows import Spread, Windows, lay, pairs, spread, whole
@@ -292,17 +292,18 @@ def _by_row_expr(p: Builder, v: Expr, rank: int) -> Expr:
     return p.reshape(v, () if all(d == 1 for d in v.shape) else (v.shape[0], *(1,) * (rank - 1)))
 
 
-def _convolve_integers(p: Builder, x: Expr, w: Expr, group: int, at: dict[str, Sequence[int] | None]) -> Expr:
+def _convolve_integers(p: Builder, x: Expr, x_zero: Expr | None, w: Expr, w_zero: Expr | None, group: int,
+                       at: dict[str, Sequence[int] | None]) -> Expr:
     laid = lay(x.shape[2:], w.shape[2:], **at)  # type: ignore[arg-type]
-    return p.convolve(x, w, laid.strides, laid.pads, laid.dilations, group)
+    return convolve_integers(p, x, None if x_zero is None else p.reshape(x_zero, ()), w,
+                             None if w_zero is None else _by_row_expr(p, w_zero, w.rank), laid.strides, laid.pads,
+                             laid.dilations, group)
 
 
 @ConvInteger.lower
 def _(p: Builder, x: Expr, w: Expr, x_zero_point: Expr | None = None, w_zero_point: Expr | None = None, *,
       group: int, kernel_shape: Any = None, **at: Any) -> Expr:
-    x = less_zero_expr(p, x, None if x_zero_point is None else p.reshape(x_zero_point, ()))
-    w = less_zero_expr(p, w, None if w_zero_point is None else _by_row_expr(p, w_zero_point, w.rank))
-    return _convolve_integers(p, x, w, group, at)
+    return _convolve_integers(p, x, x_zero_point, w, w_zero_point, group, at)
 
 
 @QLinearConv.lower
@@ -312,7 +313,6 @@ def _(p: Builder, x: Expr, x_scale: Expr, x_zero_point: Expr, w: Expr, w_scale: 
     x_scale, x_zero_point, y_scale, y_zero_point = (p.reshape(e, ()) for e in (x_scale, x_zero_point, y_scale,
                                                                               y_zero_point))
     # The bias is counted in the scale of the products, so the sum is scaled at once.
-    y = _bias(p, _convolve_integers(p, less_zero_expr(p, x, x_zero_point),
-                                    less_zero_expr(p, w, _by_row_expr(p, w_zero_point, w.rank)), group, at), b)
+    y = _bias(p, _convolve_integers(p, x, x_zero_point, w, w_zero_point, group, at), b)
     scale = _by_row_expr(p, x_scale * w_scale / y_scale, y.rank - 1)
     return quantize_expr(p, p.cast(y, dtypes.FLOAT) * scale, y_zero_point, y_zero_point.dtype)

@@ -15,7 +15,7 @@ from gesher.primitives import Builder, Expr
 from ..arithmetic import computed, lowered
 from ..beside import check, of_columns, of_rows, require
 from ..broadcasting import broadcast_into, broadcast_shapes
-from ..quantized import less_zero, less_zero_expr, quantize, quantize_expr
+from ..quantized import less_zero, less_zero_expr, matmul_integers, quantize, quantize_expr
 from ..rules import InferNode
 from ..schema import BF16, FLOAT8, FLOATS, Attr, Drop, Input, Output, op, tensors
 
@@ -237,11 +237,12 @@ def _column_expr(p: Builder, v: Expr) -> Expr:
 
 
 def integer_product(p: Builder, a: Expr, a_zero: Expr | None, b: Expr, b_zero: Expr | None) -> Expr:
-    a = less_zero_expr(p, a, None if a_zero is None else _row_expr(p, a_zero, a.rank))
-    b = less_zero_expr(p, b, None if b_zero is None else _column_expr(p, b_zero))
-    if a.dtype is not b.dtype:
-        a, b = p.cast(a, dtypes.FLOAT), p.cast(b, dtypes.FLOAT)
-    return p.matmul(a, b)
+    a_zero = None if a_zero is None else _row_expr(p, a_zero, a.rank)
+    b_zero = None if b_zero is None else _column_expr(p, b_zero)
+    if a.dtype.is_integer and b.dtype.is_integer:
+        return matmul_integers(p, a, a_zero, b, b_zero)
+    real = (p.cast(less_zero_expr(p, e, zero), dtypes.FLOAT) for e, zero in ((a, a_zero), (b, b_zero)))
+    return p.matmul(*real)
 
 
 @MatMulInteger.lower

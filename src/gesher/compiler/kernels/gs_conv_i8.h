@@ -1,0 +1,430 @@
+// Convolutions of bytes in rank 2 (rank 1 as a picture of height 1), channels last: y[n,p,o] = sum over taps and c of
+// (x[n, p * stride + tap * dilation - pad, c] - x_zero) * (w[o,c,tap] - w_zero[o]).
+//
+// gs_conv_i8           any groups: rows of gs_dot_i8.h are windows, read where they lie in the picture, which is copied
+//                      once with its padding (zero points) around it where the window looks beyond it.
+// gs_depthwise_i8      one channel in and out: taps four at a time into VNNI, or plain loops that become vectors.
+// gs_window_i8         the maximum over windows.
+//
+// The picture may also be planar (channels first) where it has few channels, as the input of a network; each line of
+// each channel is then a segment of the window. The result is a matrix of N*OH*OW places by channels; `batch` of the
+// epilogue is the group, n the channel within it.
+
+#include "gs_dot_i8.h"
+
+typedef struct GsConvI8 {
+  int64_t N, C, O, group, H, W, OH, OW, KH, KW, SH, SW, DH, DW, PH, PW;  // P: padding at the beginning
+  const uint8_t* x;             // (N,H,W,C), or (N,C,H,W) where planar; int8_t where signed
+  int x_signed, planar;
+  int32_t x_zero;               // where x_zero_at is NULL
+  const uint8_t* x_zero_at;
+  const void* w;                // packed: for each group panels of its columns over the window's segments;
+                                // depthwise: int8 (KH*KW, O)
+  const int32_t *sums, *w_zero; // (O) sums over the packed w; (O) what is left of its zero points, or NULL
+  int32_t* y;                   // (N*OH*OW, O), written where there is no epilogue
+  GsTileI32Fn epilogue;
+  void* context;
+  uint8_t* scratch;             // 4 * gs_conv_i8_scratch bytes, 64-byte aligned
+} GsConvI8;
+
+// The meaning, over w as it stands: (O,C/group,KH,KW) of signed bytes less their zero points.
+GS_LOCAL void gs_conv_i8_plain(const GsConvI8* v, GsPool* pool) {
+  (void)pool;
+  int64_t Cg = v->C / v->group, Og = v->O / v->group;
+  int32_t p = gs_zero_of(v->x_zero, v->x_zero_at, v->x_signed);
+  const int8_t* w = v->w;
+  for (int64_t at = 0; at < v->N * v->OH * v->OW; at++)
+    for (int64_t o = 0; o < v->O; o++) {
+      int64_t n = at / (v->OH * v->OW), oh = at / v->OW % v->OH, ow = at % v->OW;
+      uint32_t sum = 0;
+      for (int64_t c = 0; c < Cg; c++)
+        for (int64_t t = 0; t < v->KH * v->KW; t++) {
+          int64_t i = oh * v->SH + t / v->KW * v->DH - v->PH, j = ow * v->SW + t % v->KW * v->DW - v->PW;
+          if (i < 0 || i >= v->H || j < 0 || j >= v->W) continue;
+          int64_t channel = o / Og * Cg + c;
+          const uint8_t* x = v->x + (v->planar ? ((n * v->C + channel) * v->H + i) * v->W + j
+                                               : ((n * v->H + i) * v->W + j) * v->C + channel);
+          sum += (uint32_t)((gs_byte(x, v->x_signed) - p)
+                          * (w[(o * Cg + c) * v->KH * v->KW + t] - (v->w_zero ? v->w_zero[o] : 0)));
+        }
+      v->y[at * v->O + o] = (int32_t)sum;
+    }
+  if (v->epilogue)
+    for (int64_t g = 0; g < v->group; g++) {
+      int32_t row[64];
+      for (int64_t at = 0; at < v->N * v->OH * v->OW; at++)
+        for (int64_t o = 0; o < Og; o += 64) {
+          int64_t cols = gs_min_i64(64, Og - o);
+          memcpy(row, v->y + at * v->O + g * Og + o, (size_t)cols * 4);
+          v->epilogue(v->context, row, 64, g, at, o, 1, cols);
+        }
+    }
+}
+
+// ---- the picture with what stands around it
+
+typedef struct GsFrameI8 {
+  const GsConvI8* v;
+  const uint8_t* from;  // the picture to read, framed or as it was
+  uint8_t* to;
+  int64_t H, W, C;      // of `from`
+  uint8_t fill;
+} GsFrameI8;
+
+GS_INLINE int64_t gs_reach(int64_t out, int64_t stride, int64_t kernel, int64_t dilation) {
+  return (out - 1) * stride + (kernel - 1) * dilation + 1;
+}
+// The bytes that a step may read behind the last element.
+#define GS_I8_SLACK 64
+
+// Whether the window looks beyond the picture, or segments do not come in whole steps.
+GS_INLINE int gs_framed_i8(const GsConvI8* v, int64_t length) {
+  return v->PH > 0 || v->PW > 0 || gs_reach(v->OH, v->SH, v->KH, v->DH) - v->PH > v->H
+      || gs_reach(v->OW, v->SW, v->KW, v->DW) - v->PW > v->W || length % GS_I8_STEP != 0;
+}
+
+GS_LOCAL void gs_frame_i8_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsFrameI8* f = arg;
+  const GsConvI8* v = f->v;
+  (void)thread;
+  // One line of a picture, or of one plane of it.
+  int64_t wide = v->planar ? 1 : v->C;
+  int64_t left = gs_min_i64(gs_max_i64(v->PW, 0), f->W), skip = gs_max_i64(-v->PW, 0);
+  int64_t inside = gs_max_i64(gs_min_i64(v->W - skip, f->W - left), 0);
+  for (int64_t i = begin; i < end; i++) {
+    int64_t plane = i / f->H, line = i % f->H - v->PH;
+    uint8_t* to = f->to + i * f->W * wide;
+    if (line < 0 || line >= v->H) {
+      memset(to, f->fill, (size_t)(f->W * wide));
+      continue;
+    }
+    memset(to, f->fill, (size_t)(left * wide));
+    memcpy(to + left * wide, v->x + ((plane * v->H + line) * v->W + skip) * wide, (size_t)(inside * wide));
+    memset(to + (left + inside) * wide, f->fill, (size_t)((f->W - left - inside) * wide));
+  }
+}
+
+GS_INLINE int64_t gs_frame_i8_bytes(const GsConvI8* v) {
+  return gs_round_up(v->N * gs_reach(v->OH, v->SH, v->KH, v->DH) * gs_reach(v->OW, v->SW, v->KW, v->DW) * v->C
+                     + GS_I8_SLACK, 64);
+}
+
+GS_INLINE GsFrameI8 gs_frame_i8(const GsConvI8* v, int64_t length, uint8_t* room, GsPool* pool) {
+  GsFrameI8 f = {.v = v, .from = v->x, .H = v->H, .W = v->W, .C = v->C,
+                 .fill = (uint8_t)gs_zero_of(v->x_zero, v->x_zero_at, v->x_signed)};
+  if (!gs_framed_i8(v, length)) {
+    // Negative padding is a picture that begins later.
+    f.from += v->planar ? -v->PH * v->W - v->PW : (-v->PH * v->W - v->PW) * v->C;
+    return f;
+  }
+  f.H = gs_reach(v->OH, v->SH, v->KH, v->DH), f.W = gs_reach(v->OW, v->SW, v->KW, v->DW);
+  f.from = f.to = room;
+  int64_t lines = v->N * (v->planar ? v->C : 1) * f.H;
+  memset(room + lines * f.W * (v->planar ? 1 : v->C), 0, GS_I8_SLACK);
+  gs_parallel_for(lines * f.W * (v->planar ? 1 : v->C) < 100000 ? 0 : pool, lines, gs_frame_i8_task, &f);
+  return f;
+}
+
+// ---- any groups
+
+// The segments of a window: the lines of its planes, its lines, or its taps.
+GS_INLINE int64_t gs_conv_i8_segments(const GsConvI8* v, int64_t* length) {
+  if (v->planar) return *length = v->KW, v->C * v->KH;
+  if (v->group == 1 && v->DW == 1) return *length = v->KW * v->C, v->KH;
+  return *length = v->C / v->group, v->KH * v->KW;
+}
+
+typedef struct GsConvI8Run {
+  const GsConvI8* v;
+  GsI8Rows rows;
+  GsFrameI8 frame;
+  int64_t segments, length, block, m_parts, n_parts, n_step, work_bytes;
+  int64_t* offsets;
+  int32_t* init;
+  uint8_t* work;
+} GsConvI8Run;
+
+GS_LOCAL void gs_conv_i8_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsConvI8Run* r = arg;
+  const GsConvI8* v = r->v;
+  int64_t Cg = v->C / v->group, Og = v->O / v->group, places = v->OH * v->OW, all = v->N * places;
+  int64_t panels = gs_ceil_div(Og, GS_I8_NR), panel = gs_i8_panel(r->segments, r->length);
+  int64_t wide = v->planar ? 1 : v->C;
+  const uint8_t* rows[GS_I8_BLOCK];
+  for (int64_t i = begin; i < end; i++) {
+    int64_t group = i / (r->m_parts * r->n_parts), part = i % (r->m_parts * r->n_parts);
+    int64_t m0 = part % r->m_parts * r->block, count = gs_min_i64(r->block, all - m0);
+    int64_t n0 = part / r->m_parts * r->n_step, n1 = gs_min_i64(n0 + r->n_step, Og);
+    int64_t n = m0 / places, oh = m0 / v->OW % v->OH, ow = m0 % v->OW;
+    for (int64_t j = 0; j < count; j++) {
+      rows[j] = r->frame.from + ((n * (v->planar ? v->C : 1) * r->frame.H + oh * v->SH) * r->frame.W + ow * v->SW) * wide
+              + group * Cg;
+      if (++ow == v->OW) {
+        ow = 0;
+        if (++oh == v->OH) oh = 0, n++;
+      }
+    }
+    GsI8Rows now = r->rows;
+    now.b = (const gs_i8_b*)((const uint8_t*)v->w + group * panels * panel);
+    now.init = r->init + group * Og;
+    now.q = v->w_zero ? v->w_zero + group * Og : 0;
+    now.c = v->y + group * Og;
+    gs_i8_rows(&now, group, m0, count, rows, n0, n1, r->work + thread * r->work_bytes);
+  }
+}
+
+// Places whose windows go through the panels together: what they read stays in half of L2, as do their wide copies.
+GS_INLINE int64_t gs_conv_i8_block(const GsConvI8* v) {
+  int64_t each = GS_I8_STEP == 4 ? v->C * v->SH * v->SW : v->C / v->group * v->KH * v->KW * 2;
+  int64_t fit = 200000 / gs_max_i64(each, 1) / GS_I8_MR * GS_I8_MR;
+  return gs_min_i64(gs_max_i64(fit, GS_I8_MR), GS_I8_BLOCK);
+}
+
+GS_INLINE int64_t gs_conv_i8_work(const GsConvI8* v) {
+  int64_t length, segments = gs_conv_i8_segments(v, &length);
+  return gs_round_up(gs_i8_block_bytes(gs_conv_i8_block(v), segments, length), 64);
+}
+
+// 32-bit numbers of scratch for a pool of `threads`.
+GS_LOCAL int64_t gs_conv_i8_scratch(const GsConvI8* v, int threads) {
+  int64_t length, segments = gs_conv_i8_segments(v, &length);
+  return (threads * gs_conv_i8_work(v) + gs_round_up(v->O * 4, 64) + gs_round_up(segments * 8, 64)
+          + (gs_framed_i8(v, length) ? gs_frame_i8_bytes(v) : 0)) / 4;
+}
+
+GS_LOCAL void gs_conv_i8(const GsConvI8* v, GsPool* pool) {
+  int64_t all = v->N * v->OH * v->OW, Og = v->O / v->group;
+  if (all <= 0 || v->O <= 0) return;
+  GsConvI8Run r = {.v = v, .work_bytes = gs_conv_i8_work(v), .block = gs_conv_i8_block(v)};
+  r.segments = gs_conv_i8_segments(v, &r.length);
+  int64_t K = r.segments * r.length;
+  if ((double)all * (double)v->O * (double)K < 400000.0 * GS_W) pool = 0;
+  int threads = gs_pool_size(pool);
+  r.work = v->scratch;
+  r.init = (int32_t*)(v->scratch + threads * r.work_bytes);
+  r.offsets = (int64_t*)((uint8_t*)r.init + gs_round_up(v->O * 4, 64));
+  r.frame = gs_frame_i8(v, r.length, (uint8_t*)r.offsets + gs_round_up(r.segments * 8, 64), pool);
+  for (int64_t s = 0; s < r.segments; s++) {
+    if (v->planar) r.offsets[s] = (s / v->KH * r.frame.H + s % v->KH * v->DH) * r.frame.W;
+    else if (v->group == 1 && v->DW == 1) r.offsets[s] = s * v->DH * r.frame.W * v->C;
+    else r.offsets[s] = (s / v->KW * v->DH * r.frame.W + s % v->KW * v->DW) * v->C;
+  }
+  int32_t p = gs_zero_of(v->x_zero, v->x_zero_at, v->x_signed) + gs_i8_shift(v->x_signed);
+  gs_i8_start(r.init, v->O, K, p, v->sums, v->w_zero, 1);
+  r.rows = (GsI8Rows){.walk = {r.segments, r.length, gs_ceil_div(r.length, GS_I8_STEP), r.offsets,
+                               gs_i8_flip(v->x_signed)},
+                      .q_step = 1, .N = Og, .ldc = v->O, .epilogue = v->epilogue, .context = v->context};
+  int64_t panels = gs_ceil_div(Og, GS_I8_NR), wanted = gs_ceil_div(threads, v->group);
+  r.block = gs_min_i64(r.block, gs_round_up(all, GS_I8_MR));
+  r.m_parts = gs_ceil_div(all, r.block);
+  r.n_parts = 1;
+  if (wanted > 1 && all >= 4 * GS_I8_MR * wanted) {
+    r.m_parts = gs_round_up(r.m_parts, wanted);
+    r.block = gs_round_up(gs_ceil_div(all, r.m_parts), GS_I8_MR);
+    r.m_parts = gs_ceil_div(all, r.block);
+  } else {
+    r.n_parts = gs_min_i64(panels, wanted);
+  }
+  r.n_step = gs_ceil_div(panels, r.n_parts) * GS_I8_NR;
+  r.n_parts = gs_ceil_div(Og, r.n_step);
+  gs_parallel_for(pool, v->group * r.m_parts * r.n_parts, gs_conv_i8_task, &r);
+}
+
+// ---- each channel by itself
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && GS_W == 16
+#define GS_I8_CHANNELS 64
+#else
+#define GS_I8_CHANNELS 32
+#endif
+#define GS_I8_PLACES 8   // places in a row of the picture that go to the epilogue together
+#define GS_I8_TAPS 64    // taps that have their pointers on the stack; longer windows go in rounds
+
+typedef struct GsDepthwiseI8Run {
+  const GsConvI8* v;
+  GsFrameI8 frame;
+  int32_t* init;
+} GsDepthwiseI8Run;
+
+#if GS_I8_CHANNELS == 64
+// Bytes of four taps side by side: vector j holds, in lane L and place d, the taps of channel 16 L + 4 j + d.
+GS_INLINE void gs_i8_four(const __m512i x[4], __m512i out[4]) {
+  __m512i a = _mm512_unpacklo_epi8(x[0], x[1]), b = _mm512_unpackhi_epi8(x[0], x[1]);
+  __m512i c = _mm512_unpacklo_epi8(x[2], x[3]), d = _mm512_unpackhi_epi8(x[2], x[3]);
+  out[0] = _mm512_unpacklo_epi16(a, c), out[1] = _mm512_unpackhi_epi16(a, c);
+  out[2] = _mm512_unpacklo_epi16(b, d), out[3] = _mm512_unpackhi_epi16(b, d);
+}
+// Between that order and the channels' own.
+GS_INLINE void gs_i8_lanes(__m512i v[4]) {
+  __m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x44), b = _mm512_shuffle_i32x4(v[0], v[1], 0xEE);
+  __m512i c = _mm512_shuffle_i32x4(v[2], v[3], 0x44), d = _mm512_shuffle_i32x4(v[2], v[3], 0xEE);
+  v[0] = _mm512_shuffle_i32x4(a, c, 0x88), v[1] = _mm512_shuffle_i32x4(a, c, 0xDD);
+  v[2] = _mm512_shuffle_i32x4(b, d, 0x88), v[3] = _mm512_shuffle_i32x4(b, d, 0xDD);
+}
+
+GS_INLINE void gs_depthwise_i8_places(const int rounds, const GsConvI8* v, const uint8_t* const* taps, int64_t step,
+                                      const __m512i* w, const int32_t* init, uint64_t mask, int64_t count,
+                                      int32_t* tile) {
+  const __m512i flip = _mm512_set1_epi32((int)gs_i8_flip(v->x_signed));
+  __m512i start[4];
+  for (int j = 0; j < 4; j++) start[j] = _mm512_loadu_si512(init + j * 16);
+  gs_i8_lanes(start);
+  for (int64_t i = 0; i < count; i++) {
+    __m512i sum[4] = {start[0], start[1], start[2], start[3]};
+#pragma GCC unroll 4
+    for (int t = 0; t < rounds; t++) {
+      __m512i x[4], four[4];
+      for (int j = 0; j < 4; j++)
+        x[j] = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, taps[4 * t + j] + i * step), flip);
+      gs_i8_four(x, four);
+      for (int j = 0; j < 4; j++) sum[j] = _mm512_dpbusd_epi32(sum[j], four[j], w[4 * t + j]);
+    }
+    gs_i8_lanes(sum);
+    for (int j = 0; j < 4; j++) _mm512_storeu_si512(tile + i * 64 + j * 16, sum[j]);
+  }
+}
+#endif
+
+// Turns of one line of the result for one block of channels.
+GS_LOCAL void gs_depthwise_i8_line(const GsDepthwiseI8Run* r, int64_t n, int64_t oh, int64_t c0) {
+  const GsConvI8* v = r->v;
+  int64_t taps = v->KH * v->KW, cols = gs_min_i64(GS_I8_CHANNELS, v->O - c0);
+  int32_t tile[GS_I8_PLACES * GS_I8_CHANNELS] __attribute__((aligned(64)));
+  const uint8_t* line = r->frame.from + (n * r->frame.H + oh * v->SH) * r->frame.W * v->C + c0;
+  const int8_t* w = (const int8_t*)v->w + c0;
+  int64_t step = v->SW * v->C;
+#if GS_I8_CHANNELS == 64
+  uint64_t mask = ~0ull >> (64 - cols);
+  __m512i weights[GS_I8_TAPS];
+  int32_t init[64] = {0};
+  memcpy(init, r->init + c0, (size_t)cols * 4);
+  int64_t rounds = gs_ceil_div(taps, 4);
+  for (int64_t t = 0; t < rounds; t++) {
+    __m512i x[4];
+    for (int64_t j = 0; j < 4; j++)
+      x[j] = 4 * t + j < taps ? _mm512_maskz_loadu_epi8(mask, w + (4 * t + j) * v->O) : _mm512_setzero_si512();
+    gs_i8_four(x, weights + 4 * t);
+  }
+#else
+  const uint8_t flip = (uint8_t)gs_i8_flip(v->x_signed);
+#endif
+  for (int64_t ow = 0; ow < v->OW; ow += GS_I8_PLACES) {
+    int64_t count = gs_min_i64(GS_I8_PLACES, v->OW - ow);
+#if GS_I8_CHANNELS == 64
+    const uint8_t* at[GS_I8_TAPS];
+    for (int64_t t = 0; t < 4 * rounds; t++) {
+      int64_t tap = gs_min_i64(t, taps - 1);  // those too many meet weights of zero
+      at[t] = line + (tap / v->KW * v->DH * r->frame.W + tap % v->KW * v->DW) * v->C + ow * step;
+    }
+    if (rounds == 3) gs_depthwise_i8_places(3, v, at, step, weights, init, mask, count, tile);
+    else gs_depthwise_i8_places((int)rounds, v, at, step, weights, init, mask, count, tile);
+#else
+    for (int64_t i = 0; i < count; i++) {
+      int32_t* restrict sum = tile + i * GS_I8_CHANNELS;
+      for (int64_t c = 0; c < cols; c++) sum[c] = r->init[c0 + c];
+      for (int64_t tap = 0; tap < taps; tap++) {
+        const uint8_t* restrict x = line + (tap / v->KW * v->DH * r->frame.W + tap % v->KW * v->DW) * v->C
+                                  + (ow + i) * step;
+        const int8_t* restrict f = w + tap * v->O;
+#if GS_I8_SIGNED
+        for (int64_t c = 0; c < cols; c++) sum[c] += (int8_t)(x[c] ^ flip) * f[c];
+#else
+        for (int64_t c = 0; c < cols; c++) sum[c] += (uint8_t)(x[c] ^ flip) * f[c];
+#endif
+      }
+    }
+#endif
+    if (v->w_zero)
+      for (int64_t i = 0; i < count; i++)
+        for (int64_t c = 0; c < cols; c++) {
+          int32_t sum = 0;
+          for (int64_t tap = 0; tap < taps; tap++)
+            sum += gs_byte(line + (tap / v->KW * v->DH * r->frame.W + tap % v->KW * v->DW) * v->C + (ow + i) * step + c,
+                           v->x_signed) + gs_i8_shift(v->x_signed);
+          tile[i * GS_I8_CHANNELS + c] -= v->w_zero[c0 + c] * sum;
+        }
+    int64_t m = (n * v->OH + oh) * v->OW + ow;
+    if (v->epilogue) v->epilogue(v->context, tile, GS_I8_CHANNELS, 0, m, c0, count, cols);
+    else
+      for (int64_t i = 0; i < count; i++)
+        memcpy(v->y + (m + i) * v->O + c0, tile + i * GS_I8_CHANNELS, (size_t)cols * 4);
+  }
+}
+
+GS_LOCAL void gs_depthwise_i8_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsDepthwiseI8Run* r = arg;
+  (void)thread;
+  for (int64_t i = begin; i < end; i++)
+    for (int64_t c = 0; c < r->v->O; c += GS_I8_CHANNELS) gs_depthwise_i8_line(r, i / r->v->OH, i % r->v->OH, c);
+}
+
+GS_LOCAL int64_t gs_depthwise_i8_scratch(const GsConvI8* v, int threads) {
+  (void)threads;
+  return (gs_round_up(v->O * 4, 64) + (gs_framed_i8(v, 4) ? gs_frame_i8_bytes(v) : 0)) / 4;
+}
+
+// At most GS_I8_TAPS taps.
+GS_LOCAL void gs_depthwise_i8(const GsConvI8* v, GsPool* pool) {
+  if (v->N * v->OH * v->OW <= 0 || v->O <= 0) return;
+  if ((double)v->N * (double)(v->OH * v->OW * v->O) * (double)(v->KH * v->KW) < 100000.0 * GS_W) pool = 0;
+  GsDepthwiseI8Run r = {.v = v, .init = (int32_t*)v->scratch};
+  r.frame = gs_frame_i8(v, 4, v->scratch + gs_round_up(v->O * 4, 64), pool);
+  int32_t p = gs_zero_of(v->x_zero, v->x_zero_at, v->x_signed) + gs_i8_shift(v->x_signed);
+  gs_i8_start(r.init, v->O, v->KH * v->KW, p, v->sums, v->w_zero, 1);
+  gs_parallel_for(pool, v->N * v->OH, gs_depthwise_i8_task, &r);
+}
+
+// ---- the maximum over windows
+
+typedef struct GsWindowI8 {
+  int64_t N, C, H, W, OH, OW, KH, KW, SH, SW, DH, DW, PH, PW;
+  const uint8_t* x;  // (N,H,W,C)
+  int x_signed;
+  uint8_t* y;        // (N,OH,OW,C); a window without an element gives the least number
+} GsWindowI8;
+
+GS_LOCAL void gs_window_i8_plain(const GsWindowI8* v, GsPool* pool) {
+  (void)pool;
+  for (int64_t i = 0; i < v->N * v->OH * v->OW * v->C; i++) {
+    int64_t c = i % v->C, ow = i / v->C % v->OW, oh = i / v->C / v->OW % v->OH, n = i / v->C / v->OW / v->OH;
+    int32_t best = v->x_signed ? -128 : 0;
+    for (int64_t t = 0; t < v->KH * v->KW; t++) {
+      int64_t h = oh * v->SH + t / v->KW * v->DH - v->PH, w = ow * v->SW + t % v->KW * v->DW - v->PW;
+      if (h < 0 || h >= v->H || w < 0 || w >= v->W) continue;
+      int32_t x = gs_byte(v->x + ((n * v->H + h) * v->W + w) * v->C + c, v->x_signed);
+      if (x > best) best = x;
+    }
+    v->y[i] = (uint8_t)best;
+  }
+}
+
+GS_INLINE void gs_larger_i8(uint8_t* restrict y, const uint8_t* restrict x, int64_t n, int is_signed) {
+  if (is_signed) for (int64_t i = 0; i < n; i++) y[i] = (int8_t)x[i] > (int8_t)y[i] ? x[i] : y[i];
+  else for (int64_t i = 0; i < n; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
+}
+
+GS_LOCAL void gs_window_i8_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsWindowI8* v = arg;
+  (void)thread;
+  for (int64_t i = begin; i < end; i++) {
+    int64_t n = i / v->OH, oh = i % v->OH;
+    for (int64_t ow = 0; ow < v->OW; ow++) {
+      uint8_t* y = v->y + (i * v->OW + ow) * v->C;
+      memset(y, v->x_signed ? 0x80 : 0, (size_t)v->C);
+      for (int64_t kh = 0; kh < v->KH; kh++) {
+        int64_t h = oh * v->SH + kh * v->DH - v->PH;
+        if (h < 0 || h >= v->H) continue;
+        for (int64_t kw = 0; kw < v->KW; kw++) {
+          int64_t w = ow * v->SW + kw * v->DW - v->PW;
+          if (w >= 0 && w < v->W) gs_larger_i8(y, v->x + ((n * v->H + h) * v->W + w) * v->C, v->C, v->x_signed);
+        }
+      }
+    }
+  }
+}
+
+GS_LOCAL void gs_window_i8(const GsWindowI8* v, GsPool* pool) {
+  if (v->N * v->OH * v->OW * v->C <= 0) return;
+  gs_parallel_for(v->N * v->OH * v->OW * v->C * v->KH * v->KW < 200000 ? 0 : pool, v->N * v->OH, gs_window_i8_task,
+                  (void*)v);
+}
