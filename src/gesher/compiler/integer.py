@@ -94,7 +94,7 @@ class IntegerGemm(_Integer):
         self.a, (a_batch, self.a_row, self.a_col) = _matrix(a, lead, (e.shape[len(lead):-1], (k,)))
         self.a_batch = 0 if decide_eq(self.sizes["batch"], 1) else a_batch
         self.a_zero, self.b_zero = Zero(a_zero), Zero(b_zero)
-        self.rows, self.columns = not single(a_zero), not single(b_zero)
+        self.by_row, self.by_column = not single(a_zero), not single(b_zero)
         self.operands = [self.a.base]
         self.b: View | None = None
         self.packed: tuple[Expr, Expr] | None = None
@@ -133,7 +133,7 @@ class IntegerGemm(_Integer):
                  ("b_signed", _signed(self.types[1])), ("a", _bytes(self.a, spell, point)),
                  ("a_batch", spell(self.a_batch)), ("a_row", spell(self.a_row)), ("a_col", spell(self.a_col)),
                  *((f"b_{k}", spell(d)) for k, d in zip(("batch", "row", "col"), self.b_strides)),
-                 *self.a_zero.fields("a_zero", point, self.rows), *self.b_zero.fields("b_zero", point, self.columns),
+                 *self.a_zero.fields("a_zero", point, self.by_row), *self.b_zero.fields("b_zero", point, self.by_column),
                  ("c_batch", spell(s["M"] * s["N"])), ("c_row", spell(s["N"]))]
         if self.packed is not None:
             return [*found, ("b_packed", point(self.packed[0])), ("b_sums", point(self.packed[1]))]
