@@ -44,9 +44,10 @@ def raced(model: BenchModel, engines: Sequence[str], threads: int, seconds: floa
     peaks = peak.here(threads)
     medians = {e: t.median for e, t in found.items() if not t.failed}
     row: dict[str, Any] = {"figure": "race", "name": model.name, "kind": model.kind, "group": model.group,
-                           "threads": threads, "medians": medians, "undisturbed": {e: found[e].undisturbed for e in medians},
+                           "threads": threads, "medians": medians,
+                           "undisturbed": {e: found[e].undisturbed for e in medians},
                            "runs": {e: len(found[e].runs) for e in medians}, "ratio": ratio_of(medians),
-                           "failed": {e: t.failed for e, t in found.items() if t.failed}, "measured": now()}
+                           "failed": {e: shortened(t.failed) for e, t in found.items() if t.failed}, "measured": now()}
     row["clean_ratio"] = ratio_of(row["undisturbed"])
     if "compiled" in medians:
         ours, clean = medians["compiled"], row["undisturbed"]["compiled"]
@@ -64,6 +65,11 @@ def raced(model: BenchModel, engines: Sequence[str], threads: int, seconds: floa
     return row
 
 
+def shortened(why: str) -> str:
+    """The end of a long error, where OpenVINO's chain of places comes to the point."""
+    return why if len(why) <= 200 else f"{why[:60]} ... {why[-130:]}"
+
+
 def tell(row: dict[str, Any]) -> None:
     """One line of a race for people."""
     times = "  ".join(f"{e} {table.human(row['medians'].get(e)) if e in row['medians'] else 'cannot':>9}"
@@ -71,8 +77,9 @@ def tell(row: dict[str, Any]) -> None:
     error, limit = row.get("error"), LARGEST_ERROR[row["kind"]]
     peaks = "" if row.get("of_peak") is None else f"  {row['gflops']:.1f} GFLOP/s {100 * row['of_peak']:.0f} % of peak"
     wrong = "  DISAGREES" if error is not None and error > limit else ""
-    print(f"{row['name']:24} {row['threads']}t  {times}  ratio {table.number(row['ratio'])} "
-          f"(undisturbed {table.number(row['clean_ratio'])}){peaks}  error {table.number(error, '.0e')}{wrong}", flush=True)
+    ratio, clean = table.number(row["ratio"]), table.number(row["clean_ratio"])
+    print(f"{row['name']:24} {row['threads']}t  {times}  ratio {ratio} (undisturbed {clean}){peaks}  "
+          f"error {table.number(error, '.0e')}{wrong}", flush=True)
     for engine, why in row["failed"].items():
         print(f"    {engine}: {why}", flush=True)
 

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from tests.compiler.test_session import Net, f32, n
 
-from gesher.compiler import toolchain
+from gesher.compiler import peak, toolchain
+from gesher.compiler.explain import segments
+from gesher.compiler.peak import Peak
+from gesher.compiler.profile import by_kernel
 from gesher.compiler.session import Options, compile
+from gesher.compiler.work import works
 
 pytestmark = pytest.mark.skipif(toolchain.missing() is not None, reason=f"no C compiler: {toolchain.missing()}")
 
@@ -22,22 +26,59 @@ def product_and_softmax():
 
 def test_steps_are_told_with_time_and_rates_when_the_session_closes(monkeypatch, capsys):
     monkeypatch.setenv("GESHER_DEBUG", "2")
+    monkeypatch.setattr(peak, "here", lambda threads: Peak(threads, 100e9, 0.0, 10e9))
     session = compile(product_and_softmax(), Options(threads=1))
     for rows in (100, 300):
         session.run({"x": np.ones((rows, 64), np.float32)})
-    (profile,) = (p for g in session.graphs() for v in g.variants for p in v.module.profiles)
+    (profile,) = session.profiles()
     steps = list(profile.program.all_steps())
     assert [profile.times[2 * i + 1] for i in range(len(steps))] == [2] * len(steps)
     # Rows of both runs count in the work.
-    from gesher.compiler.profile import flops_of
-
-    assert [profile._sum(flops_of(s)) for s in steps if flops_of(s) is not None] == [2 * 400 * 64 * 32]
+    assert 2 * 400 * 64 * 32 in [profile.sum(w.flops) for w in works(profile.program)]
     capsys.readouterr()
     session.close()
     told = capsys.readouterr().err
-    assert "2 runs" in told and "GFLOP/s" in told
-    row = r"^ +\d+\.\d{4} +\d+\.\d +(?:\d+\.\d|-) +\d+\.\d  (?:kernel|nest) "
+    assert "2 runs" in told and "peaks of 1 thread: 100.0 GFLOP/s, 10.0 GB/s" in told
+    rate = r" +(?:\d+\.\d|-) +(?:\d+|-)"
+    row = rf"^ +\d+\.\d{{4}} +\d+\.\d{rate}{rate}  (?:kernel|nest) "
     assert len(re.findall(row, told, re.M)) == len(steps)
+
+
+def test_samples_make_a_step_cost_its_median():
+    session = compile(product_and_softmax(), Options(threads=1, timed=True))
+    (profile,) = session.profiles()
+    for _ in range(3):
+        session.run({"x": np.ones((100, 64), np.float32)})
+        profile.sample()
+    steps = profile.steps()
+    assert len(profile.samples) == 3 and len(steps) == len(list(profile.program.all_steps()))
+    profile.samples[:] = [[10] * len(steps), [30] * len(steps), [1000] * len(steps)]
+    assert [t.seconds for t in profile.steps()] == [30e-9] * len(steps)
+    product = next(t for t in profile.steps() if t.flops == 2 * 100 * 64 * 32)
+    assert product.gflops == pytest.approx(2 * 100 * 64 * 32 / 30)
+    assert product.of_peak(Peak(1, 1e9, 0.0, 1e9))[0] == pytest.approx(product.gflops)
+    assert sum(row[2] for row in by_kernel(profile.steps())) == pytest.approx(30e-9 * len(steps))
+    profile.reset()
+    assert profile.steps() == [] and profile.text() == ""
+    session.close()
+
+
+def test_explain_gives_free_sizes_as_expressions_and_numbers_after_a_run():
+    session = compile(product_and_softmax(), Options(threads=1))
+    product = next(line for line in session.explain().splitlines() if "MatMul" in line or "gemm" in line)
+    assert "n,64)" in product and "*n FLOP" in product
+    session.run({"x": np.ones((100, 64), np.float32)})
+    product = next(line for line in session.explain().splitlines() if "gemm" in line)
+    assert "(100,64)" in product and "410 kFLOP" in product
+    session.close()
+
+
+def test_a_nest_counts_what_it_does_to_floats():
+    net = Net(x=f32(4, 8))
+    session = compile(net.model(net.add("Mul", net.add("Exp", net.x), net.x)), Options(threads=1))
+    (work,) = works(next(iter(segments(session)))[1])
+    assert (work.kind, work.flops, work.bytes) == ("nest", 2 * 32, 2 * 32 * 4)
+    session.close()
 
 
 def test_nothing_is_timed_unless_asked(monkeypatch, capsys):

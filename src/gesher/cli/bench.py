@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .console import FOUND_WRONG, human_time, say, say_json, table, working
 from .inputs import engine_list, feeds_options, json_option, make_feeds, model_argument
+
+if TYPE_CHECKING:
+    from gesher.ir import Model
 
 
 @click.command()
@@ -18,16 +23,32 @@ from .inputs import engine_list, feeds_options, json_option, make_feeds, model_a
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each engine.")
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=3.0, show_default=True,
               help="How long to run each engine, about.")
+@click.option("--profile", is_flag=True, help="Time each kernel and loop nest of the compiled engine instead, and hold "
+                                              "it to the peak of this machine.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path),
+              help="With --profile: write a page of it into this file.")
 @json_option
 def command(model: Path, engines: list[str] | None, given: tuple[str, ...], dims: tuple[str, ...],
-            shapes: tuple[str, ...], seed: int, threads: int, seconds: float, as_json: bool) -> None:
+            shapes: tuple[str, ...], seed: int, threads: int, seconds: float, profile: bool, html: Path | None,
+            as_json: bool) -> None:
     """Time a model on several engines: a process each, their runs interleaved; load time and memory too.
 
     \b
     Example:
       gesher bench model.onnx --engines onnxruntime,compiled --threads 2 --dim batch=1
+      gesher bench model.onnx --profile --html model.html
     """
     import gesher
+
+    if html is not None and not profile:
+        raise click.UsageError("--html is for --profile")
+    if profile:
+        if engines not in (None, ["compiled"]):
+            raise click.UsageError("--profile is for the compiled engine")
+        loaded = gesher.load(model)
+        profile_compiled(model, loaded, make_feeds(loaded, given, dims, shapes, seed, random=True), threads, seconds,
+                         html, as_json)
+        return
     from gesher.engines import names
     from gesher.engines.compare import present
     from gesher.engines.timing import measure
@@ -58,3 +79,27 @@ def command(model: Path, engines: list[str] | None, given: tuple[str, ...], dims
                 say(f"{t.engine} failed: {t.failed}")
     if any(t.failed for t in timings):
         raise SystemExit(FOUND_WRONG)
+
+
+def profile_compiled(path: Path, model: Model, feeds: Mapping[str, Any], threads: int, seconds: float,
+                     html: Path | None, as_json: bool) -> None:
+    """Each step of the compiled model with its time and rates: as text, as JSON, or as a page."""
+    from gesher.compiler import peak
+
+    from .profiling import as_data, page_of, print_profile, profiled
+
+    with working("compiling and timing"):
+        limits = peak.here(threads)
+        session = profiled(model, feeds, threads, seconds)
+    try:
+        if html is not None:
+            runs = max((p.count() for p in session.profiles()), default=0)
+            facts = [f"compiled by gesher, {threads} thread{'s' * (threads > 1)}, medians of {runs} runs"]
+            html.write_text(page_of(session, path.name, facts, limits), encoding="utf-8")
+            say(f"{html} written")
+        elif as_json:
+            say_json(as_data(session.profiles(), limits))
+        else:
+            print_profile(session.profiles(), limits)
+    finally:
+        session.close()

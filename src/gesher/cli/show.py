@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .console import human_bytes, say, say_json, table
-from .inputs import json_option, model_argument
+from .inputs import feeds_options, json_option, make_feeds, model_argument
 
 if TYPE_CHECKING:
     from gesher.ir import Model, Tensor
@@ -21,15 +22,26 @@ if TYPE_CHECKING:
 @click.option("--weights", is_flag=True, help="List the tensors.")
 @click.option("--text", is_flag=True, help="Print the model in ONNX's text syntax.")
 @click.option("--engine", type=click.Choice(["compiled"]), help="Show what this engine makes of the model.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path),
+              help="With --engine: write a page of it into this file.")
+@feeds_options
 @json_option
-def command(model: Path, nodes: bool, weights: bool, text: bool, engine: str | None, as_json: bool) -> None:
+def command(model: Path, nodes: bool, weights: bool, text: bool, engine: str | None, html: Path | None,
+            given: tuple[str, ...], dims: tuple[str, ...], shapes: tuple[str, ...], seed: int, as_json: bool) -> None:
     """What a model is: inputs and outputs, opsets, producer, metadata, operators by count, weights by type.
+
+    With --engine compiled: its kernels and loop nests with shapes, operations and bytes. Free sizes stand there as
+    expressions; give inputs, --dim or --shape, and it is run once and they are numbers.
 
     \b
     Example:
       gesher show model.onnx --nodes
+      gesher show model.onnx --engine compiled --dim batch=1 --html model.html
     """
     import gesher
+
+    if engine is None and (html or given or dims or shapes):
+        raise click.UsageError("--html, --input, --dim and --shape are for --engine compiled")
 
     if text:
         from gesher.codec import to_text
@@ -39,9 +51,8 @@ def command(model: Path, nodes: bool, weights: bool, text: bool, engine: str | N
         return
     loaded = gesher.load(model)
     if engine == "compiled":
-        from gesher.engines.compiled import explain
-
-        say(explain(loaded))
+        feeds = make_feeds(loaded, given, dims, shapes, seed, random=True) if given or dims or shapes else None
+        show_compiled(loaded, model, feeds, html, as_json)
         return
     facts = summary(loaded)
     if as_json:
@@ -62,6 +73,34 @@ def command(model: Path, nodes: bool, weights: bool, text: bool, engine: str | N
         table(["tensor", "type", "shape", "size"],
               [(n, t.dtype.name, "x".join(map(str, t.shape)) or "scalar", human_bytes(t.nbytes))
                for n, t in tensors(loaded)], right=(3,))
+
+
+def show_compiled(model: Model, path: Path, feeds: Mapping[str, Any] | None, html: Path | None,
+                  as_json: bool) -> None:
+    """What the compiled engine makes of a model: as text, as JSON, or as a page."""
+    from gesher.compiler.explain import left, segments
+    from gesher.compiler.work import number_of, works
+    from gesher.engines.compiled import compiled
+
+    from .profiling import page_of
+
+    session = compiled(model)
+    try:
+        if feeds is not None:
+            session.run(feeds)
+        if html is not None:
+            html.write_text(page_of(session, path.name, ["compiled by gesher"], None), encoding="utf-8")
+            say(f"{html} written")
+        elif as_json:
+            say_json({"left": left(session), "segments": [
+                {"title": title, "steps": [
+                    {"kind": w.kind, "depth": w.depth, "what": w.what, "comment": w.comment, "shapes": w.shapes(sizes),
+                     "flops": number_of(w.flops, sizes), "bytes": number_of(w.bytes, sizes)} for w in works(program)]}
+                for title, program, sizes in segments(session)]})
+        else:
+            say(session.explain())
+    finally:
+        session.close()
 
 
 def tensors(model: Model) -> list[tuple[str, Tensor]]:

@@ -17,7 +17,7 @@ from gesher.base import knobs
 from gesher.base.errors import RunError
 from gesher.symbolic import Dim, evaluate
 
-from . import cpu, target
+from . import cpu, peak, target
 from .build import build
 from .emit import unit
 from .library import Call, Library, Pool, address, entry_point
@@ -40,13 +40,15 @@ class Module:
         title: of the C file, for people.
         threads: how many at the most; 0 for every core that this process may use.
         extra: more flags for the compiler, as the tests' sanitizers.
+        timed: whether steps are timed, into `profiles`; with `GESHER_DEBUG=2` they are, and are told at the end.
 
     Raises:
         CompileError: the C does not compile; the bundle replays it.
         UnsupportedError: there is no compiler.
     """
 
-    def __init__(self, programs: Sequence[Program], title: str, threads: int = 0, extra: Sequence[str] = ()):
+    def __init__(self, programs: Sequence[Program], title: str, threads: int = 0, extra: Sequence[str] = (),
+                 timed: bool = False):
         written = unit(programs, title)
         self.source = written.text
         if knobs.DEBUG.number >= 4:
@@ -54,7 +56,8 @@ class Module:
         if knobs.DEBUG.number >= 6:
             nests = [s.nest for p in programs for s in p.all_steps() if isinstance(s, NestStep)]
             knobs.debug(6, "\n".join(map(show, nests)))
-        timed = knobs.DEBUG.number >= 2
+        tells = knobs.DEBUG.number >= 2
+        timed = timed or tells
         self.entry = build(self.source, isa=target.chosen(), kernels=written.kernels,
                            extra=[*FLAGS, *extra, *([FLAG] if timed else [])])
         self.library = Library(self.entry.library)
@@ -69,9 +72,9 @@ class Module:
         if timed:
             for i, segment in enumerate(self.segments):
                 segment.call.profile(True)
-                segment.profile = Profile(f"{title}, segment {i}", segment.program, segment.call.times)
+                segment.profile = Profile(f"{title}, segment {i}", segment.program, segment.call.times, self.threads)
                 self.profiles.append(segment.profile)
-        self._finalizer = weakref.finalize(self, _tell, self.profiles)
+        self._finalizer = weakref.finalize(self, _tell, self.profiles if tells else [])
 
     def arena(self, nbytes: int) -> int:
         """The address of working memory of that size at the least, aligned to 64 bytes."""
@@ -152,6 +155,11 @@ class Segment:
             call.check(code)
         return outputs
 
+    def sizes(self) -> dict[Dim, int]:
+        """What the symbols were in the newest set of sizes; empty before any run."""
+        key = next(reversed(self._shapes), ())
+        return dict(zip(self.program.symbols, key))
+
     def _prepare(self, key: tuple[int, ...], sizes: Mapping[Dim, int]) -> list[tuple[int, ...]]:
         """The shapes of the outputs for these sizes, and an arena that is large enough."""
         for demand in self.program.demands:
@@ -182,8 +190,8 @@ class Segment:
 
 def _tell(profiles: Sequence[Profile]) -> None:
     for profile in profiles:
-        if text := profile.text():
-            knobs.debug(2, text)
+        if profile.total():
+            knobs.debug(2, profile.text(peak.here(profile.threads)))
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> np.ndarray:

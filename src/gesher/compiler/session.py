@@ -38,10 +38,12 @@ from . import cpu, target
 from . import plan as planning
 from .conditions import sizes_of
 from .demands import Misfit, demands
+from .explain import explain
 from .lower import Fallback, Lowered, Lowering, NeedsOracle, Stage, captured_by
+from .profile import Profile
 from .quick import NotAsTaken, Quick
 from .segment import Module, Segment
-from .steps import BranchStep, LoopStep, Program, step_text
+from .steps import Program
 
 Env = dict[Value, Any]
 
@@ -57,11 +59,13 @@ class Options:
         threads: how many at the most; 0 is every core that this process may use.
         seed: of the random operators.
         isa: the instruction set to build for, by its name in `cpu.ISAS`; "" is exactly this processor.
+        timed: whether each step is timed, for `CompiledSession.profiles`.
     """
 
     threads: int = 0
     seed: int = 0
     isa: str = ""
+    timed: bool = False
 
 
 def compile(model: Model, options: Options | None = None, whole: Inlined | None = None) -> CompiledSession:
@@ -169,20 +173,14 @@ class CompiledSession:
         """What has been compiled so far: the main graph, then bodies."""
         return [self._main, *([self._careful] if self._careful else []), *self._bodies.values()]
 
+    def profiles(self) -> list[Profile]:
+        """The times of each segment that was compiled so far; empty unless the session is `timed`."""
+        return [p for g in self.graphs() for v in g.variants if v.module is not None for p in v.module.profiles]
+
     def explain(self) -> str:
-        """What is compiled and what is not, and why; kernels and loop nests in order."""
-        lines: list[str] = []
-        for g in self.graphs():
-            lines += g.explain()
-        settled = sum(len(v.lowered.guards) for v in self._main.variants)
-        if settled:
-            lines.append(f"{settled} conditions on sizes were settled; other outcomes are compiled when they come")
-        for g in self.graphs():
-            for v in g.variants:
-                lines += [f"{inner.place} of {f.node.place}: compiled when it first runs"
-                          for s in v.lowered.stages for f in s.fallbacks for inner in f.node.subgraphs()
-                          if inner not in self._bodies]
-        return "\n".join(lines)
+        """What is compiled and what is not, and why; kernels and loop nests in order, sizes as expressions or, once
+        there was a run, numbers."""
+        return explain(self)
 
     def close(self) -> None:
         """Stop the threads. A run afterwards is an error."""
@@ -234,11 +232,6 @@ class GraphSession:
         """
         return self.variant(env).run(env)
 
-    def explain(self) -> list[str]:
-        if not self.variants:
-            return [f"{self.graph.place}: compiled when it first runs, since conditions hang on sizes"]
-        return [line for v in self.variants for line in v.explain()]
-
     def close(self) -> None:
         for v in self.variants:
             v.close()
@@ -259,7 +252,7 @@ class Variant:
         self.module: Module | None = None
         if self.programs:
             title = f"{session.model.place}, {self.graph.place}"
-            self.module = Module(self.programs, title, session.options.threads)
+            self.module = Module(self.programs, title, session.options.threads, timed=session.options.timed)
             for ready in self.stages:
                 if ready.number >= 0:
                     ready.segment = self.module.segments[ready.number]
@@ -450,25 +443,6 @@ class Variant:
             if v is not None:
                 env[v] = np.asarray(y) if isinstance(y, (np.generic, int, float, bool, str)) else y
 
-    # For people
-
-    def explain(self) -> list[str]:
-        """What became of each node, stage by stage."""
-        nodes = sum(len(s.nodes) for s in self.lowered.stages)
-        fallbacks = [f for s in self.lowered.stages for f in s.fallbacks]
-        lines = [f"{self.graph.place}: {nodes} nodes compiled into {len(self.programs)} segments, "
-                 f"{len(fallbacks)} by reference rules"]
-        for ready in self.stages:
-            if ready.number >= 0:
-                program = self.programs[ready.number]
-                lines.append(f"  segment {ready.number}: {len(ready.stage.nodes)} nodes, "
-                             f"{sum(1 for _ in program.all_steps())} steps, {len(program.weights)} weights")
-                lines += [f"    {line}" for line in _steps_told(program.steps)]
-            for f in ready.stage.fallbacks:
-                what = "fault in a lowering, by the reference rule" if f.fault else "reference"
-                lines.append(f"  {what}: {f.node.place}: {f.reason}")
-        return lines
-
     def close(self) -> None:
         if self.module is not None:
             self.module.close()
@@ -513,18 +487,6 @@ def _given_out(x: Any) -> Any:
     if isinstance(x, list):
         return [_given_out(y) for y in x]
     return x
-
-
-def _steps_told(steps: Sequence[Any], indent: str = "") -> list[str]:
-    lines = []
-    for step in steps:
-        lines.append(indent + step_text(step))
-        if isinstance(step, LoopStep):
-            lines += _steps_told(step.body, indent + "  ")
-        elif isinstance(step, BranchStep):
-            lines += _steps_told(step.then, indent + "  ")
-            lines += _steps_told(step.other, indent + "  ")
-    return lines
 
 
 __all__ = ["CompiledSession", "Node", "Options", "compile"]

@@ -65,16 +65,6 @@ class BranchStep:
 Step = NestStep | KernelStep | LoopStep | BranchStep
 
 
-def step_text(step: Step) -> str:
-    """A step in one line, as `explain` has it."""
-    if isinstance(step, NestStep):
-        return f"nest {step.nest.name}: {step.nest.comment}"
-    if isinstance(step, KernelStep):
-        tail = f", {step.tile.comment}" if step.tile is not None else ""
-        return f"kernel {step.kernel.describe()}: {step.comment}{tail}"
-    return f"loop {step.count} times" if isinstance(step, LoopStep) else "branch"
-
-
 @dataclass(slots=True)
 class Program:
     """One segment, ready to be written as C.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gesher
 from gesher.ir import Model
@@ -11,17 +11,16 @@ from gesher.ir import Model
 from .protocol import Engine, Options, Session
 from .reference import without_rules
 
+if TYPE_CHECKING:
+    from gesher.compiler import session as compiler
+
 
 class CompiledSession(Session):
     """One model as native code; see `compiler.session`."""
 
     def __init__(self, model: Model, options: Options):
-        from gesher.compiler import session as compiler
-        from gesher.optimizer import for_compiler
-
         super().__init__(model, options)
-        self._session = compiler.compile(model, compiler.Options(threads=options.threads, seed=options.seed or 0),
-                                         for_compiler(model))
+        self._session = compiled(model, threads=options.threads, seed=options.seed or 0)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         return self._session.run(feeds)    # it checks them itself
@@ -57,7 +56,9 @@ class CompiledEngine(Engine):
         return CompiledSession(model, options)
 
 
-def explain(model: Model) -> str:
-    """What the compiler makes of a model, as text for people."""
-    with CompiledSession(model, Options()) as session:
-        return session.explain()
+def compiled(model: Model, **options: Any) -> compiler.CompiledSession:
+    """The optimised model, compiled; the caller closes it. Options are those of `compiler.session.Options`."""
+    from gesher.compiler import session as compiler
+    from gesher.optimizer import for_compiler
+
+    return compiler.compile(model, compiler.Options(**options), for_compiler(model))
