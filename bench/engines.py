@@ -3,6 +3,7 @@
     ./dev bench engines                                     all of it, on 1 and on 2 threads
     ./dev bench engines --models resnet50 --threads 1       one row, in seconds
     ./dev bench engines --kind int8,load --write            some kinds, and the table into bench/RESULTS.md
+    ./dev bench engines --models resnet50 --hot 5           where compiled spends its time: its five slowest steps
     ./dev bench engines --list                              the models with their files (they are built first)
 
 The ratio is our median over that of the faster rival. Rows are kept in the cache folder of the models, so that a table
@@ -84,6 +85,33 @@ def tell(row: dict[str, Any]) -> None:
         print(f"    {engine}: {why}", flush=True)
 
 
+def hot(model: BenchModel, threads: int, seconds: float, count: int) -> None:
+    """The slowest steps of the compiled model with their rates, and its kernels taken together."""
+    import gesher
+    from gesher.cli.profiling import profiled
+    from gesher.compiler.profile import by_kernel
+
+    try:
+        session = profiled(gesher.load(model.path()), model.feeds(), threads, seconds)
+    except gesher.GesherError as e:
+        print(f"\n{model.name}: {e}", flush=True)
+        return
+    limits = peak.here(threads)
+    steps = [t for p in session.profiles() for t in p.steps()]
+    whole = sum(t.seconds for t in steps)
+    print(f"\n{model.name}, {threads} thread{'s' * (threads > 1)}: {table.human(whole)} in {len(steps)} steps")
+    print("  " + "; ".join(f"{name} {n}x {100 * seconds / whole:.0f} %"
+                           for name, n, seconds, _ in by_kernel(steps)[:8]))
+    for t in sorted(steps, key=lambda t: -t.seconds)[:count]:
+        arithmetic, memory = t.of_peak(limits)
+        rates = [f"{value:.1f} {unit} ({100 * part:.0f} % of peak)" for value, unit, part in
+                 ((t.gflops, "GFLOP/s", arithmetic), (t.gbytes, "GB/s", memory))
+                 if value is not None and part is not None]
+        print(f"  {table.human(t.seconds):>8} {100 * t.seconds / whole:4.1f} %  {', '.join(rates)}: "
+              f"{t.work.text(t.sizes)[:240]}", flush=True)
+    session.close()
+
+
 def kept(rows: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     """The rows of this and earlier runs, the newest of each, in the order of the models."""
     path = store.folder() / "rows.json"
@@ -121,6 +149,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--write", action="store_true", help="write the table into bench/RESULTS.md")
     parser.add_argument("--list", action="store_true", help="build the models, print their files, and end")
+    parser.add_argument("--hot", type=int, metavar="N", help="print the N slowest steps of each model instead")
     given = parser.parse_args()
     kinds = tuple(k for k in given.kind.split(",") if k) or KINDS
     if unknown := set(kinds) - set(KINDS):
@@ -132,6 +161,11 @@ def main() -> None:
         return
     available = len(os.sched_getaffinity(0))
     threads = [t for t in map(int, given.threads.split(",")) if t <= available]
+    if given.hot:
+        for t in threads:
+            for m in models:
+                hot(m, t, given.seconds, given.hot)
+        return
     engines = given.engines.split(",")
     rows: list[dict[str, Any]] = []
     if set(kinds) & set(RACES):

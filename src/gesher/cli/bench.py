@@ -94,7 +94,7 @@ def profile_compiled(path: Path, model: Model, feeds: Mapping[str, Any], threads
     try:
         if html is not None:
             runs = max((p.count() for p in session.profiles()), default=0)
-            facts = [f"compiled by gesher, {threads} thread{'s' * (threads > 1)}, medians of {runs} runs"]
+            facts = [f"compiled by gesher, {threads} thread{'s' * (threads > 1)}, 10th percentiles of {runs} runs"]
             html.write_text(page_of(session, path.name, facts, limits), encoding="utf-8")
             say(f"{html} written")
         elif as_json:

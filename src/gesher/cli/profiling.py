@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def profiled(model: Model, feeds: Mapping[str, Any], threads: int, seconds: float) -> CompiledSession:
-    """A session of `model` whose steps were timed for about `seconds`, at least five runs, warm ones before.
+    """A session of `model` whose steps were timed for about `seconds`, at least ten runs, warm ones before.
 
     The caller closes it.
     """
@@ -30,7 +30,7 @@ def profiled(model: Model, feeds: Mapping[str, Any], threads: int, seconds: floa
         p.reset()
     end = time.perf_counter() + seconds
     runs = 0
-    while runs < 5 or (time.perf_counter() < end and runs < 10_000):
+    while runs < 10 or (time.perf_counter() < end and runs < 10_000):
         session.run(feeds)
         runs += 1
         for p in session.profiles():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 from gesher.symbolic import Dim, DimLike
@@ -95,8 +94,8 @@ class Profile:
             self.times[i] = 0
 
     def sample(self) -> None:
-        """Keep the times of the run that just was. With samples, a step's time is its median, which no other work on
-        the machine can spoil; without, it is the mean."""
+        """Keep the times of the run that just was. With samples, a step's time is the 10th percentile of its times, as
+        on a quiet machine; without, the mean."""
         now = [self.times[2 * i] for i, _ in enumerate(self.program.all_steps())]
         self.samples.append([a - b for a, b in zip(now, self._before or [0] * len(now))])
         self._before = now
@@ -104,13 +103,13 @@ class Profile:
     def steps(self) -> list[Timed]:
         """Every step that ran, in order; loops and branches are in what they hold."""
         count = self.count()
-        medians = [median(column) for column in zip(*self.samples)]
+        low = [sorted(column)[len(column) // 10] for column in zip(*self.samples)]
         sizes = dict(zip(self.program.symbols, next(reversed(self.runs), ())))
         found = []
         for i, w in enumerate(works(self.program)):
             nanoseconds, turns = self.times[2 * i], self.times[2 * i + 1]
             if w.kind in ("kernel", "nest") and turns and count:
-                found.append(Timed(w, (medians[i] if medians else nanoseconds / count) / 1e9, turns / count,
+                found.append(Timed(w, (low[i] if low else nanoseconds / count) / 1e9, turns / count,
                                    self.sum(w.flops) * turns / count ** 2, self.sum(w.bytes) * turns / count ** 2,
                                    sizes))
         return found
