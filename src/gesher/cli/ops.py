@@ -20,17 +20,18 @@ def command(name: str | None, domain: str | None, engines: bool, markdown: bool,
     \b
     Example:
       gesher ops Softmax --engines
+      gesher ops com.microsoft.Attention
       gesher ops --domain ai.onnx.ml
       gesher ops --markdown > operators.md
     """
     from gesher.ops import operators
-    from gesher.ops.describe import describe, markdown_table, row
+    from gesher.ops.describe import describe, explain, markdown_table, row
 
     chosen = [o for o in operators()
-              if (domain is None or (o.domain or "ai.onnx") == domain) and (name is None or o.name == name)]
+              if (domain is None or (o.domain or "ai.onnx") == domain)
+              and (name is None or name in (o.name, f"{o.domain or 'ai.onnx'}.{o.name}"))]
     if name is not None and not chosen:
-        near = [o.name for o in operators() if o.name.lower() == name.lower()]
-        stop(f"gesher knows no operator '{name}'" + (f"; did you mean {near[0]}?" if near else ""))
+        stop(f"gesher knows no operator '{name}'" + _meant(name, [o.name for o in operators()]))
     if not chosen:
         stop(f"gesher knows no operators of the domain '{domain}'; there are " +
              ", ".join(sorted({o.domain or "ai.onnx" for o in operators()})))
@@ -46,7 +47,7 @@ def command(name: str | None, domain: str | None, engines: bool, markdown: bool,
         say(markdown_table(rows))
         return
     if as_json:
-        say_json(rows)
+        say_json([{**explain(o), **r} for o, r in zip(chosen, rows)] if name is not None else rows)
         return
     if name is not None:
         for i, o in enumerate(chosen):
@@ -63,3 +64,12 @@ def command(name: str | None, domain: str | None, engines: bool, markdown: bool,
           [(r["name"], " ".join(map(str, r["versions"])), r["infer"], r["reference"], r["lower"]) for r in rows])
     say(f"{len(rows)} operators, {sum(len(r['versions']) for r in rows)} versions; a number says since which version "
         "a rule holds, - that there is none")
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """`; did you mean Softmax?` where a name is like one that is known."""
+    from difflib import get_close_matches
+
+    short = {k.lower(): k for k in known}
+    near = get_close_matches(name.rpartition(".")[2].lower(), short, 1, 0.75)
+    return f"; did you mean {short[near[0]]}?" if near else ""

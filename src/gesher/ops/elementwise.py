@@ -135,7 +135,8 @@ def variadic(name: str, y: str, versions: Versions, compute: Callable[..., Any],
     """Put an operator of any number of inputs into the book; before opset 8 they all have one shape."""
     operator = op(name, Input("data_0", variadic=True), Output(y), CONSUMED, T=versions[1])
     for version in sorted(versions)[1:]:
-        operator.since(version, *((Drop("consumed_inputs"),) if version == 6 else ()), T=versions[version])
+        operator.since(version, *((Drop("consumed_inputs"),) if version == 6 else ()), T=versions[version],
+                       note="the inputs broadcast as numpy's do" if version == 8 else "")
     values = None if symbolic is None else each(symbolic)
     operator.infer(lambda node: _set_broadcast(node, same_shapes(node), False, values))
     operator.infer(since=8)(lambda node: infer_broadcast(node, False, values))

@@ -11,6 +11,7 @@ One law picks a rule everywhere: the newest that is not newer than the node's ve
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -127,6 +128,7 @@ class Schema:
     types: dict[str, Types]
     deprecated: bool = False
     behaviour: str = ""
+    note: str = ""
 
     @property
     def min_inputs(self) -> int:
@@ -182,20 +184,24 @@ class Rule:
 
 
 class Operator:
-    """An operator: its versions and its rules. Made by `op(...)`, widened by `.since(...)`."""
+    """An operator: its versions and its rules. Made by `op(...)`, widened by `.since(...)`.
 
-    def __init__(self, first: Schema):
-        self.domain, self.name = first.domain, first.name
+    `family` is the module that it is written in; "" where no family file made it.
+    """
+
+    def __init__(self, first: Schema, family: str = ""):
+        self.domain, self.name, self.family = first.domain, first.name, family
         self.versions: list[Schema] = [first]
         self.rules: dict[RuleKind, list[Rule]] = {}
 
     # Versions
 
-    def since(self, version: int, *changes: Change, behaviour: str = "", deprecated: bool = False,
+    def since(self, version: int, *changes: Change, behaviour: str = "", note: str = "", deprecated: bool = False,
               **types: Types | None) -> Operator:
         """Add the next version as its difference to the newest.
 
-        `behaviour` says in a few words what moved in the meaning, where schemas alone do not tell it.
+        `behaviour` says in a few words what moved in the meaning, where schemas alone do not tell it; `note` what is
+        allowed beside what was, where they do not tell that.
         """
         last = self.versions[-1]
         if version <= last.version:
@@ -221,7 +227,7 @@ class Operator:
                 _put_formal(inputs, c)
         merged: dict[str, Types] = {k: t for k, t in {**last.types, **types}.items() if t is not None}
         self.versions.append(Schema(self.domain, self.name, version, tuple(inputs), tuple(outputs), attributes,
-                                    merged, deprecated, behaviour))
+                                    merged, deprecated, behaviour, note))
         return self
 
     def schema(self, version: int) -> Schema | None:
@@ -314,11 +320,22 @@ def op(name: str, *parts: Input | Output | Attr, domain: str = "", since: int = 
     inputs = tuple(p for p in parts if isinstance(p, Input) and not isinstance(p, Output))
     outputs = tuple(p for p in parts if isinstance(p, Output))
     attributes = {p.name: p for p in parts if isinstance(p, Attr)}
-    operator = Operator(Schema(domain, name, since, inputs, outputs, attributes, dict(types), deprecated))
+    operator = Operator(Schema(domain, name, since, inputs, outputs, attributes, dict(types), deprecated), _family())
     if (domain, name) in BOOK:
         raise GesherError(f"{domain}.{name} is in the book already")
     BOOK[domain, name] = operator
     return operator
+
+
+def _family() -> str:
+    """The family file that is being read: the nearest caller on a shelf, for others may put its tables in."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        module: str = frame.f_globals.get("__name__", "")
+        if module.startswith("gesher.ops.") and module.count(".") == 3:
+            return module
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
 
 
 def tensors(names: str | Iterable[str]) -> Types:

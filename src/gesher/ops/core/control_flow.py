@@ -64,7 +64,7 @@ def _widen(operator: Operator) -> None:
 
 If = op("If", Input("cond", "B"), Output("outputs", "V", variadic=True, homogeneous=False),
         Attr("then_branch", "graph", REQUIRED), Attr("else_branch", "graph", REQUIRED), V=ALL, B=BOOL)
-If.since(11)
+If.since(11, note="the branches may give different shapes")
 _widen(If)
 
 

@@ -47,7 +47,7 @@ def _known_indices(node: InferNode) -> Any:
 
 Gather = (op("Gather", Input("data"), Input("indices", "Tind"), Output("output"), Attr("axis", "int", 0),
              T=ALL, Tind=TIND)
-          .since(11)
+          .since(11, note="an axis may be counted from the end")
           .since(13, T=every(13)))
 
 
@@ -180,7 +180,7 @@ def _(p: Builder, data: Expr, indices: Expr, *, batch_dims: int = 0) -> Expr:
 
 Compress = (op("Compress", Input("input"), Input("condition", "T1"), Output("output"), Attr("axis", "int"),
                since=9, T=ALL, T1=BOOL)
-            .since(11)
+            .since(11, note="an axis may be counted from the end")
             .since(28, T=every(13)))
 
 

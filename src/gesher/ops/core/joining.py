@@ -26,7 +26,7 @@ INT64 = tensors("int64")
 
 Concat = (op("Concat", Input("inputs", variadic=True), Output("concat_result"), Attr("axis", "int"), T=FLOATS)
           .since(4, Attr("axis", "int", REQUIRED), T=ALL, behaviour="the axis, 1 where it was not written, is required")
-          .since(11)
+          .since(11, note="an axis may be counted from the end")
           .since(13, T=every(13)))
 
 

@@ -38,7 +38,7 @@ Pad = (op("Pad", Input("data"), Output("output"), Attr("mode", "string", "consta
               behaviour="the pads and the value are inputs")
        .since(13, T=every(13))
        .since(18, Input("axes", "Tind", optional=True), Tind=TIND)
-       .since(19))
+       .since(19, note="mode may be wrap"))
 for _v in (21, 23, 24, 25):
     Pad.since(_v, T=every(_v))
 

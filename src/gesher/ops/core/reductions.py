@@ -153,7 +153,8 @@ def _put(row: _Row) -> Operator:
                            Attr("noop_with_empty_axes", "int", 0), T=row.types[version],
                            behaviour="the axes are an input")
         else:
-            operator.since(version, T=row.types[version])
+            operator.since(version, T=row.types[version],
+                           note="an axis may be counted from the end" if version == 11 else "")
 
     @operator.infer
     def _(node: InferNode) -> None:
@@ -260,7 +261,7 @@ for _row in _ROWS:
 
 def _put_arg(name: str, largest: bool) -> None:
     operator = (op(name, Input("data"), Output("reduced", "tensor(int64)"), Attr("axis", "int", 0), KEEPDIMS, T=NUMBERS)
-                .since(11)
+                .since(11, note="an axis may be counted from the end")
                 .since(12, Attr("select_last_index", "int", 0))
                 .since(13, T=NUMBERS | BF16))
     find = np.argmax if largest else np.argmin

@@ -59,7 +59,7 @@ Resize = (op("Resize", Input("X"), Input("scales", _SCALES), Output("Y"), _MODE,
                  behaviour="the transformation tf_half_pixel_for_nn is gone")
           .since(18, Attr("antialias", "int", 0), Attr("axes", "ints"),
                  Attr("keep_aspect_ratio_policy", "string", "stretch"))
-          .since(19))
+          .since(19, note="coordinate_transformation_mode may be half_pixel_symmetric"))
 
 
 # Sizes

@@ -67,7 +67,7 @@ ScatterElements = (op("ScatterElements", Input("data"), Input("indices", "Tind")
                       Attr("axis", "int", 0), since=11, T=ALL, Tind=TIND)
                    .since(13, T=every(13))
                    .since(16, Attr("reduction", "string", "none"))
-                   .since(18))
+                   .since(18, note="reduction may be min or max"))
 
 
 @Scatter.infer
@@ -128,7 +128,7 @@ ScatterND = (op("ScatterND", Input("data"), Input("indices", "tensor(int64)"), I
                 since=11, T=ALL)
              .since(13, T=every(13))
              .since(16, Attr("reduction", "string", "none"))
-             .since(18))
+             .since(18, note="reduction may be min or max"))
 
 
 @ScatterND.infer

@@ -215,7 +215,7 @@ def _lower_reshape(p: Builder, data: Expr, wanted: Sequence[DimLike], keep_zero:
 
 Flatten = (op("Flatten", Input("input"), Output("output"), Attr("axis", "int", 1), T=FLOATS)
            .since(9, T=ALL)
-           .since(11)
+           .since(11, note="an axis may be counted from the end")
            .since(13, T=every(13)))
 for _v in (21, 23, 24, 25):
     Flatten.since(_v, T=every(_v))
@@ -252,11 +252,11 @@ def _(p: Builder, x: Expr, *, axis: int) -> Expr:
 # Squeeze and Unsqueeze
 
 Squeeze = (op("Squeeze", Input("data"), Output("squeezed"), Attr("axes", "ints"), T=ALL)
-           .since(11)
+           .since(11, note="an axis may be counted from the end")
            .since(13, Input("data"), Drop("axes"), Input("axes", "tensor(int64)", optional=True), T=every(13),
                   behaviour="the axes are an input"))
 Unsqueeze = (op("Unsqueeze", Input("data"), Output("expanded"), Attr("axes", "ints", REQUIRED), T=ALL)
-             .since(11)
+             .since(11, note="an axis may be counted from the end")
              .since(13, Drop("axes"), Input("axes", "tensor(int64)"), T=every(13), behaviour="the axes are an input"))
 for _v in (21, 23, 24, 25):
     Squeeze.since(_v, T=every(_v))

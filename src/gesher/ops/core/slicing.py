@@ -45,7 +45,7 @@ Slice = (op("Slice", Input("data"), Output("output"), Attr("axes", "ints"), Attr
                 Inputs(Input("data"), Input("starts", "Tind"), Input("ends", "Tind"),
                        Input("axes", "Tind", optional=True), Input("steps", "Tind", optional=True)),
                 Tind=TIND, behaviour="starts, ends and axes are inputs, and there are steps")
-         .since(11)
+         .since(11, note="an axis may be counted from the end")
          .since(13, T=every(13)))
 
 # "To the end", said for an axis of unknown size: the largest int32 or int64, and their opposites for backward steps.
@@ -205,7 +205,7 @@ Split = (op("Split", Input("input"), Input("split", optional=True), Output("outp
             Attr("axis", "int"), Attr("split", "ints"), T=FLOATS)
          .since(2, Inputs(Input("input")), Outputs(Output("outputs", variadic=True)), Attr("axis", "int", 0), T=ALL,
                 behaviour="the sizes are an attribute only")
-         .since(11)
+         .since(11, note="an axis may be counted from the end")
          .since(13, Drop("split"), Inputs(Input("input"), Input("split", "tensor(int64)", optional=True)), T=every(13),
                 behaviour="the sizes are an input")
          .since(18, Attr("num_outputs", "int"), behaviour="equal parts are asked for, and the last may be smaller"))

@@ -28,7 +28,7 @@ def _cut(axis: int, rank: int) -> int:
 
 def _row_operator(name: str, compute: Callable[[Any, int], Any], lower: Callable[[Any, Any, int], Any]) -> Operator:
     operator = (op(name, Input("input"), Output("output"), Attr("axis", "int", 1), T=FLOATS)
-                .since(11)
+                .since(11, note="an axis may be counted from the end")
                 .since(13, Attr("axis", "int", -1), T=FLOATS | BF16, behaviour=ALONG_ONE_AXIS))
 
     @operator.infer
