@@ -14,7 +14,8 @@ A line that ends in `:` types declares inputs, a line `a = expression` names a v
 (or for all that follow, where it stands above the first pair). Operators of com.microsoft begin with `ms.`; a
 function of several outputs is indexed: `Split(x, outputs=2)[0]`; `a, b => c, d` gives several outputs.
 
-The right side is written in the newest opset, and what is constant in it is folded before the two are compared. Each
+The right side is written in the newest opset. Older spellings are brought up to date and constants folded on both
+sides before the two are compared. Each
 pair is also run before and after on the reference: with symbols in two sizes, then with infinities, NaN and zeros of
 both signs among the numbers. `finite` in front of a pair leaves the last out.
 """
@@ -35,13 +36,13 @@ from gesher.evaluator import Evaluator
 from gesher.evaluator.difference import difference
 from gesher.ir import Model, Tensor, TensorType, Value
 from gesher.ops.build import Builder
-from gesher.optimizer import constants, duplicates
+from gesher.optimizer import constants, duplicates, modern
 from gesher.rewriter import Pass, Pipeline, Sweep, Work
 from gesher.rewriter.inline import inlined
 from gesher.rewriter.work import NEWEST_OPSETS
 
 _OPERATORS = {ast.Add: "Add", ast.Sub: "Sub", ast.Mult: "Mul", ast.Div: "Div", ast.Pow: "Pow", ast.MatMult: "MatMul"}
-_FOLD = Pipeline("fold", (Pass("fold", constants.RULES), Sweep("duplicates", duplicates.merge_duplicates)))
+_FOLD = Pipeline("fold", (Pass("fold", (*constants.RULES, *modern.RULES)), Sweep("duplicates", duplicates.merge_duplicates)))
 
 
 @dataclass
@@ -108,20 +109,25 @@ class _Reader:
     def __init__(self, pair: Pair, opsets: dict[str, int]):
         self.b = Builder(dict(opsets))
         self.known: dict[str, Any] = {}
-        sides = (pair.left, "" if pair.right == "unchanged" else pair.right)
-        used = {n.id for text in (*sides, *(v for _, v in pair.names))
-                for n in ast.walk(ast.parse(text or "0", mode="eval")) if isinstance(n, ast.Name)}
+        self.texts = {n.strip(): (text, i, name) for name, text in pair.names for i, n in enumerate(name.split(","))}
+        used, pending = set[str](), [pair.left]
+        while pending:
+            for n in ast.walk(ast.parse(pending.pop(), mode="eval")):
+                if isinstance(n, ast.Name) and n.id not in used:
+                    used.add(n.id)
+                    pending += [self.texts[n.id][0]] if n.id in self.texts else []
         for name, (dtype, dims) in pair.inputs.items():
             if name in used:
                 self.known[name] = self.b.input(name, dtypes.BY_NAME[dtype],
                                                 [int(d) if d.lstrip("-").isdigit() else d for d in dims])
-        for name, text in pair.names:
-            if "random(" in text or any(n.strip() in used for n in name.split(",")):
-                value = self.value(ast.parse(text, mode="eval").body, name)
-                if "," in name:
-                    self.known.update(zip((n.strip() for n in name.split(",")), value))
-                else:
-                    self.known[name] = value
+
+    def named(self, name: str) -> Any:
+        """What a name stands for, built when it is first asked for."""
+        if name not in self.known:
+            text, i, names = self.texts[name]
+            value = self.value(ast.parse(text, mode="eval").body, name)
+            self.known.update(zip((n.strip() for n in names.split(",")), value) if "," in names else {name: value})
+        return self.known[name]
 
     def model(self, text: str) -> Model:
         tree = ast.parse(text, mode="eval").body
@@ -133,8 +139,8 @@ class _Reader:
     def value(self, e: ast.expr, name: str = "") -> Any:
         b = self.b
         match e:
-            case ast.Name(id=n) if n in self.known:
-                return self.known[n]
+            case ast.Name(id=n):
+                return self.named(n)
             case ast.BinOp(left=a, op=o, right=c):
                 return b.op(_OPERATORS[type(o)], self.value(a), self.value(c))
             case ast.UnaryOp(op=ast.USub(), operand=x) if not isinstance(x, ast.Constant):
@@ -177,7 +183,7 @@ def printed(work: Work) -> str:
             return _constant(constant)
         node = v.producer
         assert node is not None
-        attributes = "".join(f", {k}={a.value!r}" for k, a in sorted(node.attributes.items())
+        attributes = "".join(f", {k}={_shown(a.value)}" for k, a in sorted(node.attributes.items())
                              if a.value != _default(work, node, k))
         domain = "ms." if node.domain else ""
         made = f"{domain}{node.op_type}({', '.join(map(text, node.inputs))}{attributes})"
@@ -191,6 +197,10 @@ def printed(work: Work) -> str:
 
     results = [text(v) for v in graph.outputs]
     return "\n".join([*lines, ", ".join(results)])
+
+
+def _shown(x: Any) -> str:
+    return f"{x:.6g}" if isinstance(x, float) else repr(x)
 
 
 def _constant(t: Tensor) -> str:

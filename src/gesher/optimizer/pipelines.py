@@ -7,7 +7,7 @@ from gesher.ir import Model
 from gesher.rewriter import Pass, Pipeline, Sweep, Work
 from gesher.rewriter.inline import Inlined, inlined
 
-from . import algebra, constants, duplicates, identities, modern, moves, shapes
+from . import activations, affine, algebra, constants, duplicates, identities, modern, moves, norms, shapes
 
 CLEAN = (
     Pass("modern", modern.RULES),
@@ -16,7 +16,16 @@ CLEAN = (
     Sweep("unread", duplicates.drop_unread_nodes),
 )
 
-FOR_COMPILER = Pipeline("for the compiler", CLEAN)
+# Wholes are recognised before arithmetic goes into weights, where no pattern would find it.
+WHOLES = (
+    Pass("wholes", (*norms.RULES, *activations.RULES)),
+)
+
+FOLD = (
+    Pass("affine", affine.RULES),
+)
+
+FOR_COMPILER = Pipeline("for the compiler", (*CLEAN, *WHOLES, *FOLD))
 """What the compiled engine does before it lowers a model."""
 
 

@@ -257,14 +257,13 @@ class Work:
         self._put(node, values)
         return node.outputs[0] if outputs == 1 else node.outputs
 
-    def again(self, node: Node, inputs: Sequence[Value | None], *, imports: Mapping[str, int] | None = None) -> Node:
-        """A copy of a node, of the same version and attributes, on other inputs, put as `op` does."""
+    def again(self, node: Node, inputs: Sequence[Value | None], attributes: Mapping[str, Any] | None = None) -> Node:
+        """A copy of a node of the same version on other inputs, `attributes` written over its own, put as `op` does."""
         assert not any(True for _ in node.subgraphs())
         copy = Node(node.op_type, (), [None if o is None else Value() for o in node.outputs],
-                    dict(node.attributes), domain=node.domain, overload=node.overload)
-        held = imports if imports is not None else self.opsets.get(node)
-        if held is not None:
-            self.opsets[copy] = held  # type: ignore[assignment]
+                    {**node.attributes, **(attributes or {})}, domain=node.domain, overload=node.overload)
+        if node in self.opsets:
+            self.opsets[copy] = self.opsets[node]
         self._put(copy, inputs)
         return copy
 
