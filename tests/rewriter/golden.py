@@ -11,8 +11,8 @@
     x + 0.0 => unchanged
 
 A line that ends in `:` types declares inputs, a line `a = expression` names a value for the block that it stands in
-(or for all that follow, where it stands above the first pair). Operators of com.microsoft begin with `ms.`; a
-function of several outputs is indexed: `Split(x, outputs=2)[0]`; `a, b => c, d` gives several outputs.
+(or for all that follow, where it stands above a line `shared:`). Operators of com.microsoft begin with `ms.`, our own
+with `own.`; a function of several outputs is indexed: `Split(x, outputs=2)[0]`; `a, b => c, d` gives several outputs.
 
 The right side is written in the newest opset. Older spellings are brought up to date and constants folded on both
 sides before the two are compared. Each
@@ -41,8 +41,10 @@ from gesher.rewriter import Pass, Pipeline, Sweep, Work
 from gesher.rewriter.inline import inlined
 from gesher.rewriter.work import NEWEST_OPSETS
 
+_DOMAINS = {"ms": "com.microsoft", "own": "gesher"}
 _OPERATORS = {ast.Add: "Add", ast.Sub: "Sub", ast.Mult: "Mul", ast.Div: "Div", ast.Pow: "Pow", ast.MatMult: "MatMul"}
-_FOLD = Pipeline("fold", (Pass("fold", (*constants.RULES, *modern.RULES)), Sweep("duplicates", duplicates.merge_duplicates)))
+_FOLD = Pipeline("fold", (Pass("fold", (*constants.RULES, *modern.RULES)),
+                          Sweep("duplicates", duplicates.merge_duplicates)))
 
 
 @dataclass
@@ -109,7 +111,7 @@ class _Reader:
     def __init__(self, pair: Pair, opsets: dict[str, int]):
         self.b = Builder(dict(opsets))
         self.known: dict[str, Any] = {}
-        self.texts = {n.strip(): (text, i, name) for name, text in pair.names for i, n in enumerate(name.split(","))}
+        self.texts = {n.strip(): (text, name) for name, text in pair.names for n in name.split(",")}
         used, pending = set[str](), [pair.left]
         while pending:
             for n in ast.walk(ast.parse(pending.pop(), mode="eval")):
@@ -124,7 +126,7 @@ class _Reader:
     def named(self, name: str) -> Any:
         """What a name stands for, built when it is first asked for."""
         if name not in self.known:
-            text, i, names = self.texts[name]
+            text, names = self.texts[name]
             value = self.value(ast.parse(text, mode="eval").body, name)
             self.known.update(zip((n.strip() for n in names.split(",")), value) if "," in names else {name: value})
         return self.known[name]
@@ -154,7 +156,7 @@ class _Reader:
             case ast.Call(func=ast.Name(id=cast), args=[x]) if cast in dtypes.BY_NAME:
                 return b.constant(np.asarray(ast.literal_eval(x)).astype(dtypes.BY_NAME[cast].numpy))
             case ast.Call(func=f, args=args, keywords=words):
-                domain, op_type = ("com.microsoft", f.attr) if isinstance(f, ast.Attribute) else ("", f.id)
+                domain, op_type = (_DOMAINS[f.value.id], f.attr) if isinstance(f, ast.Attribute) else ("", f.id)
                 attributes = {w.arg: self._attribute(w.value) for w in words}
                 return b.op(op_type, *map(self.value, args), domain=domain, **attributes)
             case _:
@@ -185,7 +187,7 @@ def printed(work: Work) -> str:
         assert node is not None
         attributes = "".join(f", {k}={_shown(a.value)}" for k, a in sorted(node.attributes.items())
                              if a.value != _default(work, node, k))
-        domain = "ms." if node.domain else ""
+        domain = f"{node.domain}." if node.domain else ""
         made = f"{domain}{node.op_type}({', '.join(map(text, node.inputs))}{attributes})"
         if len(node.outputs) > 1:
             made += f"[{node.outputs.index(v)}]"

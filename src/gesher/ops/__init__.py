@@ -17,7 +17,8 @@ __all__ = ["Attr", "Fact", "InferNode", "Input", "Operator", "Output", "Run", "S
            "operators", "resolve", "run_node"]
 
 # Packages whose modules are family files; each module there registers its operators when imported.
-_SHELVES = ("gesher.ops.core", "gesher.ops.ml", "gesher.ops.training", "gesher.ops.preview", "gesher.ops.contrib")
+_SHELVES = ("gesher.ops.core", "gesher.ops.ml", "gesher.ops.training", "gesher.ops.preview", "gesher.ops.contrib",
+            "gesher.ops.own")
 _open = False
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from gesher.ir import Node, Value
 from gesher.rewriter import Refused, Rewrite, Work, rule
+from gesher.symbolic import product
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
@@ -98,7 +99,7 @@ def _batch_norm(work: Work, node: Node) -> Any:
     found = _convolution(work, node.inputs[0])
     if found is None:
         return "no convolution with constant weights makes its data for it alone"
-    conv, channels = found
+    conv, _ = found
     constants = [None if v is None else work.constant_of(v) for v in node.inputs[1:5]]
     if None in constants:
         return "its statistics are not constant"
@@ -244,6 +245,38 @@ def _sum_into_gemm(work: Work, node: Node) -> Any:
     return None
 
 
+@rule("gemm_of_rows", "Reshape", reach=3)
+def _gemm_of_rows(work: Work, node: Node) -> Any:
+    """A product over flattened rows, put back into their shape, is a product over the last axis."""
+    gemm = work.producer(node.inputs[0], "Gemm", "MatMul")
+    flat = None if gemm is None else work.producer(gemm.inputs[0], "Reshape")
+    if gemm is None or flat is None or flat.inputs[0] is None or node.inputs[0] is None \
+            or work.only_user(node.inputs[0]) is None:
+        return None
+    x = flat.inputs[0]
+    given, rows, wanted = work.shape(x), work.shape(flat.output), work.shape(node.output)
+    if given is None or rows is None or wanted is None or len(rows) != 2 or len(wanted) < 3:
+        return None
+    lead = len(wanted) - 1
+    if len(given) <= lead or not work.same_shape(given[:lead], wanted[:lead]) \
+            or not work.equal(product(given[lead:]), rows[-1]) or not isinstance(rows[-1], int):
+        return "it does not put the same rows back"
+    if len(given) > lead + 1:
+        # Heads side by side are one axis.
+        x = work.op("Reshape", x, [*[0] * lead, rows[-1]])
+    w, c = gemm.inputs[1], _bias(work, gemm)
+    if w is None or work.constant_of(w) is None or (
+            gemm.op_type == "Gemm" and (any(work.attribute(gemm, k) != 1 for k in ("alpha", "beta"))
+                                        or work.attribute(gemm, "transA"))):
+        return "it is scaled, or turned around"
+    if c is not None and len(work.shape(c) or (1, 1)) > 1:
+        return "what is added differs from row to row"
+    if gemm.op_type == "Gemm" and work.attribute(gemm, "transB"):
+        w = work.op("Transpose", w, perm=[1, 0])
+    y = work.op("MatMul", x, w)
+    return y if c is None else work.op("Add", y, c)
+
+
 # Padding
 
 @rule("padding_into_window", "Conv", "AveragePool", reach=2)
@@ -270,10 +303,9 @@ def _padding(work: Work, node: Node) -> Any:
         return "it cuts, or pads batch or channels"
     n = rank - 2
     own = list(work.attribute(node, "pads") or [0] * (2 * n))
-    if node.op_type == "AveragePool":
-        # A mean over a border that is data counts it.
-        if any(own) or work.attribute(node, "ceil_mode"):
-            return "the pool has a border of its own"
+    # A mean over a border that is data counts it.
+    if node.op_type == "AveragePool" and (any(own) or work.attribute(node, "ceil_mode")):
+        return "the pool has a border of its own"
     widths = [a + b for a, b in zip(own, [*widths[2:rank], *widths[rank + 2:]])]
     made = work.again(node, [x, *node.inputs[1:]], {
         "pads": widths, "auto_pad": "NOTSET",
@@ -282,4 +314,4 @@ def _padding(work: Work, node: Node) -> Any:
 
 
 RULES: tuple[Rewrite, ...] = (_batch_norm, _factor, _sum, _factor_into_product, _factor_through_product,
-                              _factor_through_bias, _sum_into_gemm, _padding)
+                              _factor_through_bias, _sum_into_gemm, _gemm_of_rows, _padding)

@@ -6,7 +6,7 @@ from typing import Any
 
 from gesher.base import dtypes
 from gesher.base.dtypes import DType
-from gesher.ir import Node
+from gesher.ir import DimLike, Node
 from gesher.rewriter import Rewrite, Work, rule
 
 
@@ -25,6 +25,49 @@ def _transposes(work: Work, node: Node) -> Any:
         outer, inner = outer or back, inner or back
     perm = [inner[i] for i in outer]
     return x if perm == list(range(len(perm))) else work.op("Transpose", x, perm=perm)
+
+
+@rule("transpose_between_reshapes", "Reshape", reach=3)
+def _between_reshapes(work: Work, node: Node) -> Any:
+    """Axes put together, moved, and taken apart again are moved one by one."""
+    moved = work.producer(node.inputs[0], "Transpose")
+    first = None if moved is None else work.producer(moved.inputs[0], "Reshape")
+    if moved is None or first is None or first.inputs[0] is None or node.inputs[0] is None \
+            or work.only_user(node.inputs[0]) is None:
+        return None
+    x, perm = first.inputs[0], moved.attr("perm")
+    shapes = [work.shape(v) for v in (x, first.output, node.output)]
+    if perm is None or any(s is None for s in shapes):
+        return None
+    given, together, wanted = (list(s or ()) for s in shapes)
+    ones = [i for i, d in enumerate(given) if d == 1]
+    apart = [d for d in given if d != 1]
+    groups = _groups(work, apart, together)
+    if groups is None:
+        return "the first reshape does not only put axes together"
+    order = [i for p in perm for i in groups[p]]
+    if not work.same_shape([apart[i] for i in order], wanted):
+        return "the second reshape does not take apart what the first put together"
+    if ones:
+        x = work.op("Squeeze", x, ones)
+    return work.op("Transpose", x, perm=order)
+
+
+def _groups(work: Work, given: list[DimLike], together: list[DimLike]) -> list[list[int]] | None:
+    """Which neighbouring axes of `given` make each axis of `together`; None where they do not."""
+    groups: list[list[int]] = []
+    at = 0
+    for d in together:
+        group: list[int] = []
+        size: DimLike = 1
+        while not work.equal(size, d):
+            if at == len(given):
+                return None
+            size = size * given[at]
+            group.append(at)
+            at += 1
+        groups.append(group)
+    return groups if at == len(given) else None
 
 
 @rule("transpose_of_ones", "Transpose", reach=1)
@@ -83,4 +126,4 @@ def _casts(work: Work, node: Node) -> Any:
     return work.op("Cast", first.inputs[0], to=last, saturate=node.attr("saturate"), round_mode=node.attr("round_mode"))
 
 
-RULES: tuple[Rewrite, ...] = (_transposes, _of_ones, _casts)
+RULES: tuple[Rewrite, ...] = (_transposes, _between_reshapes, _of_ones, _casts)

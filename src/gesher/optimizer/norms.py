@@ -123,7 +123,7 @@ def _fitting(work: Work, c: Value, wanted: Sequence[DimLike] | None) -> Value | 
     if work.same_shape(shape, wanted):
         return c
     constant = work.constant_of(c)
-    if constant is None or len(shape) < len(wanted) and constant.size != 1:
+    if constant is None or (len(shape) < len(wanted) and constant.size != 1):
         return None
     if constant.size == 1:
         return work.op("Expand", work.op("Reshape", c, [1] * len(wanted)), list(wanted)) \

@@ -7,7 +7,7 @@ from gesher.ir import Model
 from gesher.rewriter import Pass, Pipeline, Sweep, Work
 from gesher.rewriter.inline import Inlined, inlined
 
-from . import activations, affine, algebra, constants, duplicates, identities, modern, moves, norms, shapes
+from . import activations, affine, algebra, attention, constants, duplicates, identities, modern, moves, norms, shapes
 
 CLEAN = (
     Pass("modern", modern.RULES),
@@ -18,7 +18,7 @@ CLEAN = (
 
 # Wholes are recognised before arithmetic goes into weights, where no pattern would find it.
 WHOLES = (
-    Pass("wholes", (*norms.RULES, *activations.RULES)),
+    Pass("wholes", (*norms.RULES, *activations.RULES, *attention.RULES)),
 )
 
 FOLD = (

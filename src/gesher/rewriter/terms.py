@@ -3,7 +3,7 @@
     op.Erf(x / 1.4142135)      in `find` a pattern, in `make` new nodes
 
 A term of a pattern says what a value must be made by; a `Known` term stands for a value that is there, and operators
-on it make nodes. `op` is ai.onnx, `ms` is com.microsoft.
+on it make nodes. `op` is ai.onnx, `ms` com.microsoft, `own` our own (`ops/own`).
 """
 
 from __future__ import annotations
@@ -137,3 +137,4 @@ class Namespace:
 
 op = Namespace("")
 ms = Namespace("com.microsoft")
+own = Namespace("gesher")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,9 @@ from gesher.ops.fact import VALUE_LIMIT
 from gesher.ops.releases import ML, NEWEST
 from gesher.ops.schema import Operator, Schema
 from gesher.ops.writing import as_attribute
-from gesher.symbolic import decide_eq
+from gesher.symbolic import Contradiction, Dim, decide_eq
 
-NEWEST_OPSETS: dict[str, int] = {"": NEWEST.opset, ML: NEWEST.ml, "com.microsoft": 1}
+NEWEST_OPSETS: dict[str, int] = {"": NEWEST.opset, ML: NEWEST.ml, "com.microsoft": 1, "gesher": 1}
 """What nodes made by rules import."""
 
 # Constants up to this many bytes are made once.
@@ -73,6 +74,7 @@ class Work:
         self.edit = Edit(model)
         self.facts: Facts = infer(model, opsets=self.opsets)
         self.equalities = self.facts.equalities
+        learn_from_broadcasts(model.graph, self.facts)
         self.at: Node | None = None
         self.made: list[Node] = []
         self.rewrites, self.fired = 0, Counter[str]()
@@ -97,8 +99,10 @@ class Work:
         """The shape; unknown sizes are symbols that equal no other. None where the rank is unknown."""
         return self.fact(value).shape  # type: ignore[return-value]
 
-    def constant_of(self, value: Value) -> Tensor | None:
+    def constant_of(self, value: Value | None) -> Tensor | None:
         """The tensor of a value that is the same in every run; its numbers may be large and not made yet."""
+        if value is None:
+            return None
         fact = self.fact(value)
         if fact.constant is not None:
             return fact.constant
@@ -314,6 +318,28 @@ class Work:
 
     def graphs(self) -> list[Graph]:
         return list(self.model.graphs())
+
+
+def learn_from_broadcasts(graph: Graph, facts: Facts) -> None:
+    """Let inference know what sizes must be where a run goes well.
+
+    A table of 64 positions, cut to min(n, 64) rows and added to n rows of data, says that n is at most 64: for more
+    rows the sum fails. So min(n, 64) is n wherever something comes out.
+    """
+    seen: set[Dim] = set()
+    for node in graph.nodes:
+        for o in node.outputs:
+            fact = None if o is None else facts.first_found(o)
+            for d in (fact.shape or ()) if fact is not None else ():
+                if not isinstance(d, Dim) or d.op != "bcast" or d in seen:
+                    continue
+                seen.add(d)
+                for m in d.args:
+                    if isinstance(m, Dim) and m.op == "min" and len(m.args) == 2:
+                        size, most = sorted(m.args, key=lambda x: isinstance(x, int))
+                        if isinstance(most, int) and most >= 2 and size in d.args:
+                            with suppress(Contradiction):
+                                facts.equalities.unify(m, size, f"{node.place}: what is broadcast fits")
 
 
 __all__ = ["NEWEST_OPSETS", "RANDOM", "Kind", "Refused", "Work"]

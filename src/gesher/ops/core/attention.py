@@ -220,11 +220,11 @@ def _seen(p: Builder, queries: DimLike, keys: DimLike, nonpad: Expr | None, past
 
 def attention_meaning(p: Builder, q: Expr, k: Expr, v: Expr, mask: Expr | None, nonpad: Expr | None, *,
                       scale: float | None, softcap: float, causal: bool, past: DimLike, left: int, right: int,
-                      precision: int | None, shows: int) -> Any:
+                      precision: int | None, shows: int, blind_is_nan: bool = False) -> Any:
     """Attention on heads apart: q (B,H,S,D), k (B,G,T,D), v (B,G,T,E), where H/G heads of q share one of k and v.
 
     `past` is how many keys were there before the queries. `shows` below 0: only the result, else also the scores of
-    that stage.
+    that stage. A row that sees nothing gives zeros, or NaN where `blind_is_nan`, as a plain softmax does.
     """
     (batch, heads, queries, size), (_, groups, keys, _) = q.shape, k.shape
     if scale is None:
@@ -250,10 +250,12 @@ def attention_meaning(p: Builder, q: Expr, k: Expr, v: Expr, mask: Expr | None, 
         else:
             mask = p.pad(p.cast(mask, q.dtype), low, high, float("-inf"))
             biased = capped + mask
-            open_ = mask > float("-inf")
-            seen = open_ if seen is None else p.and_(seen, open_)
+            if not blind_is_nan:
+                open_ = mask > float("-inf")
+                seen = open_ if seen is None else p.and_(seen, open_)
     if seen is not None:
         biased = p.select(seen, biased, float("-inf"))
+    if seen is not None and not blind_is_nan:
         blind = p.not_(p.any(seen, [-1], keepdims=True))
     inside = dtypes.by_code(precision) if precision else q.dtype
     x = p.cast(biased, inside)
