@@ -1,6 +1,6 @@
 """Compiled models on disk: one folder each, named by what it was made from, checked before it is loaded.
 
-    models/<key>/    model.c  model.so  weights.bin (where weights were packed)  meta.json
+    models/<key>/    model.c  model.so  meta.json
     kernels/<key>/   kernel.c  kernel.o  meta.json
     work/<...>/      entries being made; locks
 
@@ -214,11 +214,12 @@ def _open(folder: Path, shelf: Shelf) -> Entry | None:
     return entry
 
 
-def _evict(models: Path, keep: str) -> None:
-    """Remove the entries that were used least recently until all fit in `GESHER_CACHE_MB`; never `keep`."""
+def _evict(shelf: Path, keep: str) -> None:
+    """Remove what was used least recently, of every shelf, until all fit in `GESHER_CACHE_MB`; never `keep`."""
     limit = knobs.CACHE_MB.number * 1_000_000
     entries = []
-    for folder in models.iterdir():
+    for folder in (f for each in shelf.parent.iterdir() if each.name != "work" and each.is_dir()
+                   for f in each.iterdir() if f.is_dir() and (f / META).is_file()):
         with contextlib.suppress(OSError):  # another process may be evicting too
             size = sum(f.stat().st_size for f in folder.iterdir())
             entries.append((folder.stat().st_mtime, size, folder))
@@ -226,7 +227,7 @@ def _evict(models: Path, keep: str) -> None:
     for _, size, folder in sorted(entries):
         if total <= limit:
             return
-        if folder.name != keep:
+        if folder != shelf / keep:
             # Renamed first, so that nobody finds half of it. Who has it mapped keeps the mapping.
             grave = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=private_folder("work")))
             with contextlib.suppress(OSError):

@@ -35,7 +35,7 @@ class Quick:
 
     def __init__(self, session: CompiledSession):
         self.session = session
-        graph = session._whole.graph
+        graph = session.whole.graph
         self.inputs = [v for v in graph.inputs if v.constant is None]
         self.order = [v.name for v in self.inputs]
         types = [v.type.dtype if isinstance(v.type, TensorType) else dtypes.UNDEFINED for v in self.inputs]

@@ -17,7 +17,7 @@ from gesher.base import knobs
 from gesher.base.errors import RunError
 from gesher.symbolic import Dim, evaluate
 
-from . import cpu, peak, target
+from . import cache, cpu, peak, target
 from .build import build
 from .emit import unit
 from .library import Call, Library, Pool, address, entry_point
@@ -41,6 +41,7 @@ class Module:
         threads: how many at the most; 0 for every core that this process may use.
         extra: more flags for the compiler, as the tests' sanitizers.
         timed: whether steps are timed, into `profiles`; with `GESHER_DEBUG=2` they are, and are told at the end.
+        entry: the library, where it was made before; the programs then need no steps.
 
     Raises:
         CompileError: the C does not compile; the bundle replays it.
@@ -48,18 +49,10 @@ class Module:
     """
 
     def __init__(self, programs: Sequence[Program], title: str, threads: int = 0, extra: Sequence[str] = (),
-                 timed: bool = False):
-        written = unit(programs, title)
-        self.source = written.text
-        if knobs.DEBUG.number >= 4:
-            knobs.debug(4, self.source)
-        if knobs.DEBUG.number >= 6:
-            nests = [s.nest for p in programs for s in p.all_steps() if isinstance(s, NestStep)]
-            knobs.debug(6, "\n".join(map(show, nests)))
-        tells = knobs.DEBUG.number >= 2
-        timed = timed or tells
-        self.entry = build(self.source, isa=target.chosen(), kernels=written.kernels,
-                           extra=[*FLAGS, *extra, *([FLAG] if timed else [])])
+                 timed: bool = False, entry: cache.Entry | None = None):
+        tells = entry is None and knobs.DEBUG.number >= 2
+        timed = entry is None and (timed or tells)
+        self.entry = self._built(programs, title, [*extra, *([FLAG] if timed else [])]) if entry is None else entry
         self.library = Library(self.entry.library)
         self.threads = threads or cpu.threads()
         self.pool: Pool | None = Pool(self.library, self.threads) if self.threads > 1 else None
@@ -75,6 +68,21 @@ class Module:
                 segment.profile = Profile(f"{title}, segment {i}", segment.program, segment.call.times, self.threads)
                 self.profiles.append(segment.profile)
         self._finalizer = weakref.finalize(self, _tell, self.profiles if tells else [])
+
+    @staticmethod
+    def _built(programs: Sequence[Program], title: str, extra: Sequence[str]) -> cache.Entry:
+        written = unit(programs, title)
+        if knobs.DEBUG.number >= 4:
+            knobs.debug(4, written.text)
+        if knobs.DEBUG.number >= 6:
+            nests = [s.nest for p in programs for s in p.all_steps() if isinstance(s, NestStep)]
+            knobs.debug(6, "\n".join(map(show, nests)))
+        return build(written.text, isa=target.chosen(), kernels=written.kernels, extra=[*FLAGS, *extra])
+
+    @property
+    def source(self) -> str:
+        """The C that it was made from."""
+        return self.entry.source.read_text(encoding="utf-8")
 
     def arena(self, nbytes: int) -> int:
         """The address of working memory of that size at the least, aligned to 64 bytes."""

@@ -14,7 +14,7 @@ What a reader would guess wrong:
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from gesher.base.errors import GesherError, RunError
 from gesher.evaluator.feeds import Feeds
 from gesher.evaluator.plan import Plan as GraphSteps
 from gesher.evaluator.plan import make_plans, read_only
-from gesher.inference import infer
+from gesher.inference import Facts, infer
 from gesher.ir import Graph, Model, Node, TensorType, Value
 from gesher.ops import Run
 from gesher.ops.rules import attributes_of
@@ -34,7 +34,7 @@ from gesher.primitives.simplify import replace
 from gesher.rewriter.inline import Inlined, inlined
 from gesher.symbolic import Dim, Equalities, evaluate, fresh
 
-from . import cpu, target
+from . import cpu, frozen, target
 from . import plan as planning
 from .conditions import sizes_of
 from .demands import Misfit, demands
@@ -46,6 +46,7 @@ from .segment import Module, Segment
 from .steps import Program
 
 Env = dict[Value, Any]
+Prepare = Callable[[Model], Inlined]
 
 # Ways in which conditions come out that get a lowering of their own.
 _MOST_VARIANTS = 8
@@ -60,50 +61,77 @@ class Options:
         seed: of the random operators.
         isa: the instruction set to build for, by its name in `cpu.ISAS`; "" is exactly this processor.
         timed: whether each step is timed, for `CompiledSession.profiles`.
+        kept: whether a session that was planned before may be read back from the cache, and this one kept there.
     """
 
     threads: int = 0
     seed: int = 0
     isa: str = ""
     timed: bool = False
+    kept: bool = False
 
 
-def compile(model: Model, options: Options | None = None, whole: Inlined | None = None) -> CompiledSession:
+def compile(model: Model, options: Options | None = None, prepare: Prepare = inlined) -> CompiledSession:
     """Make a model ready to run as native code.
 
     Args:
-        whole: what to compile in the model's place: the same meaning, with its functions put in place.
+        prepare: gives what to compile in the model's place: the same meaning, with its functions put in place. A model
+            whose session was kept is not prepared again.
 
     Raises:
         UnsupportedError: some operator has neither a lowering nor a reference rule, or there is no C compiler.
         CompileError: the generated C does not compile; its bundle replays it.
         ModelError: the model is not a right one.
     """
-    return CompiledSession(model, options or Options(), whole)
+    return CompiledSession(model, options or Options(), prepare)
 
 
 class CompiledSession:
     """A compiled model. `inputs` and `outputs` are names, in the model's order."""
 
-    def __init__(self, model: Model, options: Options, whole: Inlined | None = None):
-        self.model, self.options = model, options
+    # What planning finds; a session that was read back has none of it until it must plan after all.
+    facts: Facts
+    steps: dict[Graph, GraphSteps]
+    opsets: dict[str, int]
+    own_opsets: dict[Node, dict[str, int]]
+    whole: Model
+
+    def __init__(self, model: Model, options: Options, prepare: Prepare):
+        self.model, self.options, self._prepare = model, options, prepare
         self.isa = cpu.isa(options.isa) if options.isa else None
-        put_in_place = inlined(model) if whole is None else whole
-        self._whole = put_in_place.model
-        self.own_opsets = put_in_place.opsets
-        self.facts = infer(self._whole, opsets=self.own_opsets)
-        self.steps = make_plans(self._whole, self.own_opsets)
-        self.opsets = self._whole.opsets
-        self._feeds = Feeds(self._whole.graph, self._whole.ir_version)
-        self.inputs = list(self._feeds.required)
         self.outputs = [v.name for v in model.graph.outputs]
         self.lock = threading.RLock()
         self._closed = False
         self._bodies: dict[Any, GraphSession] = {}
-        self._main = GraphSession(self, self.steps[self._whole.graph], {}, trusting=True)
         self._careful: GraphSession | None = None
-        self._quick = Quick(self)
         self.random = np.random.default_rng(options.seed)
+        # Steps are told and timed of what was planned here.
+        wanted = options.kept and not options.timed and knobs.DEBUG.number < 2
+        key = frozen.key_for(model, prepare.__qualname__, options.isa) if wanted else ""
+        kept = frozen.thaw(model, key) if key else None
+        self.planned = kept is None
+        if kept is None:
+            self._plan()
+            if key:
+                frozen.freeze(self, key)
+        else:
+            self.whole = model
+            self._feeds = Feeds(model.graph, model.ir_version)
+            self._main = GraphSession.read_back(self, kept)
+            self._quick = Quick(self)
+        self.inputs = list(self._feeds.required)
+
+    def _plan(self) -> None:
+        """Infer, lower and compile the model."""
+        put_in_place = self._prepare(self.model)
+        self.whole, self.own_opsets = put_in_place.model, put_in_place.opsets
+        self.facts = infer(self.whole, opsets=self.own_opsets)
+        self.steps = make_plans(self.whole, self.own_opsets)
+        self.opsets = self.whole.opsets
+        self._feeds = Feeds(self.whole.graph, self.whole.ir_version)
+        self._main = GraphSession(self, self.steps[self.whole.graph], {}, trusting=True)
+        self._quick = Quick(self)
+        self.planned = True
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs by name, fresh arrays, for the inputs by name.
@@ -131,11 +159,16 @@ class CompiledSession:
             try:
                 return self._main.run(env)
             except NotAsTaken as e:
+                if not self.planned:
+                    # What was kept does not fit this run; the model itself knows more.
+                    fed = {v.name: x for v, x in env.items() if v in self.whole.graph.inputs}
+                    self._plan()
+                    return self._run(self._feeds.check(fed))
                 if not self._main.takes_things_for_granted:
                     raise RunError(str(e)) from e
                 knobs.debug(1, f"compiled again without taking for granted: {e}")
         if self._careful is None:
-            self._careful = GraphSession(self, self.steps[self._whole.graph], {}, trusting=False)
+            self._careful = GraphSession(self, self.steps[self.whole.graph], {}, trusting=False)
         try:
             return self._careful.run(env)
         except NotAsTaken as e:
@@ -180,6 +213,9 @@ class CompiledSession:
     def explain(self) -> str:
         """What is compiled and what is not, and why; kernels and loop nests in order, sizes as expressions or, once
         there was a run, numbers."""
+        if not self.planned:
+            with self.lock:
+                self._plan()
         return explain(self)
 
     def close(self) -> None:
@@ -203,6 +239,15 @@ class GraphSession:
             self.variants.append(self._lowered(None, asks=True))
         except NeedsOracle as e:
             knobs.debug(1, f"{self.graph.place}: compiled when a run tells how {e} comes out")
+
+    @classmethod
+    def read_back(cls, session: CompiledSession, kept: frozen.Frozen) -> GraphSession:
+        """A graph that was planned before."""
+        made = cls.__new__(cls)
+        made.session, made.graph, made.given, made.trusting = session, kept.lowered.graph, {}, True
+        made.outdated = False
+        made.variants = [Variant.read_back(session, kept)]
+        return made
 
     def _lowered(self, oracle: Env | None, asks: bool = False) -> Variant:
         session = self.session
@@ -257,6 +302,18 @@ class Variant:
                 if ready.number >= 0:
                     ready.segment = self.module.segments[ready.number]
         self._plan_lives()
+
+    @classmethod
+    def read_back(cls, session: CompiledSession, kept: frozen.Frozen) -> Variant:
+        """A variant that was planned before: one segment."""
+        made = cls.__new__(cls)
+        made.session, made.lowered, made.graph = session, kept.lowered, kept.lowered.graph
+        made.takes_things_for_granted = True
+        made.programs = [kept.program]
+        made.module = Module([kept.program], "", session.options.threads, entry=kept.entry)
+        made.stages = [_Stage(kept.lowered.stages[0], 0, kept.inputs, kept.outputs, made.module.segments[0])]
+        made._plan_lives()
+        return made
 
     def accepts(self, env: Env) -> bool:
         """Whether the conditions that were settled when this was lowered come out the same."""

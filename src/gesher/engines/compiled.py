@@ -20,7 +20,7 @@ class CompiledSession(Session):
 
     def __init__(self, model: Model, options: Options):
         super().__init__(model, options)
-        self._session = compiled(model, threads=options.threads, seed=options.seed or 0)
+        self._session = compiled(model, threads=options.threads, seed=options.seed or 0, kept=True)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         return self._session.run(feeds)    # it checks them itself
@@ -61,4 +61,4 @@ def compiled(model: Model, **options: Any) -> compiler.CompiledSession:
     from gesher.compiler import session as compiler
     from gesher.optimizer import for_compiler
 
-    return compiler.compile(model, compiler.Options(**options), for_compiler(model))
+    return compiler.compile(model, compiler.Options(**options), for_compiler)
