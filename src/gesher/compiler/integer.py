@@ -133,7 +133,8 @@ class IntegerGemm(_Integer):
                  ("b_signed", _signed(self.types[1])), ("a", _bytes(self.a, spell, point)),
                  ("a_batch", spell(self.a_batch)), ("a_row", spell(self.a_row)), ("a_col", spell(self.a_col)),
                  *((f"b_{k}", spell(d)) for k, d in zip(("batch", "row", "col"), self.b_strides)),
-                 *self.a_zero.fields("a_zero", point, self.by_row), *self.b_zero.fields("b_zero", point, self.by_column),
+                 *self.a_zero.fields("a_zero", point, self.by_row),
+                 *self.b_zero.fields("b_zero", point, self.by_column),
                  ("c_batch", spell(s["M"] * s["N"])), ("c_row", spell(s["N"]))]
         if self.packed is not None:
             return [*found, ("b_packed", point(self.packed[0])), ("b_sums", point(self.packed[1]))]

@@ -7,10 +7,25 @@ from gesher.ir import Model
 from gesher.rewriter import Pass, Pipeline, Sweep, Work
 from gesher.rewriter.inline import Inlined, inlined
 
-from . import activations, affine, algebra, attention, constants, duplicates, identities, modern, moves, norms, shapes
+from . import (
+    activations,
+    affine,
+    algebra,
+    attention,
+    constants,
+    duplicates,
+    identities,
+    modern,
+    moves,
+    norms,
+    quantized,
+    shapes,
+)
 
 CLEAN = (
     Pass("modern", modern.RULES),
+    # Before constants are folded: weights would be floats then.
+    Pass("counts", quantized.RULES),
     Pass("clean", (*constants.RULES, *identities.RULES, *shapes.RULES, *moves.RULES, *algebra.RULES)),
     Sweep("duplicates", duplicates.merge_duplicates),
     Sweep("unread", duplicates.drop_unread_nodes),
