@@ -122,7 +122,9 @@ def test_forests(dtype, aggregate, trees, depth, features, targets, modes, missi
         fed = rng.integers(-2, 3, (rows, features)).astype(dtype.numpy)
         fed[rng.random(fed.shape) < 0.1] = np.nan
         suffix = "f32" if dtype is FLOAT else "f64"
-        assert holds([x], [root], [fed], {n: rows}, segment=segment) == [f"gs_trees_{suffix}_run"]
+        summed = aggregate in ("SUM", "AVERAGE") and not {EQ, NEQ} & set(forest.mode[forest.mode != LEAF].tolist())
+        assert holds([x], [root], [fed], {n: rows}, segment=segment) == [
+            f"gs_{'ranked' if summed else 'trees'}_{suffix}_run"]
 
 
 def test_a_forest_that_reads_beyond_the_features_is_not_given_to_the_kernel():

@@ -15,8 +15,10 @@ from gesher.base.dtypes import DOUBLE, FLOAT
 from gesher.primitives import Expr
 from gesher.symbolic import decide_le
 
+from . import target
 from .kernel import Kernel, Point, Spell
-from .packed import array_of
+from .packed import aligned, array_of
+from .ranked import Ranked, ranked
 from .views import same_memory
 
 _SPARSE = ("SUM", "AVERAGE")
@@ -32,8 +34,73 @@ class _Packed:
     features: int    # the highest that is read, and one
 
 
+def _constants(e: Expr) -> tuple[Expr, dict[int, Any]] | None:
+    """The bundle of a forest and its constants by their places, if `e` is the result of one."""
+    if e.prim != "item" or e.args[0].prim != "composite" or e.args[0].params["name"] != "tree_ensemble":
+        return None
+    bundle = e.args[0]
+    x, constants = bundle.args[0], bundle.args[1:]
+    if e.dtype not in (FLOAT, DOUBLE) or x.dtype is not e.dtype or any(c.prim != "constant" for c in constants):
+        return None
+    return bundle, dict(zip(bundle.params["given"], (None, *(c.params["value"] for c in constants))))
+
+
+class RankedTrees(Kernel):
+    """A forest whose votes are summed, over ranks."""
+
+    header = "gs_ranked.h"
+
+    def __init__(self, expr: Expr, x: Expr, forest: Ranked, operands: dict[str, Expr], average: bool):
+        super().__init__(expr, [same_memory(x), *operands.values()])
+        self.forest, self.named, self.average = forest, operands, average
+        name = "gs_ranked_f32" if expr.dtype is FLOAT else "gs_ranked_f64"
+        self.struct, self.function, self.scratch = f"{name}_t", f"{name}_run", f"{name}_scratch"
+
+    @classmethod
+    def match(cls, e: Expr) -> RankedTrees | None:
+        found = _constants(e)
+        if found is None:
+            return None
+        bundle, given = found
+        of, x = dict(bundle.params["of"]), bundle.args[0]
+        if of["aggregate"] not in _SPARSE:
+            return None
+        lanes = target.current().width // (1 if e.dtype is FLOAT else 2)
+        key = ("ranked", bundle.args[1:], lanes)
+        if key not in e.builder.derived:
+            made = ranked({i: None if v is None else array_of(v) for i, v in given.items()}, e.dtype.numpy, lanes)
+            e.builder.derived[key] = made and (made, {k: e.builder.constant(_held(a)) for k, a in made.arrays.items()})
+        packed = e.builder.derived[key]
+        # The kernel reads features unchecked.
+        if packed is None or decide_le(packed[0].features, x.shape[1]) is not True:
+            return None
+        return cls(e, x, packed[0], packed[1], of["aggregate"] == "AVERAGE")
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        x, forest = self.expr.args[0].args[0], self.forest
+        casts = {"nodes": "(const uint64_t*)(const void*)", "updates": "(const GsRankedUpdate*)(const void*)"}
+        return [("rows", spell(x.shape[0])), ("features", spell(x.shape[1])), ("targets", str(forest.targets)),
+                ("trees", str(forest.trees)), ("inputs", str(forest.inputs)), ("columns", str(forest.columns)),
+                ("average", str(int(self.average))), ("wide", str(int(forest.wide))), ("few", str(forest.few)),
+                ("x", point(self.operands[0])),
+                *((name, casts.get(name, "") + point(c)) for name, c in self.named.items())]
+
+    def describe(self) -> str:
+        how = "by bits, few rows walked" if "updates" in self.named else "walked"
+        return f"{self.function} {self.forest.trees} trees, {len(self.forest.arrays['nodes'])} nodes, {how}"
+
+
+def _held(a: np.ndarray) -> np.ndarray:
+    """An array as a constant, never empty: one without elements has no memory to point at."""
+    if a.dtype == np.uint64:
+        a = a.view(np.int32)
+    elif a.dtype == np.uint32 or a.dtype == np.int64:
+        a = a.astype(np.uint32).view(np.int32)
+    return aligned(a if a.size else np.zeros(1, a.dtype))
+
+
 class Trees(Kernel):
-    """A whole forest: each row's votes taken together."""
+    """Any forest: each row's votes taken together."""
 
     header = "gs_trees.h"
 
@@ -46,18 +113,16 @@ class Trees(Kernel):
 
     @classmethod
     def match(cls, e: Expr) -> Trees | None:
-        if e.prim != "item" or e.args[0].prim != "composite" or e.args[0].params["name"] != "tree_ensemble":
+        found = _constants(e)
+        if found is None:
             return None
-        bundle = e.args[0]
-        x, constants = bundle.args[0], bundle.args[1:]
-        if e.dtype not in (FLOAT, DOUBLE) or x.dtype is not e.dtype or any(c.prim != "constant" for c in constants):
-            return None
-        of = dict(bundle.params["of"])
+        bundle, held = found
+        x, of = bundle.args[0], dict(bundle.params["of"])
         modes = tuple(m for m in of["modes"] if m >= 0)
-        key = ("tree_ensemble", constants, of["aggregate"])
+        key = ("tree_ensemble", bundle.args[1:], of["aggregate"])
         packed = e.builder.derived.get(key)
         if packed is None:
-            given = dict(zip(bundle.params["given"], (None, *(array_of(c.params["value"]) for c in constants))))
+            given = {i: None if v is None else array_of(v) for i, v in held.items()}
             packed = e.builder.derived[key] = _pack(e, given, len(modes), of["aggregate"])
         # The kernel reads features unchecked.
         if not packed.trees or decide_le(packed.features, x.shape[1]) is not True:

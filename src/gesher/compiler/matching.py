@@ -9,7 +9,7 @@ from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike, decide_eq, decide_le, decide_lt, product
 
 from .convolutions import BlockedConv, BlockedWindow, ToBlocks, ToPlain
-from .forests import Trees
+from .forests import RankedTrees, Trees
 from .indexing import unravel
 from .integer import INTEGER
 from .kernel import Kernel, Point, Spell
@@ -201,7 +201,8 @@ class Select(Kernel):
 
 
 KERNELS: tuple[type[Kernel], ...] = (Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv, ConvTransposed,
-                                    MaxWindow, Softmax, LayerNorm, Trees, Recurrent, Reduce, Select, *INTEGER)
+                                    MaxWindow, Softmax, LayerNorm, RankedTrees, Trees, Recurrent, Reduce, Select,
+                                    *INTEGER)
 
 
 def match(e: Expr) -> Kernel | None:
