@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from gesher.base.errors import RunError
 from gesher.primitives import Expr
+from gesher.primitives.shapes import DEMANDS, Demanded, Kind, demanded
 from gesher.symbolic import Dim, DimLike, decide_eq, decide_le, evaluate, product
 
 
@@ -26,7 +26,7 @@ class Misfit(RunError):  # noqa: N818  (an error all the same)
 class Demand:
     """`a` equals `b`, is at most `b`, or repeats to `b`; asked only where all of `turns` are above 0."""
 
-    kind: Literal["same", "most", "repeats"]
+    kind: Kind
     a: DimLike
     b: DimLike
     what: str
@@ -40,9 +40,8 @@ class Demand:
         if any(evaluate(d, sizes) <= 0 for d in self.turns):
             return
         a, b = evaluate(self.a, sizes), evaluate(self.b, sizes)
-        if not (a == b or (self.kind == "most" and a < b) or (self.kind == "repeats" and a == 1)):
-            told = {"same": "must be equal", "most": "must not be larger", "repeats": "cannot be repeated to it"}
-            raise Misfit(f"{self.what}: a size of {a} meets one of {b}, and {told[self.kind]}",
+        if not demanded(self.kind, a, b):
+            raise Misfit(f"{self.what}: a size of {a} meets one of {b}, and {DEMANDS[self.kind]}",
                          advice=f"the sizes are {self.a} and {self.b}; feed shapes that fit each other")
 
 
@@ -56,12 +55,13 @@ def demands(roots: Iterable[Expr], known: set[Dim]) -> list[Demand]:
         if e in seen:
             continue
         seen.add(e)
-        for kind, a, b in _of(e):
-            if decide_eq(a, b) or (kind == "repeats" and decide_eq(a, 1)) or (kind == "most" and decide_le(a, b)):
+        for kind, a, b, *where in _of(e):
+            if demanded(kind, a, b):
                 continue
-            made = Demand(kind, a, b, e.name or e.prim, turns)
+            asked = (*turns, *where)
+            made = Demand(kind, a, b, e.params.get("what") or e.name or e.prim, asked)
             if made.symbols() <= known:
-                found.setdefault((kind, a, b, turns), made)
+                found.setdefault((kind, a, b, asked), made)
         pending.extend((x, turns) for x in e.args)
         if e.prim == "loop":
             inside = (*turns, e.params["length"])
@@ -71,15 +71,16 @@ def demands(roots: Iterable[Expr], known: set[Dim]) -> list[Demand]:
     return list(found.values())
 
 
-Kind = Literal["same", "most", "repeats"]
-
-
-def _of(e: Expr) -> Iterator[tuple[Kind, DimLike, DimLike]]:
-    """What one primitive takes for granted."""
+def _of(e: Expr) -> Iterator[Demanded | tuple[Kind, DimLike, DimLike, DimLike]]:
+    """What one primitive takes for granted; a fourth says of what there must be more than nothing for it to count."""
     p, args = e.params, e.args
     if e.prim == "broadcast":
         shape = args[0].shape
         yield from (("repeats", d, t) for d, t in zip(shape, e.shape[e.rank - len(shape):]))
+    elif e.prim == "hold":
+        yield from p["demands"]
+    elif e.prim == "argreduce":
+        yield "most", 1, args[0].shape[p["axis"]]
     elif e.prim == "reshape":
         yield "same", product(args[0].shape), product(e.shape)
     elif e.prim == "concat":
@@ -114,14 +115,16 @@ def _of(e: Expr) -> Iterator[tuple[Kind, DimLike, DimLike]]:
     elif e.prim == "slice":
         for d, start, stop, step, size in zip(args[0].shape, p["starts"], p["stops"], p["steps"], e.shape):
             # An empty slice touches nothing, wherever it stands.
-            if decide_eq(size, 0) is not False and not decide_le(1, size):
-                continue
-            yield "most", (stop if _forward(step) else start + 1), d
+            low, high = (start, stop) if _forward(step) else (stop + 1, start + 1)
+            yield "most", 0, low, size
+            yield "most", high, d, size
+    elif e.prim == "pad":
+        yield from (("most", 0, n) for n in (*p["low"], *p["high"]))
 
 
 def _forward(step: DimLike) -> bool:
     return decide_le(1, step) is True
 
 
-def _same(a: Sequence[DimLike], b: Sequence[DimLike], but: int = -1) -> Iterator[tuple[Kind, DimLike, DimLike]]:
+def _same(a: Sequence[DimLike], b: Sequence[DimLike], but: int = -1) -> Iterator[Demanded]:
     yield from (("same", x, y) for i, (x, y) in enumerate(zip(a, b)) if i != but)

@@ -22,6 +22,7 @@ from gesher.ops.calls import bind, bindings_of
 from gesher.ops.rules import attributes_of
 
 from .feeds import Feeds, unknown_names
+from .fitting import hold_results
 from .plan import Made, Plan, Step, make_plans
 
 OnValue = Callable[[Node, int, Any], None]
@@ -208,12 +209,13 @@ class _Running:
         self._finish(step, results, frame)
 
     def _applied(self, step: Step, inputs: list[Any], frame: _Frame) -> list[Any]:
-        assert step.rule is not None and step.schema is not None
+        assert step.rule is not None and step.schema is not None and step.fitting is not None
         node = step.node
         attributes = step.attributes
         if attributes is None:
             node = bind(node, frame.bindings)
             attributes = attributes_of(node, step.schema)
+        told = step.fitting.hold(node, inputs, step.attributes is not None)
         if step.rule.takes_run:
             def run_graph(graph: Graph, values: Sequence[Any]) -> list[Any]:
                 return self._body(graph, values, frame)
@@ -230,6 +232,7 @@ class _Running:
                     raise RunError(f"the reference rule of {node.op_type} gives {len(results)} outputs, the node has "
                                    f"{len(node.outputs)}")
                 results[i] = _settled(results[i], made, inputs, node.op_type)
+        hold_results(told, results, node.op_type)
         return results
 
     def _finish(self, step: Step, results: list[Any], frame: _Frame) -> None:

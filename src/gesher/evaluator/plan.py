@@ -20,6 +20,8 @@ from gesher.ops.calls import FunctionTable, called, function_table
 from gesher.ops.rules import attributes_of
 from gesher.ops.schema import Input, Operator, Rule, Schema
 
+from .fitting import Fitting
+
 
 class Step:
     """One node of a plan.
@@ -32,9 +34,10 @@ class Step:
         operator, schema, rule: else, what it applies.
         attributes: by name, defaults filled in; None where they hang on the calling node's.
         made: what the schema demands of each output.
+        fitting: holds what reaches the node to what the operator takes.
     """
 
-    __slots__ = ("attributes", "frees", "function", "inputs", "made", "node", "operator", "rule", "schema")
+    __slots__ = ("attributes", "fitting", "frees", "function", "inputs", "made", "node", "operator", "rule", "schema")
 
     def __init__(self, node: Node, function: Function | None, found: tuple[Operator, Schema, Rule] | None):
         self.node, self.function = node, function
@@ -48,11 +51,13 @@ class Step:
         self.rule: Rule | None = None
         self.attributes: dict[str, Any] | None = None
         self.made: tuple[Made, ...] = ()
+        self.fitting: Fitting | None = None
         if found is not None:
             self.operator, self.schema, self.rule = found
             if not any(a.ref for a in node.attributes.values()):
                 self.attributes = attributes_of(node, self.schema)
             self.made = tuple(Made(self.schema, i) for i in range(len(node.outputs)))
+            self.fitting = Fitting(node, self.operator, self.schema)
 
 
 class Made:

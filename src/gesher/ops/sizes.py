@@ -94,6 +94,12 @@ def plain_ints(p: Builder, x: Expr, what: str) -> list[int]:
     return list(found)
 
 
+def from_front(p: Builder, indices: Expr, size: DimLike) -> Expr:
+    """`indices` into an axis of `size`, for operators that do not count from the end: a negative one is put outside, so
+    that the run that brings it is refused."""
+    return p.select(p.lt(indices, 0), p.size(size, indices.dtype), indices)
+
+
 def known_int(p: Builder, x: Expr, what: str) -> DimLike:
     """The one known integer of `x`."""
     found = known_ints(p, x, what)

@@ -7,6 +7,8 @@ reader would guess wrong:
 - With `ceil_mode`, a last window that would start in the padding behind the data is left out, in every version: older
   texts do not say so, but no implementation makes such a window, which would see nothing but padding.
 - `ceil_mode` makes windows hang over the padded end. What they see there is no padding: an average does not count it.
+  So a window larger than the padded data is one window, where less than a stride is missing.
+- Data in which no window fits are refused, not answered with nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from itertools import product
 
 from gesher.base.errors import ModelError
 from gesher.ir import DimLike
+from gesher.primitives.shapes import Demanded
 from gesher.symbolic import ceil_div, decide_lt, maximum, minimum
 
 
@@ -41,6 +44,7 @@ class Windows:
         strides, dilations: distances between windows, and between taps.
         pads: what is added before and behind the data.
         counts: how many windows there are: the spatial sizes of the output.
+        demands: what symbolic sizes must be for one window to fit; a lowering holds its result to them.
     """
 
     sizes: tuple[DimLike, ...]
@@ -49,6 +53,7 @@ class Windows:
     dilations: tuple[int, ...]
     pads: tuple[tuple[DimLike, DimLike], ...]
     counts: tuple[DimLike, ...]
+    demands: tuple[Demanded, ...]
 
     @property
     def reach(self) -> tuple[DimLike, ...]:
@@ -94,6 +99,7 @@ def lay(sizes: Sequence[DimLike], kernel: Sequence[DimLike], *, strides: Sequenc
     given = explicit_pads(pads, rank)
     laid: list[tuple[DimLike, DimLike]] = []
     counts: list[DimLike] = []
+    demands: list[Demanded] = []
     for i, (size, k, s, d) in enumerate(zip(sizes, kernel, stride, dilation)):
         reach = d * (k - 1) + 1
         if auto_pad.startswith("SAME"):
@@ -102,7 +108,9 @@ def lay(sizes: Sequence[DimLike], kernel: Sequence[DimLike], *, strides: Sequenc
         else:
             low, high = given[i] if auto_pad != "VALID" else (0, 0)
             padded = size + low + high
-            if decide_lt(padded, reach):
+            needed = reach - (s - 1) if ceil_mode else reach
+            demands.append(("most", needed, padded))
+            if decide_lt(padded, needed):
                 raise ModelError(f"a window of {reach} does not fit into {padded} elements on spatial axis {i}",
                                  rule="windows", advice=f"the data has {size} there, padded by {low} and {high}")
             if ceil_mode:
@@ -111,7 +119,7 @@ def lay(sizes: Sequence[DimLike], kernel: Sequence[DimLike], *, strides: Sequenc
                 count = (padded - reach) // s + 1
         laid.append((low, high))
         counts.append(count)
-    return Windows(tuple(sizes), tuple(kernel), stride, dilation, tuple(laid), tuple(counts))
+    return Windows(tuple(sizes), tuple(kernel), stride, dilation, tuple(laid), tuple(counts), tuple(demands))
 
 
 def split_pad(total: DimLike, *, upper: bool) -> tuple[DimLike, DimLike]:

@@ -24,7 +24,7 @@ from gesher.symbolic import Dim, decide_eq, dimlike, product
 from . import known as known_values
 from . import shapes
 from .expr import NO_SCOPES, CannotLower, DimLike, Expr, Shape
-from .shapes import fail, told
+from .shapes import Demanded, fail, told
 from .table import MAPS, REDUCTIONS, takes
 
 _SMALL = 64  # constants up to this many elements are made one by their contents, larger ones by identity
@@ -256,6 +256,21 @@ class Builder:
             return x
         shapes.check_broadcast_to(x.shape, shape)
         return self.make("broadcast", (x,), {}, x.dtype, shape)
+
+    def hold(self, x: Expr, what: str, *demands: Demanded) -> Expr:
+        """`x`, in runs whose sizes are as they must be; others are refused.
+
+        For what the sizes of `x` no longer tell: of an axis of 3 that is repeated to n, the result has 3, and n must be
+        1 or 3. `demands` are rows of ("same", a, b), ("most", a, b) for a <= b, ("repeats", a, b) for a in (1, b).
+        """
+        kept = []
+        for kind, a, b in demands:
+            holds = shapes.demanded(kind, a, b)
+            if holds is False:
+                fail(what, f"a size of {a} meets one of {b}, and {shapes.DEMANDS[kind]}")
+            if holds is None:
+                kept.append((kind, a, b))
+        return self.make("hold", (x,), {"demands": tuple(kept), "what": what}, x.dtype, x.shape) if kept else x
 
     def reshape(self, x: Expr, shape: Sequence[DimLike]) -> Expr:
         """The same elements in row-major order in another shape. All sizes must be given (no -1)."""

@@ -18,6 +18,7 @@ from gesher.symbolic import Contradiction, Dim, Equalities
 from gesher.symbolic import evaluate as number_of
 
 from .expr import Expr, walk
+from .shapes import DEMANDS, demanded
 from .table import MAPS, REDUCTIONS, computing, identity
 
 Array = np.ndarray
@@ -194,6 +195,14 @@ def _to_float(x: Array, target: DType, saturate: bool) -> Array:
         wide = x.astype(np.float32)
         clipped = np.clip(wide, float(info.min), float(info.max))
         return np.where(np.isnan(wide), narrow.astype(np.float32), clipped).astype(target.numpy)
+
+
+def _hold(run: _Run, e: Expr, x: Array) -> Array:
+    for kind, a, b in e.params["demands"]:
+        a, b = run.size(a), run.size(b)
+        if not demanded(kind, a, b):
+            raise RunError(f"{e.params['what']}: a size of {a} meets one of {b}, and {DEMANDS[kind]}")
+    return x
 
 
 def _argreduce(run: _Run, e: Expr, x: Array) -> Array:
@@ -498,7 +507,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "is_inf": _is_inf, "select": lambda run, e, c, a, b: np.where(c, a, b),
     "cast": lambda run, e, x: convert(x, e.args[0].dtype, e.dtype, e.params["saturate"]),
     "bitcast": lambda run, e, x: np.ascontiguousarray(x).view(e.dtype.numpy).reshape(x.shape),
-    "broadcast": _broadcast, "reshape": _reshape, "slice": _slice, "pad": _pad,
+    "broadcast": _broadcast, "hold": _hold, "reshape": _reshape, "slice": _slice, "pad": _pad,
     "transpose": lambda run, e, x: np.transpose(x, e.params["perm"]),
     "concat": lambda run, e, *xs: np.concatenate(xs, e.params["axis"]),
     "gather": _gather, "gather_along": _gather_along,

@@ -264,6 +264,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "constant": _constant, "size": _size, "iota": _iota, "cast": _cast, "select": _select, "pad": _pad, "slice": _slice,
     "gather": _gather, "concat": _concat, "reduce": _reduce, "cumulate": _cumulate,
     "broadcast": lambda e, v: np.broadcast_to(v, e.shape), "reshape": lambda e, v: v.reshape(e.shape),
+    "hold": lambda e, v: v,
     "transpose": lambda e, v: np.transpose(v, e.params["perm"]),
 }
 

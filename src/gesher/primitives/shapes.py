@@ -7,7 +7,7 @@ is taken for granted, and the engine checks it when numbers are there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from gesher.base.errors import ModelError
 from gesher.symbolic import (
@@ -32,6 +32,24 @@ def fail(prim: str, what: str) -> NoReturn:
 
 def told(shape: Sequence[DimLike]) -> str:
     return "(" + ",".join(map(str, shape)) + ")"
+
+
+Kind = Literal["same", "most", "repeats"]
+Demanded = tuple[Kind, DimLike, DimLike]
+
+DEMANDS: dict[Kind, str] = {"same": "must be equal", "most": "must not be larger", "repeats": "cannot be repeated to it"}
+"""What two sizes must be to each other, in the words that tell that they are not."""
+
+
+def demanded(kind: Kind, a: DimLike, b: DimLike) -> bool | None:
+    """Whether two sizes are to each other as demanded; None where that depends on the symbols."""
+    if kind == "most":
+        return decide_le(a, b)
+    equal = decide_eq(a, b)
+    if equal or kind == "same":
+        return equal
+    one = decide_eq(a, 1)
+    return one if equal is False or one else None
 
 
 def axis_of(prim: str, axis: int, rank: int) -> int:

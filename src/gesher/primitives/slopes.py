@@ -400,6 +400,7 @@ RULES: dict[str, Rule] = {
     "pow": _pow, "max": _extreme("gt"), "min": _extreme("lt"), "select": _select, "cast": _cast,
     **dict.fromkeys(("sign", "floor", "ceil", "round", "trunc"), _nothing),
     "broadcast": _broadcast, "reshape": _reshape, "transpose": _transpose, "slice": _slice, "pad": _pad,
+    "hold": lambda p, e, g, asked: (g,),
     "concat": _concat, "gather": _gather, "gather_along": _gather_along, "gather_nd": _gather_nd,
     "scatter_along": _scatter_along, "scatter_nd": _scatter_nd, "reduce": _reduce, "cumulate": _cumulate,
     "contract": _contract, "convolve": _convolve, "convolve_transposed": _convolve_transposed, "window": _window,

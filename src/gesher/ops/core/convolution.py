@@ -155,8 +155,8 @@ def convolve(x: Any, w: Any, at: Windows, groups: int) -> Any:
     n, m, each, kernel = x.shape[0], w.shape[0], x.shape[1] // groups, w.shape[2:]
     x = np.pad(x, [(0, 0), (0, 0), *pairs(at.pads)]) if any(map(any, at.pads)) else x
     x = x.reshape(n, groups, each, *x.shape[2:])
-    seen = (x[(..., *at.slices(tap))].reshape(n, groups, each, -1) for tap in at.taps())
     places, taps = math.prod(whole(at.counts)), math.prod(kernel)
+    seen = (x[(..., *at.slices(tap))].reshape(n, groups, each, places) for tap in at.taps())
     if each > 1 and n * groups * each * taps * places * x.itemsize <= _COLUMNS:
         columns = np.stack(list(seen), 3).reshape(n, groups, each * taps, places)
         return (w.reshape(groups, m // groups, each * taps) @ columns).reshape(n, m, *whole(at.counts))
@@ -208,12 +208,12 @@ def _spread(x: Any, w: Any, at: Spread, groups: int) -> Any:
     """Every element prints the kernel, scaled, at its place; prints add up."""
     (n, c), sizes, m, kernel = x.shape[:2], x.shape[2:], w.shape[1], w.shape[2:]
     w = w.reshape(groups, c // groups, m, *kernel).swapaxes(1, 2)  # (groups, M/groups, C/groups, *)
-    x = x.reshape(n, groups, c // groups, -1)
+    x = x.reshape(n, groups, c // groups, math.prod(sizes))
     full = [(d - 1) * s + dilation * (k - 1) + 1 + e
             for d, s, k, dilation, e in zip(sizes, at.strides, kernel, at.dilations, whole(at.extra))]
     y: Any = np.zeros((n, groups, m, *full), x.dtype)
     for tap in np.ndindex(*kernel):
-        place = tuple(slice(t * d, t * d + s * (size - 1) + 1, s)
+        place = tuple(slice(t * d, t * d + s * (size - 1) + 1, s) if size else slice(0)
                       for t, d, s, size in zip(tap, at.dilations, at.strides, sizes))
         y[(..., *place)] += (w[(..., *tap)] @ x).reshape(n, groups, m, *sizes)
     counts = whole(at.counts)
@@ -272,7 +272,8 @@ def _bias(p: Builder, y: Expr, b: Expr | None) -> Expr:
 @lowered
 def _(p: Builder, x: Expr, w: Expr, b: Expr | None = None, *, group: int, kernel_shape: Any = None, **at: Any) -> Expr:
     laid = lay(x.shape[2:], w.shape[2:], **at)
-    return _bias(p, p.convolve(x, w, laid.strides, laid.pads, laid.dilations, group), b)
+    y = p.hold(p.convolve(x, w, laid.strides, laid.pads, laid.dilations, group), "convolution", *laid.demands)
+    return _bias(p, y, b)
 
 
 @ConvTranspose.lower
@@ -295,9 +296,10 @@ def _by_row_expr(p: Builder, v: Expr, rank: int) -> Expr:
 def _convolve_integers(p: Builder, x: Expr, x_zero: Expr | None, w: Expr, w_zero: Expr | None, group: int,
                        at: dict[str, Sequence[int] | None]) -> Expr:
     laid = lay(x.shape[2:], w.shape[2:], **at)  # type: ignore[arg-type]
-    return convolve_integers(p, x, None if x_zero is None else p.reshape(x_zero, ()), w,
-                             None if w_zero is None else _by_row_expr(p, w_zero, w.rank), laid.strides, laid.pads,
-                             laid.dilations, group)
+    y = convolve_integers(p, x, None if x_zero is None else p.reshape(x_zero, ()), w,
+                          None if w_zero is None else _by_row_expr(p, w_zero, w.rank), laid.strides, laid.pads,
+                          laid.dilations, group)
+    return p.hold(y, "convolution", *laid.demands)
 
 
 @ConvInteger.lower

@@ -181,4 +181,5 @@ def _(p: Builder, x: Expr, w: Expr, offset: Expr, b: Expr | None = None, mask: E
         raise CannotLower("the shape of the kernel is not known before running")
     laid = lay(x.shape[2:], w.shape[2:], **at)
     y = p.composite("deform_conv", _meaning, x, w, offset, mask, at=laid, group=group, shared=offset_group)
+    y = p.hold(y, "deformable convolution", *laid.demands)
     return y if b is None else y + p.reshape(b, (b.shape[0], *(1,) * (y.rank - 2)))

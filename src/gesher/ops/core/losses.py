@@ -17,7 +17,7 @@ from gesher.base.errors import RunError
 from ..arithmetic import wide, widen, widened
 from ..rules import InferNode
 from ..schema import BF16, FLOATS, Attr, Input, Output, op, tensors
-from ..sizes import print_sizes
+from ..sizes import from_front, print_sizes
 
 if TYPE_CHECKING:
     from gesher.primitives import Builder, Expr
@@ -98,7 +98,7 @@ def softmax_cross_entropy_loss(scores: Any, labels: Any, weights: Any = None, *,
 def _lower_loss(p: Builder, log: Expr, target: Expr, weight: Expr | None, ignore: int | None, reduction: str) -> Expr:
     target = p.cast(target, dtypes.INT64)
     counts = None if ignore is None else p.ne(target, ignore)
-    classes = target if counts is None else p.select(counts, target, 0)
+    classes = from_front(p, target if counts is None else p.select(counts, target, 0), log.shape[1])
     picked = p.squeeze(p.gather_along(log, p.expand_dims(classes, 1), 1), 1)
     weights = p.full(picked.shape, 1.0, log.dtype) if weight is None else p.gather(weight, classes)
     if counts is not None:

@@ -196,7 +196,7 @@ def _window(p: Builder, x: Expr, op_: str, at: Windows) -> Expr:
     floor = all(n == (size + low + high - reach) // s + 1 for n, size, (low, high), reach, s in
                 zip(at.counts, at.sizes, at.pads, at.reach, at.strides))
     y = p.window(x, op_, whole(at.kernel), at.strides, at.pads if floor else at.filled, at.dilations)
-    return p.reshape(y, (*x.shape[:2], *at.counts))
+    return p.hold(p.reshape(y, (*x.shape[:2], *at.counts)), "pooling", *at.demands)
 
 
 @MaxPool.lower
@@ -274,7 +274,8 @@ def _(p: Builder, x: Expr) -> Expr:
 
 @GlobalMaxPool.lower
 def _(p: Builder, x: Expr) -> Expr:
-    return p.amax(x, _spatial(x), keepdims=True)
+    y = p.amax(x, _spatial(x), keepdims=True)
+    return p.hold(y, "the largest of a plane", *(("most", 1, x.shape[a]) for a in _spatial(x)))
 
 
 @GlobalLpPool.lower

@@ -178,6 +178,8 @@ def _(p: Builder, x: Expr, lengths: Expr, *, batch_axis: int, time_axis: int) ->
     place = p.iota(both, time_axis)
     ends = p.broadcast_to(p.expand_dims(lengths, time_axis), both)
     source = p.select(place < ends, ends - 1 - place, place)
+    # A length below 0 would leave all in place; it points outside instead, so that the run is refused.
+    source = p.select(ends < 0, p.size(both[time_axis]), source)
     # Everything behind the two axes moves as one, along the time axis.
     rest = x.shape[2:]
     indices = p.reshape(source, (*both, *[1] * len(rest)))

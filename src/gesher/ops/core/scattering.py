@@ -18,7 +18,7 @@ from ..arithmetic import is_narrow
 from ..axes import axis_of
 from ..rules import InferNode
 from ..schema import ALL, Attr, Input, Output, every, op, tensors
-from ..sizes import is_small, print_sizes
+from ..sizes import from_front, is_small, print_sizes
 from .indexing import along, within
 
 if TYPE_CHECKING:
@@ -224,7 +224,8 @@ def _(p: Builder, cache: Expr, update: Expr, write_indices: Expr | None = None, 
     places = p.iota(update.shape, axis)
     if write_indices is not None:
         starts = p.reshape(write_indices, (update.shape[0], *[1] * (len(update.shape) - 1)))
-        places = places + p.broadcast_to(starts, update.shape)
+        places = places + p.broadcast_to(starts if mode == "circular" else from_front(p, starts, cache.shape[axis]),
+                                         update.shape)
     if mode == "circular":
         places = p.mod(places, cache.shape[axis])
     return p.scatter_along(cache, places, update, axis)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gesher.base import dtypes
-from gesher.ir import DimLike
+from gesher.base.errors import RunError
+from gesher.ir import DimLike, print_shape
 from gesher.ir.tensor import count
 from gesher.primitives import CannotLower
 from gesher.primitives import shapes as primitive_shapes
@@ -390,7 +391,13 @@ def _(node: InferNode) -> None:
 
 @Expand.reference
 def expand(x: Any, shape: Any, *, run: Run) -> Any:
-    sizes = np.broadcast_shapes(x.shape, tuple(shape.tolist()))
+    wanted = tuple(shape.tolist())
+    if min(wanted, default=0) < 0:
+        raise RunError(f"Expand: the shape {print_shape(wanted)} has a negative size")
+    try:
+        sizes = np.broadcast_shapes(x.shape, wanted)
+    except ValueError as e:
+        raise RunError(f"Expand: {print_shape(x.shape)} does not broadcast with {print_shape(wanted)}") from e
     run.allow(sizes, x.dtype)
     return np.broadcast_to(x, sizes).copy()
 
@@ -398,4 +405,5 @@ def expand(x: Any, shape: Any, *, run: Run) -> Any:
 @Expand.lower
 def _(p: Builder, x: Expr, shape: Expr) -> Expr:
     wanted = tuple(known_ints(p, shape, "the wanted shape"))
-    return p.broadcast_to(x, primitive_shapes.broadcast("expand", x.shape, wanted))
+    y = p.broadcast_to(x, primitive_shapes.broadcast("expand", x.shape, wanted))
+    return p.hold(y, "expand", *(("repeats", d, size) for d, size in zip(wanted, y.shape[y.rank - len(wanted):])))

@@ -10,6 +10,7 @@ from gesher.base import dtypes
 from gesher.base.errors import ModelError
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import STRING, Attr, Input, Output, op
+from gesher.ops.sizes import from_front
 from gesher.symbolic import product
 
 from .trees import INPUTS, ML
@@ -282,5 +283,6 @@ def array_feature_extractor(x: Array, y: Array) -> Array:
 
 @ArrayFeatureExtractor.lower
 def _(p: Any, x: Any, y: Any) -> Any:
-    picked = p.gather(x, p.reshape(y, (product(y.shape),)), len(x.shape) - 1)
+    places = from_front(p, p.reshape(y, (product(y.shape),)), x.shape[-1])
+    picked = p.gather(x, places, len(x.shape) - 1)
     return p.expand_dims(picked, (0,)) if len(x.shape) == 1 else picked
