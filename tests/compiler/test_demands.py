@@ -7,10 +7,11 @@ import pytest
 from tests.compiler.test_session import Net, agrees, f32, m, n
 
 from gesher.base.dtypes import INT64
-from gesher.base.errors import RunError
+from gesher.base.errors import GesherError, RunError
 from gesher.compiler import toolchain
 from gesher.compiler.demands import Demand, Misfit, demands
 from gesher.compiler.session import Options, compile
+from gesher.evaluator import Evaluator
 from gesher.ir import TensorType
 from gesher.primitives import Builder
 from gesher.symbolic import sym
@@ -50,6 +51,51 @@ def test_a_reshape_into_more_elements_than_there_are_is_refused():
                      {"x": np.ones((3, 4), np.float32), "shape": np.int64([2, 6])})
     with pytest.raises(RunError):
         session.run({"x": np.ones((3, 4), np.float32), "shape": np.int64([200, 600])})
+
+
+FED = [
+    # An axis of 3 stays 3 whatever it is repeated to, so only the demand tells that 7 does not fit.
+    ("Expand", {"x": (3, 1)}, {"shape": [2, 3, 4]}, [{"shape": [2, 7, 4]}, {"shape": [2, 3, -1]}, {"x": (2, 1)}], {}),
+    ("Reshape", {"x": (n, 4)}, {"shape": [2, 6]}, [{"shape": [2, 5]}, {"x": (2, 4)}], {}),
+    ("Tile", {"x": (n, 2)}, {"repeats": [2, 2]}, [{"repeats": [2, -1]}], {}),
+    ("Split", {"x": (n,)}, {"sizes": [1, 2]}, [{"sizes": [1, 1]}, {"sizes": [2, 4]}, {"x": (2,)}, {"sizes": [4, -1]}],
+     {"axis": 0, "outputs": 2}),
+    ("Pad", {"x": (n, 2)}, {"pads": [1, 0, 0, 1]}, [{"pads": [-4, 0, 0, 0]}], {"mode": "constant"}),
+    ("Slice", {"x": (n, 2)}, {"starts": [1], "ends": [9], "axes": [0], "steps": [1]}, [{"steps": [0]}], {}),
+    ("TopK", {"x": (2, n)}, {"k": [2]}, [{"k": [9]}, {"k": [-1]}], {"outputs": 2}),
+    ("MaxPool", {"x": (1, 1, n, 4)}, {}, [{"x": (1, 1, 2, 4)}], {"kernel_shape": [3, 3]}),
+    ("ArgMax", {"x": (n, 2)}, {}, [{"x": (0, 2)}], {"axis": 0}),
+    ("GlobalMaxPool", {"x": (1, 1, n, m)}, {}, [{"x": (1, 1, 0, 3)}], {}),
+    ("ReverseSequence", {"x": (3, n)}, {"lens": [3, 1, 2]}, [{"lens": [3, -1, 2]}, {"lens": [4, 1, 2]}],
+     {"batch_axis": 1, "time_axis": 0}),
+]
+
+
+@pytest.mark.parametrize(("op", "tensors", "numbers", "misfits", "more"), FED, ids=[row[0] for row in FED])
+def test_what_is_fed_and_does_not_fit_is_refused_and_harms_no_other_run(op, tensors, numbers, misfits, more):
+    outputs, attributes = more.get("outputs", 1), {k: v for k, v in more.items() if k != "outputs"}
+    net = Net(**{k: f32(*s) for k, s in tensors.items()},
+              **{k: TensorType(INT64, (len(v),)) for k, v in numbers.items()})
+    made = net.add(op, *net.values.values(), outputs=outputs, **attributes)
+    model = net.model(*(made if isinstance(made, (list, tuple)) else [made]))
+
+    def feed(shapes, given):
+        drawn = {k: np.random.default_rng(0).standard_normal(s).astype(np.float32) for k, s in shapes.items()}
+        return {**drawn, **{k: np.int64(v) for k, v in given.items()}}
+
+    sizes = {k: tuple(d if isinstance(d, int) else 3 for d in s) for k, s in tensors.items()}
+    sizes = {k: tuple(4 if d is m else e for d, e in zip(tensors[k], s)) for k, s in sizes.items()}
+    session = agrees(model, feed(sizes, numbers))
+    oracle = Evaluator(model)
+    for misfit in misfits:
+        fed = feed({k: misfit.get(k, s) for k, s in sizes.items()}, {k: misfit.get(k, v) for k, v in numbers.items()})
+        with pytest.raises(GesherError):
+            oracle.run(fed)
+        with pytest.raises(RunError):
+            session.run(fed)
+    good = feed(sizes, numbers)
+    for name, want in oracle.run(good).items():
+        np.testing.assert_allclose(session.run(good)[name], want)
 
 
 def test_what_always_holds_is_no_demand():

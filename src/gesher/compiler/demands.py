@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from gesher.base.errors import RunError
 from gesher.primitives import Expr
 from gesher.primitives.shapes import DEMANDS, Demanded, Kind, demanded
-from gesher.symbolic import Dim, DimLike, decide_eq, decide_le, evaluate, product
+from gesher.symbolic import Dim, DimLike, decide_le, evaluate, product
 
 
 class Misfit(RunError):  # noqa: N818  (an error all the same)

@@ -91,7 +91,7 @@ class Quick:
     def _prepared(self, arrays: list[np.ndarray]) -> _Ready | None:
         """The segment for these inputs, where one alone does all."""
         session = self.session
-        if session._careful is not None or session._main.outdated:
+        if not session._trust or session._main.outdated:
             return None
         try:
             env = session._feeds.check(dict(zip(self.order, arrays)))

@@ -50,6 +50,8 @@ Prepare = Callable[[Model], Inlined]
 
 # Ways in which conditions come out that get a lowering of their own.
 _MOST_VARIANTS = 8
+# Runs in a row that find otherwise than was taken for granted, after which nothing is any more.
+_TRUST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class CompiledSession:
         self._closed = False
         self._bodies: dict[Any, GraphSession] = {}
         self._careful: GraphSession | None = None
+        self._trust = _TRUST
         self.random = np.random.default_rng(options.seed)
         # Steps are told and timed of what was planned here.
         wanted = options.kept and not options.timed and knobs.DEBUG.number < 2
@@ -155,9 +158,11 @@ class CompiledSession:
                 raise
 
     def _run(self, env: Env) -> list[Any]:
-        if self._careful is None:
+        if self._trust:
             try:
-                return self._main.run(env)
+                results = self._main.run(dict(env))
+                self._trust = _TRUST
+                return results
             except NotAsTaken as e:
                 if not self.planned:
                     # What was kept does not fit this run; the model itself knows more.
@@ -166,7 +171,9 @@ class CompiledSession:
                     return self._run(self._feeds.check(fed))
                 if not self._main.takes_things_for_granted:
                     raise RunError(str(e)) from e
-                knobs.debug(1, f"compiled again without taking for granted: {e}")
+                knobs.debug(1, f"run again without taking for granted: {e}")
+                # One feed that does not fit says nothing of the next; many in a row do.
+                self._trust -= 1
         if self._careful is None:
             self._careful = GraphSession(self, self.steps[self.whole.graph], {}, trusting=False)
         try:
@@ -474,7 +481,12 @@ class Variant:
         """Run a node by its reference rule."""
         step, session = f.step, self.session
         inputs = [None if v is None else self.get(v, env) for v in step.inputs]
-        assert step.rule is not None and step.schema is not None
+        assert step.rule is not None and step.schema is not None and step.fitting is not None
+        try:
+            step.fitting.hold(step.node, inputs, step.attributes is not None)
+        except GesherError as e:
+            e.within(self.graph.place, step.node.place)
+            raise
         attributes = dict(step.attributes if step.attributes is not None else attributes_of(step.node, step.schema))
         if step.rule.takes_run:
             def run_graph(graph: Graph, values: Sequence[Any]) -> list[Any]:

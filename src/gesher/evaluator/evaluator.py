@@ -22,7 +22,7 @@ from gesher.ops.calls import bind, bindings_of
 from gesher.ops.rules import attributes_of
 
 from .feeds import Feeds, unknown_names
-from .fitting import hold_results
+from .fitting import hold_results, told_of
 from .plan import Made, Plan, Step, make_plans
 
 OnValue = Callable[[Node, int, Any], None]
@@ -199,13 +199,13 @@ class _Running:
             results = self._applied(step, inputs, frame)
         except GesherError as e:
             if e.advice is None and not e.place:
-                e.advice = _told_of(inputs)
+                e.advice = told_of(inputs)
             _place(e, step.node, frame.plan.graph)
             raise
         except Exception as e:
             raise RunError(f"{step.node.op_type} failed: {type(e).__name__}: {e}",
                            place=(frame.plan.graph.place, step.node.place),
-                           advice=_told_of(inputs)) from e
+                           advice=told_of(inputs)) from e
         self._finish(step, results, frame)
 
     def _applied(self, step: Step, inputs: list[Any], frame: _Frame) -> list[Any]:
@@ -312,17 +312,3 @@ def _given_out(result: Any) -> Any:
     if isinstance(result, list):
         return [_given_out(x) for x in result]
     return result
-
-
-def _told_of(inputs: Sequence[Any]) -> str:
-    return f"its inputs are {', '.join(_told(x) for x in inputs) or 'none'}"
-
-
-def _told(x: Any) -> str:
-    if isinstance(x, np.ndarray):
-        return f"{x.dtype}{list(x.shape)}"
-    if isinstance(x, list):
-        return f"a sequence of {len(x)}"
-    return "nothing" if x is None else f"a {type(x).__name__}"
-
-

@@ -89,7 +89,8 @@ class Fitting:
             seen = InferNode(node, self.operator, self.schema, facts, Equalities())
             self.rule.function(seen)
         except ModelError as e:
-            raise RunError(e.what, place=e.place, advice=e.advice) from e
+            advice = "\n  ".join(a for a in (told_of(inputs), e.advice) if a)
+            raise RunError(e.what, place=e.place, advice=advice) from e
         except GesherError:
             raise
         except Exception as e:
@@ -120,5 +121,18 @@ def hold_results(told: Told, results: Sequence[Any], op_type: str) -> None:
             continue
         if len(want) != got.ndim or any(d is not None and d != n for d, n in zip(want, got.shape)):
             shown = ",".join("?" if d is None else str(d) for d in want)
-            raise RunError(f"the reference rule of {op_type} gives the shape {list(got.shape)}, its inference rule says "
-                           f"({shown})", advice="this is a fault in gesher")
+            raise RunError(f"the reference rule of {op_type} gives the shape {list(got.shape)}, its inference rule "
+                           f"says ({shown})", advice="this is a fault in gesher")
+
+
+def told_of(inputs: Sequence[Any]) -> str:
+    """What a node was fed, for people."""
+    return f"its inputs are {', '.join(_told(x) for x in inputs) or 'none'}"
+
+
+def _told(x: Any) -> str:
+    if isinstance(x, np.ndarray):
+        return f"{x.dtype}{list(x.shape)}"
+    if isinstance(x, list):
+        return f"a sequence of {len(x)}"
+    return "nothing" if x is None else f"a {type(x).__name__}"

@@ -37,7 +37,8 @@ def told(shape: Sequence[DimLike]) -> str:
 Kind = Literal["same", "most", "repeats"]
 Demanded = tuple[Kind, DimLike, DimLike]
 
-DEMANDS: dict[Kind, str] = {"same": "must be equal", "most": "must not be larger", "repeats": "cannot be repeated to it"}
+DEMANDS: dict[Kind, str] = {
+    "same": "must be equal", "most": "must not be larger", "repeats": "cannot be repeated to it"}
 """What two sizes must be to each other, in the words that tell that they are not."""
 
 

@@ -368,6 +368,7 @@ def _is_bool(e: Expr, value: bool) -> bool:
 RULES: dict[str, tuple[Rule, ...]] = {
     "reshape": (_reshape,), "transpose": (_transpose,), "broadcast": (_broadcast,), "slice": (_slice,),
     # What sizes must be was read before (see `compiler.demands`).
-    "hold": (lambda p, e: e.args[0],), "concat": (_concat,), "reduce": (_reduce,), "cast": (_cast,), "gather": (_gather,), "select": (_select,),
+    "hold": (lambda p, e: e.args[0],),
+    "concat": (_concat,), "reduce": (_reduce,), "cast": (_cast,), "gather": (_gather,), "select": (_select,),
     **dict.fromkeys(MAPS, (_map,)),
 }

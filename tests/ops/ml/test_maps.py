@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto as T
 from onnx import helper
 
-from gesher import ModelError, RunError
+from gesher import RunError
 from gesher.evaluator import Evaluator
 from gesher.inference import infer
 from gesher.ir import Model, TensorType

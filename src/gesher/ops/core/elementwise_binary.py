@@ -243,7 +243,7 @@ def _prelu(x: Any, slope: Any) -> Any:
 
 
 def _lower_prelu(p: Any, x: Any, slope: Any) -> Any:
-    return p.select(p.lt(x, 0), x * slope, x)
+    return p.select(p.lt(x, 0), x * p.broadcast_to(slope, x.shape), x)
 
 
 @PRelu.reference

@@ -303,9 +303,9 @@ def _lower_split(p: Builder, x: Expr, sizes: Sequence[DimLike] | None, axis: int
     for size in sizes:
         parts.append(p.take(x, axis, start, start + size))
         start = start + size
-    filled = ("same", start, x.shape[axis])
-    # Equal parts of 18 and later fill the axis but where the last would be less than nothing.
-    return tuple(p.hold(part, "split", filled, ("most", 0, size)) for part, size in zip(parts, sizes))
+    # Equal parts of 18 and later fill the axis, but the last may be less than nothing.
+    return tuple(p.hold(part, "split", ("same", start, x.shape[axis]), ("most", 0, size))
+                 for part, size in zip(parts, sizes))
 
 
 @Split.lower
