@@ -18,31 +18,35 @@ def merge_duplicates(work: Work) -> int:
     """Let readers of a node read an earlier one that computes the same; inner graphs may read outer ones."""
     before = work.rewrites
     _constants(work)
-    pending: list[tuple[Graph, dict[Any, Node]]] = [(work.model.graph, {})]
+    pending: list[tuple[Graph, dict[Any, list[Node]]]] = [(work.model.graph, {})]
     while pending:
         graph, seen = pending.pop()
         for node in graph.nodes:
-            pending.extend((g, dict(seen)) for g in node.subgraphs())
+            pending.extend((g, {k: list(nodes) for k, nodes in seen.items()}) for g in node.subgraphs())
             key = _signature(work, node)
             if key is None:
                 continue
-            twin = seen.setdefault(key, node)
-            if twin is not node and _merge(work, node, twin):
+            # Most nodes have no sister at all, and attributes can be long: a forest's are its trees.
+            sisters = seen.setdefault(key, [])
+            own = _attributes(node) if sisters else None
+            twin = next((n for n in sisters if _attributes(n) == own), None)
+            if twin is None:
+                sisters.append(node)
+            elif _merge(work, node, twin):
                 drop_unread(work, node)
                 work.count("merge_duplicates")
     return work.rewrites - before
 
 
 def _signature(work: Work, node: Node) -> Any:
-    """Equal for nodes that compute the same; None for those that may not be merged."""
+    """Equal for nodes that compute the same but for their attributes; None for those that may not be merged."""
     if any(True for _ in node.subgraphs()) or not work.repeatable(node):
         return None
-    attributes = tuple((k, attribute_signature(a)) for k, a in sorted(node.attributes.items()))
-    try:
-        hash(attributes)
-    except TypeError:
-        return None
-    return (node.domain, node.op_type, work.version(node), node.inputs, len(node.outputs), attributes)
+    return (node.domain, node.op_type, work.version(node), node.inputs, len(node.outputs))
+
+
+def _attributes(node: Node) -> list[Any]:
+    return [(k, attribute_signature(a)) for k, a in sorted(node.attributes.items())]
 
 
 def _merge(work: Work, node: Node, twin: Node) -> bool:

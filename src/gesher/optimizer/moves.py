@@ -40,16 +40,24 @@ def _between_reshapes(work: Work, node: Node) -> Any:
     if perm is None or any(s is None for s in shapes):
         return None
     given, together, wanted = (list(s or ()) for s in shapes)
+    # Axes of size 1 may stand anywhere, so they are set aside, and put where the result has them.
+    extra = sum(d == 1 for d in given) - sum(d == 1 for d in wanted)
+    if extra > 0:
+        x = work.op("Squeeze", x, [i for i, d in enumerate(given) if d == 1][:extra])
+    elif extra < 0:
+        x = work.op("Unsqueeze", x, list(range(-extra)))
+    given = list(work.shape(x) or ())
     ones = [i for i, d in enumerate(given) if d == 1]
-    apart = [d for d in given if d != 1]
-    groups = _groups(work, apart, together)
+    apart = [i for i, d in enumerate(given) if d != 1]
+    groups = _groups(work, [given[i] for i in apart], together)
     if groups is None:
         return "the first reshape does not only put axes together"
-    order = [i for p in perm for i in groups[p]]
-    if not work.same_shape([apart[i] for i in order], wanted):
+    order = [apart[i] for p in perm for i in groups[p]]
+    for i, d in enumerate(wanted):
+        if d == 1:
+            order.insert(i, ones.pop(0))
+    if not work.same_shape([given[i] for i in order], wanted):
         return "the second reshape does not take apart what the first put together"
-    if ones:
-        x = work.op("Squeeze", x, ones)
     return work.op("Transpose", x, perm=order)
 
 
