@@ -216,14 +216,20 @@ def _factor_through_product(work: Work, node: Node) -> Any:
 
 @rule("factor_through_bias", "Mul", "Div", reach=3)
 def _factor_through_bias(work: Work, node: Node) -> Any:
-    """(x @ w + b) * s is (x @ w) * s + b * s, where the product then takes its factor."""
+    """(x @ w + b) * s is (x @ w) * s + b * s, where the product then takes its factor: one number, or one a column."""
     for y, c in _operands(node):
         added = work.producer(y, "Add")
         if added is None or y is None or c is None or work.only_user(y) is None:
             continue
-        s = work.scalar(c)
-        if s is None or not work.dtype(c).is_float or not np.isfinite(s) or s == 0:
+        shape, s = work.shape(y), work.constant_of(c)
+        if shape is None or s is None or not s.dtype.is_float or not isinstance(shape[-1], int):
             continue
+        factor = _by_channel(work, c, len(shape), len(shape) - 1, shape[-1])
+        if factor is None:
+            return "the factor is no constant by column"
+        _finite(factor)
+        if not factor.all():
+            return "a column would be divided by 0, or be 0 where its data is infinite"
         for inner, b in _operands(added):
             if _product(work, inner) is not None and b is not None and work.constant_of(b) is not None:
                 return work.op("Add", work.op(node.op_type, inner, c), work.op(node.op_type, b, c))
@@ -277,6 +283,61 @@ def _gemm_of_rows(work: Work, node: Node) -> Any:
     return y if c is None else work.op("Add", y, c)
 
 
+# In front of a convolution
+
+def _through(work: Work, node: Node, op_type: str) -> tuple[Value, np.ndarray[Any, Any]] | None:
+    """What a convolution reads without the factor or sum in front of it, and that by input channel, as its weight
+    stands."""
+    y, w = node.inputs[:2]
+    front = work.producer(y, op_type)
+    if front is None or y is None or w is None or work.only_user(y) is None or work.constant_of(w) is None:
+        return None
+    shape, weight = work.shape(y), work.shape(w)
+    if shape is None or weight is None or len(shape) < 3 or not isinstance(shape[1], int):
+        return None
+    group, rank = work.attribute(node, "group") or 1, len(weight)
+    for x, c in _operands(front):
+        if x is None or c is None or not work.same_shape(work.shape(x), shape):
+            continue
+        each = _by_channel(work, c, rank, 1, shape[1])
+        if each is None:
+            continue
+        _finite(each)
+        each = each.astype(work.dtype(w).numpy)
+        if group == 1:
+            return x, each.reshape(1, -1, *[1] * (rank - 2))
+        if weight[1] == 1 and weight[0] == shape[1]:
+            return x, each.reshape(-1, *[1] * (rank - 1))
+        if (each == each[0]).all():
+            return x, each[:1].reshape([1] * rank)
+    return None
+
+
+@rule("factor_through_convolution", "Conv", reach=2)
+def _factor_through_convolution(work: Work, node: Node) -> Any:
+    """conv(x * c, w) is conv(x, c * w), for zeros around the data stay zeros."""
+    found = _through(work, node, "Mul")
+    if found is None:
+        return None
+    x, factor = found
+    return work.again(node, [x, work.op("Mul", node.inputs[1], factor), *node.inputs[2:]]).output
+
+
+@rule("sum_through_convolution", "Conv", reach=2)
+def _sum_through_convolution(work: Work, node: Node) -> Any:
+    """conv(x + c, w) has c * w, summed, in its bias, where no zeros stand around the data."""
+    if any(work.attribute(node, "pads") or ()) or work.attribute(node, "auto_pad") not in ("NOTSET", "VALID"):
+        return "there are zeros around the data, to which nothing is added"
+    found = _through(work, node, "Add")
+    bias, w = _bias(work, node), node.inputs[1]
+    if found is None or w is None or (bias is not None and work.constant_of(bias) is None):
+        return None
+    x, each = found
+    rank = len(work.shape(w) or ())
+    more = work.op("ReduceSum", work.op("Mul", w, each), list(range(1, rank)), keepdims=0)
+    return work.again(node, [x, w, more if bias is None else work.op("Add", bias, more)]).output
+
+
 # Padding
 
 @rule("padding_into_window", "Conv", "AveragePool", reach=2)
@@ -314,4 +375,5 @@ def _padding(work: Work, node: Node) -> Any:
 
 
 RULES: tuple[Rewrite, ...] = (_batch_norm, _factor, _sum, _factor_into_product, _factor_through_product,
-                              _factor_through_bias, _sum_into_gemm, _gemm_of_rows, _padding)
+                              _factor_through_bias, _sum_into_gemm, _gemm_of_rows, _factor_through_convolution,
+                              _sum_through_convolution, _padding)

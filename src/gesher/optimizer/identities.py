@@ -8,7 +8,7 @@ from gesher.ir import Node, TensorType
 from gesher.rewriter import Rewrite, Work, rule
 
 
-@rule("drop_identity", "Identity", current=False, reach=0)
+@rule("drop_identity", "Identity", current=False, reach=0, same=True)
 def _identity(work: Work, node: Node) -> Any:
     return node.inputs[0]
 
@@ -96,7 +96,7 @@ def _settled_where(work: Work, node: Node) -> Any:
     return a if numbers.all() else b
 
 
-@rule("settled_if", "If", current=False, reach=1)
+@rule("settled_if", "If", current=False, reach=1, same=True)
 def _settled_if(work: Work, node: Node) -> Any:
     """The branch that is always taken stands in the place of its node."""
     condition = None if node.inputs[0] is None else work.scalar(node.inputs[0])
@@ -118,5 +118,19 @@ def _single_window(work: Work, node: Node) -> Any:
     return [node.inputs[0]] if plain else None
 
 
+@rule("relu_twice", "Relu", "Clip", reach=2)
+def _relu_twice(work: Work, node: Node) -> Any:
+    """A Relu that reads a Relu does nothing, nor one in front of a Clip from 0 on."""
+    first = work.producer(node.inputs[0], "Relu")
+    if first is None:
+        return None
+    if node.op_type == "Relu":
+        return node.inputs[0]
+    low = work.scalar(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    if low is None or low < 0:
+        return "the Clip may let numbers below 0 through"
+    return work.op("Clip", first.inputs[0], *node.inputs[1:])
+
+
 RULES: tuple[Rewrite, ...] = (_identity, _same_shape, _same_type, _still, _single, _empty_parts, _single_part,
-                              _open_clip, _settled_where, _settled_if, _single_window)
+                              _open_clip, _settled_where, _settled_if, _single_window, _relu_twice)

@@ -10,7 +10,7 @@ pipeline runs its passes in turn until a whole round changes nothing.
 What a reader would guess wrong:
 
 - The driver trusts no rule: what takes a value's place must surely have its type and shape, else the rewrite is taken
-  back.
+  back. Only where it is the very same value (the branch of an If that is always taken) is this not asked.
 - Nodes that nothing reads any more go at once, and what only they read.
 - Rules that undo each other would run forever: a pass stops after `_MOST` rewrites a node, and tells.
 """
@@ -176,7 +176,7 @@ def attempt(work: Work, r: Rewrite, node: Node) -> list[Value] | None:
         try:
             answer = r.apply(work, node)
             if not isinstance(answer, str):
-                touched = put_in_place(work, answer)
+                touched = put_in_place(work, answer, r.same)
         except Refused as e:
             answer = e.reason
         if isinstance(answer, str) or not answer:
@@ -195,8 +195,10 @@ def attempt(work: Work, r: Rewrite, node: Node) -> list[Value] | None:
     return touched
 
 
-def put_in_place(work: Work, pairs: dict[Value, Value]) -> list[Value]:
+def put_in_place(work: Work, pairs: dict[Value, Value], same: bool = False) -> list[Value]:
     """Let everyone who reads the old values read the new ones; nodes that are read no more go.
+
+    `same` says that they are the very same values, whose types need not be compared.
 
     Raises:
         Refused: a new value is not surely of the old one's type.
@@ -204,8 +206,9 @@ def put_in_place(work: Work, pairs: dict[Value, Value]) -> list[Value]:
     pairs = {old: new for old, new in pairs.items() if old is not new}
     if not pairs:
         raise Refused("nothing would change")
-    for old, new in pairs.items():
-        _hold_types(work, old, new)
+    if not same:
+        for old, new in pairs.items():
+            _hold_types(work, old, new)
     if work.verify >= 4:
         hold_values(work, pairs)
     touched: list[Value] = []

@@ -36,8 +36,11 @@ class Rewrite:
         name: for people, journals and bisection.
         starts: the (domain, operator) pairs of the nodes that it is tried on; empty is any.
         reach: how many nodes upwards it looks; what changed there makes it worth another try.
+        same: whether its answer is by construction the very value that it takes the place of, so that types need not
+            be compared: an inference that knows little may know it differently of the two.
     """
 
+    same: bool = False
     name: str
     starts: frozenset[tuple[str, str]]
     reach: int
@@ -98,8 +101,8 @@ class NodeRule(Rewrite):
     """A function over the nodes of some operators; see `rule`."""
 
     def __init__(self, name: str, starts: Sequence[str], function: Callable[[Work, Node], Any], reach: int,
-                 domain: str, current: bool):
-        self.name, self.reach, self.current = name, reach, current
+                 domain: str, current: bool, same: bool):
+        self.name, self.reach, self.current, self.same = name, reach, current, same
         self.starts = frozenset((domain, s) for s in starts)
         self._function = function
 
@@ -109,7 +112,7 @@ class NodeRule(Rewrite):
         return answered(node, self._function(work, node))
 
 
-def rule(name: str, *op_types: str, reach: int = 3, domain: str = "", current: bool = True
+def rule(name: str, *op_types: str, reach: int = 3, domain: str = "", current: bool = True, same: bool = False
          ) -> Callable[[Callable[[Work, Node], Any]], NodeRule]:
     """Make a rule of a function over nodes.
 
@@ -117,9 +120,10 @@ def rule(name: str, *op_types: str, reach: int = 3, domain: str = "", current: b
         op_types: the operators that it looks at; none is all.
         reach: how many nodes upwards it looks.
         current: only at nodes that mean what they would in the newest opset.
+        same: its answer is the very value that it takes the place of (see `Rewrite`).
     """
     def make(function: Callable[[Work, Node], Any]) -> NodeRule:
-        return NodeRule(name, op_types, function, reach, domain, current)
+        return NodeRule(name, op_types, function, reach, domain, current, same)
 
     return make
 
