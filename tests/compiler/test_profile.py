@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from tests.compiler.test_session import Net, f32, n
 
+from gesher.base.dtypes import INT64
 from gesher.compiler import peak, toolchain
 from gesher.compiler.explain import segments
 from gesher.compiler.peak import Peak
 from gesher.compiler.profile import by_kernel
 from gesher.compiler.session import Options, compile
 from gesher.compiler.work import works
+from gesher.ir import TensorType
 
 pytestmark = pytest.mark.skipif(toolchain.missing() is not None, reason=f"no C compiler: {toolchain.missing()}")
 
@@ -78,6 +80,15 @@ def test_a_nest_counts_what_it_does_to_floats():
     session = compile(net.model(net.add("Mul", net.add("Exp", net.x), net.x)), Options(threads=1))
     (work,) = works(next(iter(segments(session)))[1])
     assert (work.kind, work.flops, work.bytes) == ("nest", 2 * 32, 2 * 32 * 4)
+    session.close()
+
+
+def test_a_table_that_is_looked_up_is_not_read_whole():
+    net = Net(i=TensorType(INT64, (3,)))
+    table = net.weight("table", np.ones((1000, 8), np.float32))
+    session = compile(net.model(net.add("Exp", net.add("Gather", table, net.i))), Options(threads=1))
+    (work,) = works(next(iter(segments(session)))[1])
+    assert work.bytes == 3 * 8 + 2 * 3 * 8 * 4
     session.close()
 
 

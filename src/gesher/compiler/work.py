@@ -2,8 +2,9 @@
 
 What a reader would guess wrong:
 
-- Bytes are those of the operands and results, each counted once. What a kernel reads again from the cache, or an
-  epilogue finds in registers, is not in them, so GB/s may lie above or below what a memory counter says.
+- Bytes are those of the operands and results, each counted once; of a table that is looked up, what is read. What a
+  kernel reads again from the cache, or an epilogue finds in registers, is not in them, so GB/s may lie above or below
+  what a memory counter says.
 - Operations of a product are those of its definition; a kernel that does with fewer (Winograd) shows more than the
   peak. Those of a loop nest are its elementwise steps on floats, an exponential counted as one.
 """
@@ -14,9 +15,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gesher.symbolic import Dim, DimLike, evaluate, product
+from gesher.symbolic import Dim, DimLike, bounds, evaluate
 
-from .loops import Apply, Buffer, For, If, Nest, scalars
+from .loops import Apply, Buffer, For, If, Index, Load, Nest, scalars
 from .steps import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
 
 
@@ -88,9 +89,10 @@ def work_of(step: Step, depth: int = 0) -> Work:
         kind, what, comment = "loop", f"loop {step.count} times", ""
     else:
         kind, what, comment = "branch", "branch", ""
+    looked_up = _looked_up(step.nest) if isinstance(step, NestStep) else {}
     moved: DimLike = 0
-    for b in {*reads, *writes}:
-        moved = moved + b.size * b.dtype.numpy.itemsize
+    for b in (*reads, *writes):
+        moved = moved + looked_up.get(b, b.size) * b.dtype.numpy.itemsize
     return Work(step, depth, kind, what, without_types(comment), reads, writes, flops, moved)
 
 
@@ -101,26 +103,46 @@ def _order(b: Buffer) -> tuple[int, int, str]:
     return _PLACES[b.place], b.slot, b.name
 
 
-def nest_flops(nest: Nest) -> DimLike | None:
-    """Elementwise steps on floats of one run of a nest; None where it has none, or a count hangs on an outer index."""
-    total: DimLike = 0
-    pending: list[tuple[list[object], tuple[DimLike, ...], frozenset[Dim]]] = [(list(nest.body), (), frozenset())]
+def _turns(nest: Nest) -> Iterator[tuple[object, DimLike]]:
+    """Each statement of a nest with how often it runs, as far as loops tell; a loop that hangs on an outer one counts
+    as the longest that it can be where that is a number, else once."""
+    pending: list[tuple[Iterable[object], DimLike, frozenset[Dim]]] = [(nest.body, 1, frozenset())]
     while pending:
-        body, extents, inside = pending.pop()
-        count = 0
+        body, turns, inside = pending.pop()
         for s in body:
+            yield s, turns
             if isinstance(s, For):
-                if isinstance(s.extent, Dim) and s.extent.symbols() & inside:
-                    return None
-                pending.append((s.body, (*extents, s.extent), inside | {s.symbol}))
+                extent: DimLike = s.extent
+                if isinstance(extent, Dim) and extent.symbols() & inside:
+                    high = bounds(extent)[1]
+                    extent = 1 if high is None else high
+                pending.append((s.body, turns * extent, inside | {s.symbol}))
             elif isinstance(s, If):
-                pending += [(s.then, extents, inside), (s.other, extents, inside)]
-            else:
-                count += sum(1 for x in scalars(s) if isinstance(x, Apply) and x.dtype.is_float
-                             and x.op not in ("select", "cast", "bitcast"))
-        if count:
-            total = total + count * product(extents)
-    return total if not isinstance(total, int) or total else None
+                pending += [(s.then, turns, inside), (s.other, turns, inside)]
+
+
+def nest_flops(nest: Nest) -> DimLike | None:
+    """Elementwise steps on floats of one run of a nest; None where it has none."""
+    total: DimLike = 0
+    for s, turns in _turns(nest):
+        total = total + turns * sum(1 for x in scalars(s) if isinstance(x, Apply) and x.dtype.is_float
+                                    and x.op not in ("select", "cast", "bitcast"))
+    return None if isinstance(total, int) and not total else total
+
+
+def _looked_up(nest: Nest) -> dict[Buffer, DimLike]:
+    """The buffers whose elements are picked by data, with how many are read: a table of words is not read whole."""
+    picked: set[Dim] = set()
+    found: dict[Buffer, DimLike] = {}
+    statements = list(_turns(nest))
+    for s, _ in statements:
+        if isinstance(s, Index):
+            picked.add(s.symbol)
+    for s, turns in statements:
+        for x in scalars(s):
+            if isinstance(x, Load) and isinstance(x.index, Dim) and x.index.symbols() & picked:
+                found[x.buffer] = found.get(x.buffer, 0) + turns
+    return found
 
 
 def number_of(size: DimLike | None, sizes: Mapping[Dim, int] | None) -> int | None:
