@@ -36,7 +36,7 @@ def check(isa, name, seed, C, kernel=(3, 3), **problem):
 
 
 @isas
-@pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (1, 1), (2, 7)])
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (1, 1), (2, 7), (4, 6)])
 def test_depthwise(isa, kernel):
     for seed, (stride, dilation, before, beyond) in enumerate([
         ((1, 1), (1, 1), (1, 1), (1, 1)), ((1, 1), (1, 1), (0, 0), (0, 0)), ((2, 2), (1, 1), (2, 2), (1, 2)),

@@ -1,8 +1,8 @@
 // Convolutions of each channel by itself over blocked channels: `group`, C and O of a GsBlocked are the same.
 //
-// A vector holds the channels of a block at one place, so a tap is one load and one multiplication. A tile of places in
-// a row stays in registers while the taps run; where taps of a tile reach over the picture's edge, their address
-// becomes that of zeros.
+// A vector holds the channels of a block at one place. A tile of places in a row stays in registers while the taps run;
+// for the usual widths each column is loaded once and goes to all the places that it is a tap of. Where a column is
+// outside, its address becomes that of zeros, which costs too little to have other tiles for the inside.
 //
 // w packed: [C / b][tap][b], zeros beyond the last channel.
 
@@ -31,11 +31,8 @@ GS_LOCAL void gs_blocked_depthwise_f32_plain(const GsBlocked* v, GsPool* pool) {
   }
 }
 
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define GS_PLACES_MOST 14
-#else
-#define GS_PLACES_MOST 7
-#endif
+// The most places of a tile.
+#define GS_PLACES 7
 
 // What a tile of places in a row of outputs looks at.
 typedef struct GsPlaces {
@@ -45,45 +42,67 @@ typedef struct GsPlaces {
   const float *x, *outside; // the row that k0 falls on; what stands for places outside
 } GsPlaces;
 
-// Where tap kx of place i is. `edge`: it may lie outside; a constant where this is inlined.
-GS_INLINE const float* gs_place(const GsPlaces* t, const float* row, int64_t i, int64_t kx, const int edge) {
-  int64_t ix = t->left + i * t->step + kx * t->tap;
-  if (edge && (uint64_t)ix >= (uint64_t)t->W) return t->outside;
-  return row + ix * GS_W;
+// The vector in column `ix` of a row.
+GS_INLINE gs_vf gs_place(const GsPlaces* t, const float* row, int64_t ix) {
+  return gs_load((uint64_t)ix < (uint64_t)t->W ? row + ix * GS_W : t->outside);
 }
 
-GS_INLINE void gs_blocked_depthwise_tile(const int count, const int edge, const GsPlaces* t, const float* w,
-                                         const float* bias, float* y) {
-  gs_vf sum[GS_PLACES_MOST];
-#pragma GCC unroll 14
+// A tile of `count` places. KW and step are constants where this is inlined, or KW is 0: any, and any dilation.
+GS_INLINE void gs_blocked_depthwise_tile(const int count, const int KW, const int step, const GsPlaces* t,
+                                         const float* w, const float* bias, float* y) {
+  gs_vf sum[GS_PLACES];
+#pragma GCC unroll 7
   for (int i = 0; i < count; i++) sum[i] = bias ? gs_load(bias) : (gs_vf){0};
   const float* row = t->x;
+  const int64_t left = t->left;
   w += t->k0 * t->KW * GS_W;
-  for (int64_t ky = t->k0; ky < t->k1; ky++, row += t->row)
+  for (int64_t ky = t->k0; ky < t->k1; ky++, row += t->row) {
+    if (KW) {
+      // Each column is loaded once and goes to all the sums that it is a tap of.
+      gs_vf u[7];
+#pragma GCC unroll 7
+      for (int kx = 0; kx < KW; kx++) u[kx] = gs_load(w + kx * GS_W);
+#pragma GCC unroll 32
+      for (int j = 0; j < (count - 1) * step + KW; j++) {
+        gs_vf x = gs_place(t, row, left + j);
+#pragma GCC unroll 7
+        for (int kx = KW - 1; kx >= 0; kx--)
+          if ((j - kx) % step == 0 && j - kx >= 0 && (j - kx) / step < count) sum[(j - kx) / step] += x * u[kx];
+      }
+      w += KW * GS_W;
+      continue;
+    }
     for (int64_t kx = 0; kx < t->KW; kx++, w += GS_W) {
       gs_vf u = gs_load(w);
-#pragma GCC unroll 14
-      for (int i = 0; i < count; i++) sum[i] += gs_load(gs_place(t, row, i, kx, edge)) * u;
+#pragma GCC unroll 7
+      for (int i = 0; i < count; i++) sum[i] += gs_place(t, row, left + i * t->step + kx * t->tap) * u;
     }
-#pragma GCC unroll 14
+  }
+#pragma GCC unroll 7
   for (int i = 0; i < count; i++) gs_store(y + i * GS_W, sum[i]);
 }
 
-#define GS_PLACES_7(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-#if GS_PLACES_MOST == 14
-#define GS_PLACES_ALL(X) GS_PLACES_7(X) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-#else
-#define GS_PLACES_ALL GS_PLACES_7
-#endif
-#define GS_DEPTHWISE_TILES(n) \
-  GS_NOINLINE void gs_blocked_depthwise_##n(const GsPlaces* t, const float* w, const float* bias, float* y) { \
-    gs_blocked_depthwise_tile(n, 0, t, w, bias, y); } \
-  GS_NOINLINE void gs_blocked_depthwise_edge_##n(const GsPlaces* t, const float* w, const float* bias, float* y) { \
-    gs_blocked_depthwise_tile(n, 1, t, w, bias, y); }
-#define GS_DEPTHWISE_NAMES(n) {gs_blocked_depthwise_##n, gs_blocked_depthwise_edge_##n},
-GS_PLACES_ALL(GS_DEPTHWISE_TILES)
-static void (*const gs_blocked_depthwises[GS_PLACES_MOST][2])(const GsPlaces*, const float*, const float*, float*)
-  __attribute__((unused)) = {GS_PLACES_ALL(GS_DEPTHWISE_NAMES)};
+#define GS_PLACES_EACH(X, ...) \
+  X(1, __VA_ARGS__) X(2, __VA_ARGS__) X(3, __VA_ARGS__) X(4, __VA_ARGS__) X(5, __VA_ARGS__) X(6, __VA_ARGS__) \
+  X(7, __VA_ARGS__)
+#define GS_DEPTHWISE(count, KW, step) \
+  GS_NOINLINE void gs_blocked_depthwise_##count##_##KW##_##step(const GsPlaces* t, const float* w, const float* bias, \
+                                                                float* y) { \
+    gs_blocked_depthwise_tile(count, KW, step, t, w, bias, y); }
+#define GS_DEPTHWISE_NAME(count, KW, step) gs_blocked_depthwise_##count##_##KW##_##step,
+GS_PLACES_EACH(GS_DEPTHWISE, 0, 0)
+GS_PLACES_EACH(GS_DEPTHWISE, 3, 1)
+GS_PLACES_EACH(GS_DEPTHWISE, 3, 2)
+GS_PLACES_EACH(GS_DEPTHWISE, 5, 1)
+GS_PLACES_EACH(GS_DEPTHWISE, 5, 2)
+GS_PLACES_EACH(GS_DEPTHWISE, 7, 1)
+GS_PLACES_EACH(GS_DEPTHWISE, 7, 2)
+static void (*const gs_blocked_depthwises[7][GS_PLACES])(const GsPlaces*, const float*, const float*, float*)
+  __attribute__((unused)) = {
+    {GS_PLACES_EACH(GS_DEPTHWISE_NAME, 0, 0)},
+    {GS_PLACES_EACH(GS_DEPTHWISE_NAME, 3, 1)}, {GS_PLACES_EACH(GS_DEPTHWISE_NAME, 3, 2)},
+    {GS_PLACES_EACH(GS_DEPTHWISE_NAME, 5, 1)}, {GS_PLACES_EACH(GS_DEPTHWISE_NAME, 5, 2)},
+    {GS_PLACES_EACH(GS_DEPTHWISE_NAME, 7, 1)}, {GS_PLACES_EACH(GS_DEPTHWISE_NAME, 7, 2)}};
 
 // The taps of `kernel`, `dilation` apart from `first` on, that lie in [0, size): [*begin, *end).
 GS_INLINE void gs_taps_inside(int64_t first, int64_t size, int64_t kernel, int64_t dilation, int64_t* begin,
@@ -98,8 +117,9 @@ GS_LOCAL void gs_blocked_depthwise_task(void* arg, int64_t begin, int64_t end, i
   (void)thread;
   static const float zeros[GS_W];
   int64_t blocks = gs_blocked_count(v->C), H = v->in[0], W = v->in[1], OH = v->out[0], OW = v->out[1], s = v->stride[1];
-  int64_t KH = v->kernel[0], KW = v->kernel[1], reach = (KW - 1) * v->dilation[1];
-  int64_t tiles = gs_ceil_div(OW, GS_PLACES_MOST), size = OW / tiles, larger = OW % tiles, told = 0;
+  int64_t KH = v->kernel[0], KW = v->kernel[1];
+  int64_t tiles = gs_ceil_div(OW, GS_PLACES), size = OW / tiles, larger = OW % tiles, told = 0;
+  int quick = (KW == 3 || KW == 5 || KW == 7) && s <= 2 && v->dilation[1] == 1 ? (int)((KW - 3) + s) : 0;
   GsPlaces t = {.W = W, .KW = KW, .row = v->dilation[0] * W * GS_W, .step = s, .tap = v->dilation[1], .outside = zeros};
   for (int64_t i = begin; i < end; i++) {
     int64_t image = i / OH, oy = i % OH, block = image % blocks, top = oy * v->stride[0] - v->pad[0];
@@ -109,9 +129,8 @@ GS_LOCAL void gs_blocked_depthwise_task(void* arg, int64_t begin, int64_t end, i
     for (int64_t j = 0, ox = 0; j < tiles; j++) {
       int64_t count = size + (j < larger);
       t.left = ox * s - v->pad[1];
-      int edge = t.left < 0 || t.left + (count - 1) * s + reach >= W;
-      gs_blocked_depthwises[count - 1][edge](&t, v->w + block * KH * KW * GS_W, v->bias ? v->bias + block * GS_W : 0,
-                                             y + ox * GS_W);
+      gs_blocked_depthwises[quick][count - 1](&t, v->w + block * KH * KW * GS_W, v->bias ? v->bias + block * GS_W : 0,
+                                              y + ox * GS_W);
       ox += count;
     }
     told += OW;

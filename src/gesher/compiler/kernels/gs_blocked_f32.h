@@ -109,6 +109,8 @@ GS_INLINE void gs_blocked_micro(const int places, const int blocks, const GsBloc
     for (int j = 0; j < blocks; j++) sum[i][j] = t->bias ? gs_load(t->bias + j * GS_W) : (gs_vf){0};
   }
   const float* w = t->w;
+  float* const y = t->y;
+  const int64_t y_block = t->y_block;
   const int64_t* segment = t->segments;
   for (int part = 0; part < 2; part++)
     for (int64_t s = t->count[part]; s > 0; s--) {
@@ -128,7 +130,7 @@ GS_INLINE void gs_blocked_micro(const int places, const int blocks, const GsBloc
 #pragma GCC unroll 16
   for (int i = 0; i < places; i++)
 #pragma GCC unroll 2
-    for (int j = 0; j < blocks; j++) gs_store(t->y + j * t->y_block + i * GS_W, sum[i][j]);
+    for (int j = 0; j < blocks; j++) gs_store(y + j * y_block + i * GS_W, sum[i][j]);
 }
 
 #define GS_BLOCKED_MICRO(places, blocks) \
@@ -255,8 +257,12 @@ GS_LOCAL void gs_blocked_share(const GsBlocked* v, GsBlockedPlan* p, int threads
 GS_INLINE int64_t gs_blocked_strip(const GsBlockedPlan* p) {
   return p->copied ? gs_round_up(p->planes * p->in_rows * p->in_cols * p->pixel, 16) : 0;
 }
+// Columns in the table of places: of a single row the first tile's, which serve all its tiles.
+GS_INLINE int64_t gs_blocked_listed(const GsBlockedPlan* p) {
+  return p->R == 1 ? gs_min_i64(p->Q, GS_BLOCKED_MR) : p->Q;
+}
 GS_INLINE int64_t gs_blocked_tables(const GsBlockedPlan* p) {  // two floats hold an int64_t
-  return gs_round_up(2 * (p->count[0] + p->count[1] + p->R * p->Q), 16);
+  return gs_round_up(2 * (p->count[0] + p->count[1] + p->R * gs_max_i64(p->Q, GS_BLOCKED_MR)), 16);
 }
 
 // Floats of scratch for a pool of `threads`.
@@ -274,22 +280,30 @@ typedef struct GsBlockedJob {
   int64_t strip_floats;
 } GsBlockedJob;
 
+// Few zeros, mostly: no call for these.
+GS_INLINE void gs_blocked_zeros(float* to, int64_t count) {
+  if (count > 4 * GS_W) memset(to, 0, (size_t)count * sizeof(float));
+  else
+    for (; count > 0; to += GS_W, count -= GS_W) gs_store_n(to, (gs_vf){0}, gs_min_i64(count, GS_W));
+}
+
 // The strip's input from (top, left) with zeros around the picture; x is the group's first picture.
 GS_LOCAL void gs_blocked_fill(const GsBlockedPlan* p, const float* x, int64_t top, int64_t left, float* to) {
   int64_t first = gs_min_i64(gs_max_i64(-left, 0), p->in_cols);
   int64_t end = gs_max_i64(first, gs_min_i64(p->in_cols, p->W - left));
-  size_t place = (size_t)p->pixel * sizeof(float);
+  first *= p->pixel;
+  end *= p->pixel;
   for (int64_t i = 0; i < p->planes; i++)
     for (int64_t r = 0; r < p->in_rows; r++, to += p->row) {
       int64_t iy = top + r;
       if (iy < 0 || iy >= p->H) {
-        memset(to, 0, (size_t)p->in_cols * place);
+        memset(to, 0, (size_t)p->row * sizeof(float));
         continue;
       }
       const float* from = x + ((i * p->H + iy) * p->W + left) * p->pixel;
-      memset(to, 0, (size_t)first * place);
-      if (first < end) memcpy(to + first * p->pixel, from + first * p->pixel, (size_t)(end - first) * place);
-      memset(to + end * p->pixel, 0, (size_t)(p->in_cols - end) * place);
+      gs_blocked_zeros(to, first);
+      if (first < end) memcpy(to + first, from + first, (size_t)(end - first) * sizeof(float));
+      gs_blocked_zeros(to + end, p->row - end);
     }
 }
 
@@ -313,7 +327,8 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
     }
     int64_t block = g * p->blocks + 2 * pair, first = r0 * p->OW + q0;
     float* y = v->y + ((n * all_blocks + block) * places + first) * GS_W;
-    GsBlockedTile t = {.x = p->copied ? strip : x + top * p->row + left * p->pixel, .w = v->w + block * GS_W * K,
+    x = p->copied ? strip : x + top * p->row + left * p->pixel;
+    GsBlockedTile t = {.w = v->w + block * GS_W * K,
                        .bias = v->bias ? v->bias + block * GS_W : 0, .segments = job->segments,
                        .count = {p->count[0], p->count[1]}, .length = {p->length[0], p->length[1]},
                        .y_block = places * GS_W};
@@ -321,7 +336,8 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
     int64_t tiles = gs_ceil_div(count, GS_BLOCKED_MR), size = count / tiles, larger = count % tiles, told = 0;
     for (int64_t i = 0, j = 0; i < tiles; i++) {
       int64_t held = size + (i < larger);
-      t.at = job->at + j;
+      t.at = job->at + (p->R > 1 ? j : 0);
+      t.x = x + (p->R > 1 ? 0 : j * v->stride[1] * p->pixel);
       t.y = y + j * GS_W;
       gs_blocked_micros[blocks - 1][held - 1](&t);
       j += held;
@@ -352,8 +368,9 @@ GS_LOCAL void gs_blocked_conv_f32(const GsBlocked* v, GsPool* pool) {
     for (int64_t ky = 0; ky < KH; ky++)
       for (int64_t kx = 0; kx < KW; kx += i < whole ? p->length[0] / p->pixel : 1)
         segments[s++] = i * p->plane + ky * v->dilation[0] * p->row + kx * v->dilation[1] * p->pixel;
-  for (int64_t i = 0; i < p->R * p->Q; i++)
-    at[i] = i / p->Q * v->stride[0] * p->row + i % p->Q * v->stride[1] * p->pixel;
+  for (int64_t r = 0, i = 0; r < p->R; r++)
+    for (int64_t q = 0; q < gs_blocked_listed(p); q++, i++)
+      at[i] = r * v->stride[0] * p->row + q * v->stride[1] * p->pixel;
   job.segments = segments;
   job.at = at;
   gs_parallel_for(pool, v->N * v->group * p->down * p->across * p->pairs, gs_blocked_conv_task, &job);

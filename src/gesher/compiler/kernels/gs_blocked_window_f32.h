@@ -44,33 +44,31 @@ GS_LOCAL void gs_blocked_window_f32_plain(const GsBlockedWindow* v, GsPool* pool
       }
 }
 
-// The sums or maxima of a tile. `count`, `edge` and `mean` are constants where this is inlined.
-GS_INLINE void gs_blocked_window_tile(const int count, const int edge, const int mean, const GsPlaces* t, float* y) {
-  gs_vf r[GS_PLACES_MOST];
-#pragma GCC unroll 14
+// The sums or maxima of a tile. `count` and `mean` are constants where this is inlined.
+GS_INLINE void gs_blocked_window_tile(const int count, const int mean, const GsPlaces* t, float* y) {
+  gs_vf r[GS_PLACES];
+#pragma GCC unroll 7
   for (int i = 0; i < count; i++) r[i] = mean ? (gs_vf){0} : gs_splat(-__builtin_inff());
   const float* row = t->x;
   for (int64_t ky = t->k0; ky < t->k1; ky++, row += t->row)
     for (int64_t kx = 0; kx < t->KW; kx++)
-#pragma GCC unroll 14
+#pragma GCC unroll 7
       for (int i = 0; i < count; i++) {
-        gs_vf a = gs_load(gs_place(t, row, i, kx, edge));
+        gs_vf a = gs_place(t, row, t->left + i * t->step + kx * t->tap);
         r[i] = mean ? r[i] + a : gs_maxv(r[i], a);
       }
-#pragma GCC unroll 14
+#pragma GCC unroll 7
   for (int i = 0; i < count; i++) gs_store(y + i * GS_W, r[i]);
 }
 
-#define GS_WINDOW_TILES(n) \
-  GS_NOINLINE void gs_blocked_max_##n(const GsPlaces* t, float* y) { gs_blocked_window_tile(n, 0, 0, t, y); } \
-  GS_NOINLINE void gs_blocked_max_edge_##n(const GsPlaces* t, float* y) { gs_blocked_window_tile(n, 1, 0, t, y); } \
-  GS_NOINLINE void gs_blocked_mean_##n(const GsPlaces* t, float* y) { gs_blocked_window_tile(n, 0, 1, t, y); } \
-  GS_NOINLINE void gs_blocked_mean_edge_##n(const GsPlaces* t, float* y) { gs_blocked_window_tile(n, 1, 1, t, y); }
-#define GS_WINDOW_NAMES(n) \
-  {gs_blocked_max_##n, gs_blocked_max_edge_##n, gs_blocked_mean_##n, gs_blocked_mean_edge_##n},
-GS_PLACES_7(GS_WINDOW_TILES)
-static void (*const gs_blocked_windows[7][4])(const GsPlaces*, float*) __attribute__((unused)) = {
-  GS_PLACES_7(GS_WINDOW_NAMES)};
+#define GS_WINDOW(count, mean) \
+  GS_NOINLINE void gs_blocked_window_##count##_##mean(const GsPlaces* t, float* y) { \
+    gs_blocked_window_tile(count, mean, t, y); }
+#define GS_WINDOW_NAME(count, mean) gs_blocked_window_##count##_##mean,
+GS_PLACES_EACH(GS_WINDOW, 0)
+GS_PLACES_EACH(GS_WINDOW, 1)
+static void (*const gs_blocked_windows[2][GS_PLACES])(const GsPlaces*, float*) __attribute__((unused)) = {
+  {GS_PLACES_EACH(GS_WINDOW_NAME, 0)}, {GS_PLACES_EACH(GS_WINDOW_NAME, 1)}};
 
 // A task is a row of outputs of a block.
 GS_LOCAL void gs_blocked_window_task(void* arg, int64_t begin, int64_t end, int thread) {
@@ -79,7 +77,7 @@ GS_LOCAL void gs_blocked_window_task(void* arg, int64_t begin, int64_t end, int 
   float outside[GS_W];
   for (int i = 0; i < GS_W; i++) outside[i] = v->mean ? 0 : -__builtin_inff();
   int64_t H = v->in[0], W = v->in[1], OH = v->out[0], OW = v->out[1], s = v->stride[1];
-  int64_t KW = v->kernel[1], reach = (KW - 1) * v->dilation[1], tiles = gs_ceil_div(OW, 7), size = OW / tiles;
+  int64_t KW = v->kernel[1], tiles = gs_ceil_div(OW, GS_PLACES), size = OW / tiles;
   GsPlaces t = {.W = W, .KW = KW, .row = v->dilation[0] * W * GS_W, .step = s, .tap = v->dilation[1],
                 .outside = outside};
   for (int64_t i = begin; i < end; i++) {
@@ -90,8 +88,7 @@ GS_LOCAL void gs_blocked_window_task(void* arg, int64_t begin, int64_t end, int 
     for (int64_t j = 0, ox = 0; j < tiles; j++) {
       int64_t count = size + (j < OW % tiles);
       t.left = ox * s - v->pad[1];
-      int edge = t.left < 0 || t.left + (count - 1) * s + reach >= W;
-      gs_blocked_windows[count - 1][2 * (v->mean != 0) + edge](&t, y + ox * GS_W);
+      gs_blocked_windows[v->mean != 0][count - 1](&t, y + ox * GS_W);
       ox += count;
     }
     if (v->mean != 1) continue;

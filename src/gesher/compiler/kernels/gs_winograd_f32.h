@@ -157,6 +157,45 @@ typedef struct GsWinogradJob {
   float *V, *M;  // of all threads, or V of all together
 } GsWinogradJob;
 
+// ---- memory that will be wanted soon, asked for a little at a time while products run
+
+typedef struct GsBox {
+  const float* from;
+  int64_t planes, rows, lines, plane, row;  // lines of 64 bytes of a row; floats between planes and rows
+} GsBox;
+
+typedef struct GsAhead {
+  int64_t boxes, lines;             // all of them
+  int64_t box, plane, row, line;    // the next
+  GsBox list[8];
+} GsAhead;
+
+// What does not fit the list is not asked for.
+GS_INLINE void gs_ahead_add(GsAhead* a, const float* from, int64_t planes, int64_t plane, int64_t rows, int64_t row,
+                            int64_t floats) {
+  if (a->boxes == 8 || planes <= 0 || rows <= 0 || floats <= 0) return;
+  int64_t lines = gs_ceil_div(floats, 16);
+  a->list[a->boxes++] = (GsBox){from, planes, rows, lines, plane, row};
+  a->lines += planes * rows * lines;
+}
+
+GS_INLINE void gs_ahead_ask(GsAhead* a, int64_t lines) {
+  while (lines > 0 && a->box < a->boxes) {
+    const GsBox* b = &a->list[a->box];
+    const float* from = b->from + a->plane * b->plane + a->row * b->row;
+    int64_t end = gs_min_i64(a->line + lines, b->lines);
+    lines -= end - a->line;
+    for (; a->line < end; a->line++) __builtin_prefetch(from + a->line * 16);
+    if (end < b->lines) return;
+    a->line = 0;
+    if (++a->row < b->rows) continue;
+    a->row = 0;
+    if (++a->plane < b->planes) continue;
+    a->plane = 0;
+    a->box++;
+  }
+}
+
 // ---- into V
 
 // Transform m columns of s inputs down from (iy, ix), which may lie outside: column j goes to o[j * s ...].
@@ -280,17 +319,40 @@ GS_NOINLINE void gs_winograd_row_out_4(const GsBlocked* v, const float* M, int64
   gs_winograd_row_out(4, v, M, m_value, bias, ty, tx, count, y);
 }
 
-// The products of one pair for the tiles [t0, t1) that stand from V on, and what they give, with the epilogue.
-GS_LOCAL void gs_winograd_pair(const GsWinogradJob* job, int64_t pair, int64_t t0, int64_t t1, const float* V,
-                               float* M) {
+// The products of one pair for the tiles [t0, t1) that stand from V on, and what they give, with the epilogue. Tiles up
+// to `upto` come next.
+GS_LOCAL void gs_winograd_pair(const GsWinogradJob* job, int64_t pair, int64_t t0, int64_t t1, int64_t upto,
+                               const float* V, float* M) {
   const GsBlocked* v = job->v;
   const GsWinogradPlan* p = &job->p;
   int64_t blocks = gs_min_i64(2, p->blocks - 2 * pair), at[GS_BLOCKED_MR], count = t1 - t0;
   for (int i = 0; i < GS_BLOCKED_MR; i++) at[i] = i * GS_W;
   int64_t groups = gs_ceil_div(count, GS_BLOCKED_MR), size = count / groups, larger = count % groups;
+  int64_t OH = v->out[0], OW = v->out[1], m = v->tile;
+  // Meanwhile what is written next and a share of the next tiles' input come near.
+  GsAhead ahead = {0};
+  for (int64_t t = t0, run; t < t1; t += run) {
+    int64_t row = t / p->across, tx = t % p->across, ty = row % p->down;
+    int64_t image = row / p->down * p->blocks + 2 * pair;
+    run = gs_min_i64(p->across - tx, t1 - t);
+    gs_ahead_add(&ahead, v->y + (image * OH * OW + ty * m * OW + tx * m) * GS_W, blocks, OH * OW * GS_W,
+                 gs_min_i64(m, OH - ty * m), OW * GS_W, gs_min_i64(run * m, OW - tx * m) * GS_W);
+  }
+  int64_t c0 = pair * p->planes / p->pairs, c1 = (pair + 1) * p->planes / p->pairs;
+  int64_t next = gs_min_i64(2 * t1 - t0, upto);
+  for (int64_t t = t1, run; t < next; t += run) {
+    int64_t row = t / p->across, tx = t % p->across, iy = row % p->down * m - v->pad[0], ix = tx * m - v->pad[1];
+    run = gs_min_i64(p->across - tx, next - t);
+    int64_t y0 = gs_max_i64(0, iy), y1 = gs_min_i64(v->in[0], iy + m + 2);
+    int64_t x0 = gs_max_i64(0, ix), x1 = gs_min_i64(v->in[1], ix + run * m + 2), plane = v->in[0] * v->in[1] * GS_W;
+    const float* from = v->x + (row / p->down * p->planes + c0) * plane + (y0 * v->in[1] + x0) * GS_W;
+    gs_ahead_add(&ahead, from, c1 - c0, plane, y1 - y0, v->in[1] * GS_W, (x1 - x0) * GS_W);
+  }
+  int64_t each = ahead.lines / (p->values * groups) + 1;
   const float* w = v->w + pair * 2 * GS_W * p->values * v->C;
   for (int64_t k = 0; k < p->values; k++, w += blocks * GS_W * v->C)
     for (int64_t i = 0, t = 0; i < groups; i++) {
+      gs_ahead_ask(&ahead, each);
       int64_t held = size + (i < larger);
       GsBlockedTile tile = {.x = V + k * p->v_value + t * GS_W, .w = w, .at = at, .segments = job->segments,
                             .count = {v->C / GS_W, v->C % GS_W != 0}, .length = {GS_W, v->C % GS_W},
@@ -298,7 +360,6 @@ GS_LOCAL void gs_winograd_pair(const GsWinogradJob* job, int64_t pair, int64_t t
       gs_blocked_micros[blocks - 1][held - 1](&tile);
       t += held;
     }
-  int64_t OH = v->out[0], OW = v->out[1], m = v->tile;
   for (int64_t b = 0; b < blocks; b++) {
     const float *from = M + b * p->most * GS_W, *bias = v->bias ? v->bias + (2 * pair + b) * GS_W : 0;
     for (int64_t t = t0, run; t < t1; t += run, from += run * GS_W) {
@@ -324,7 +385,7 @@ GS_LOCAL void gs_winograd_own_task(void* arg, int64_t begin, int64_t end, int th
   for (int64_t i = 0, t = begin; i < parts; i++) {
     int64_t count = size + (i < larger);
     for (int64_t c = 0; c < p->planes; c++) gs_winograd_input(job->v, p, c, t, t + count, V);
-    for (int64_t pair = 0; pair < p->pairs; pair++) gs_winograd_pair(job, pair, t, t + count, V, M);
+    for (int64_t pair = 0; pair < p->pairs; pair++) gs_winograd_pair(job, pair, t, t + count, end, V, M);
     t += count;
   }
 }
@@ -338,7 +399,8 @@ GS_LOCAL void gs_winograd_input_task(void* arg, int64_t begin, int64_t end, int 
 GS_LOCAL void gs_winograd_pair_task(void* arg, int64_t begin, int64_t end, int thread) {
   const GsWinogradJob* job = arg;
   float* M = job->M + thread * job->p.values * job->p.m_value;
-  for (int64_t pair = begin; pair < end; pair++) gs_winograd_pair(job, pair, 0, job->p.tiles, job->V, M);
+  int64_t tiles = job->p.tiles;
+  for (int64_t pair = begin; pair < end; pair++) gs_winograd_pair(job, pair, 0, tiles, tiles, job->V, M);
 }
 
 GS_LOCAL void gs_blocked_winograd_f32(const GsBlocked* v, GsPool* pool) {
