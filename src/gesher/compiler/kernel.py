@@ -30,6 +30,7 @@ class Kernel(ABC):
         scratch_floats: how many floats such a number is.
         tiles: whether it takes an epilogue.
         columns: how many columns every tile has, where that is fixed; its rows then lie one behind the other.
+        changes: what lies in its tiles half way, and what that becomes elementwise before it goes on; None for nothing.
         several: whether it computes all items of its bundle in one run; `also` are the others that are wanted.
         apart: whether the epilogue finds tiles in memory of the kernel's own and puts its results, of any type, where
             they belong; otherwise it works in place.
@@ -44,6 +45,7 @@ class Kernel(ABC):
     columns: int | None = None
     several = False
     apart = False
+    changes: tuple[Expr, Expr] | None = None
 
     def __init__(self, expr: Expr, operands: Sequence[Expr]):
         self.expr, self.operands = expr, list(operands)
@@ -64,7 +66,8 @@ class Kernel(ABC):
         return []
 
     def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
-        """Which element of the result stands at row m and column n of the matrix `batch`; for kernels with `tiles`."""
+        """Which element of the result (or of `changes`) stands at row m and column n of the matrix `batch`; for kernels
+        with `tiles` or `changes`."""
         raise CompileError(f"the kernel {self.function} takes no epilogue, and was asked where its tiles lie")
 
     def flops(self) -> DimLike | None:

@@ -8,6 +8,7 @@ from gesher.base.dtypes import FLOAT
 from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike, decide_eq, decide_le, decide_lt, product
 
+from .attention import Attention
 from .convolutions import BlockedConv, BlockedWindow, ToBlocks, ToPlain
 from .forests import RankedTrees, Trees
 from .indexing import unravel
@@ -200,9 +201,9 @@ class Select(Kernel):
                 ("largest", str(int(self.order.params["descending"])))]
 
 
-KERNELS: tuple[type[Kernel], ...] = (Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv, ConvTransposed,
-                                    MaxWindow, Softmax, LayerNorm, RankedTrees, Trees, Recurrent, Reduce, Select,
-                                    *INTEGER)
+KERNELS: tuple[type[Kernel], ...] = (Attention, Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv,
+                                    ConvTransposed, MaxWindow, Softmax, LayerNorm, RankedTrees, Trees, Recurrent,
+                                    Reduce, Select, *INTEGER)
 
 
 def match(e: Expr) -> Kernel | None:

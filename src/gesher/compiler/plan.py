@@ -365,8 +365,11 @@ class _Planner:
         step = KernelStep(self.name(f"{e.prim if e.prim != 'item' else e.args[0].params['name']}_{target.name}"),
                           describe(e), kernel, {**pointers, **also}, target, set(pointers.values()),
                           {target, *also.values()})
+        start = e
         if end is None:
-            return step
+            if kernel.changes is None:
+                return step
+            start, end = kernel.changes
         batch, m, n, ldc = (fresh(w) for w in ("batch", "row", "column", "ldc"))
         room = fresh("tile")
         tile = Buffer("tile", e.dtype, (room,), place="slice")
@@ -378,7 +381,7 @@ class _Planner:
             return Load(tile, held[index])
 
         others = {k: v for k, v in buffers.items() if k is not end}
-        puller = self.puller(others, {**ready, e: element},
+        puller = self.puller(others, {**ready, start: element},
                              {k: v for k, v in given.items() if decide_eq(product(k.shape), 1)})
         rows, columns = fresh("rows"), fresh("columns")
 
@@ -391,7 +394,8 @@ class _Planner:
             to, at_ = (target, indexing.linear(end.shape, index)) if kernel.apart else (tile, held[index])
             scope.statements.append(Store(to, at_, puller.compute(end, index, scope)))
 
-        step.tile = puller.nest((rows, kernel.columns or columns), f"{step.name}_tile", f"then {describe(end)}", make)
+        word = "then" if start is e else "with scores as"
+        step.tile = puller.nest((rows, kernel.columns or columns), f"{step.name}_tile", f"{word} {describe(end)}", make)
         step.symbols = (batch, m, n, ldc, rows, columns, room)
         step.tile_buffer = tile
         step.reads |= reads(step.tile) - {tile}

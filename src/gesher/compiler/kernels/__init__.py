@@ -96,6 +96,8 @@ KERNELS: tuple[Kernel, ...] = (
            "gs_blocked_to_plain_plain", meanings.unblocked),
     Kernel("gs_softmax_f32", "gs_rows_f32.h", "softmax or its logarithm along any axis",
            "gs_softmax_f32_plain", meanings.softmax),
+    Kernel("gs_attention_f32", "gs_attention_f32.h", "attention: masks, windows, heads that share keys, any strides",
+           "gs_attention_f32_plain", meanings.attention),
     Kernel("gs_layer_norm_f32", "gs_rows_f32.h", "layer or RMS normalisation of rows",
            "gs_layer_norm_f32_plain", meanings.layer_norm),
     Kernel("gs_reduce_f32", "gs_reduce_f32.h", "sum, mean, max, min, prod, l1, l2, sum of squares along any axis",

@@ -237,3 +237,14 @@ def transpose(x: Array, perm: Sequence[int]) -> Array:
 def gather(x: Array, index: Array) -> Array:
     """Slices of x (outer,n,...) at index along axis 1."""
     return np.take(x, index, axis=1)
+
+
+def attention(q: Any, k: Any, v: Any, scale: float, seen: Any = True, blind: bool = False) -> Any:
+    """softmax(scale * q k^T) v for q (...,S,D), k (...,T,D), v (...,T,E), over the keys that `seen` (...,S,T) is true
+    for; a query that sees nothing gives NaN, or 0 with `blind`."""
+    with np.errstate(all="ignore"):
+        x = np.where(seen, scale * (q.astype(np.float64) @ k.astype(np.float64).swapaxes(-1, -2)), -np.inf)
+        e = np.exp(x - x.max(-1, keepdims=True, initial=-np.inf)) * np.where(seen, 1.0, 0.0)
+        y = (e / e.sum(-1, keepdims=True)) @ v.astype(np.float64)
+    hidden = ~np.broadcast_to(seen, x.shape).any(-1, keepdims=True)
+    return np.where(hidden, 0.0 if blind or not k.shape[-2] else np.nan, y)
