@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gesher.base.knobs import debug
 from gesher.ir import Model
+from gesher.ops.training.way import read_by_name
 from gesher.rewriter import Pass, Pipeline, Sweep, Work
 from gesher.rewriter.inline import Inlined, inlined
 
@@ -47,9 +48,13 @@ FOR_COMPILER = Pipeline("for the compiler", (*CLEAN, *WHOLES, *FOLD))
 def for_compiler(model: Model) -> Inlined:
     """A private copy of `model` with its functions put in place and `FOR_COMPILER` run on it.
 
-    A model whose parts contradict each other is left as it is: what its values are is anybody's guess.
+    A model whose parts contradict each other is left as it is: what its values are is anybody's guess. So is one whose
+    nodes read values by their names, as Gradient does: names are nothing to rules, and what is between is differentiated.
     """
     whole = inlined(model, private=True)
+    if any(read_by_name(node) for graph in whole.model.graphs() for node in graph.nodes):
+        debug(1, "not optimised, for a node reads values by their names")
+        return inlined(model)
     work = Work(whole.model, whole.opsets)
     wrong = [f for f in work.facts.findings.errors if f.rule != "type-contradiction"]
     if wrong:
