@@ -40,7 +40,7 @@ def nbits(k: int, n: int, bits: int, block: int, zero: str, dtype: Any = np.floa
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
-@pytest.mark.parametrize("block", [16, 32, 128])
+@pytest.mark.parametrize("block", [16, 32, 64, 128, 256])
 @pytest.mark.parametrize("zero", ["", "packed"])
 def test_matmul_nbits(zero: str, block: int, bits: int) -> None:
     # K is no multiple of the block: the rest of the last one is padding.
@@ -97,11 +97,11 @@ def test_a_weight_of_another_shape_is_refused() -> None:
 
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-@pytest.mark.parametrize("block", [16, 32])
+@pytest.mark.parametrize("block", [16, 32, 64])
 @pytest.mark.parametrize("zero", [False, True])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_gather_from_packed_bytes(bits: int, zero: bool, block: int, dtype: Any, index: Any) -> None:
-    rows, width = 7, 64
+    rows, width = 7, 128
     blocks = width // block
     case = ms("GatherBlockQuantized", bytes_of(rows, width * bits // 8),
               RNG.integers(-rows, rows, (2, 3)).astype(index), scales(rows, blocks, dtype=dtype),

@@ -208,6 +208,20 @@ def test_scans_are_unrolled() -> None:
            "shape": np.array([3, 2])})
 
 
+def test_an_if_within_a_loop_within_a_scan() -> None:
+    """In each turn another branch may be taken; both read what lies outside of all three."""
+    agree('''a, b = Scan <num_scan_inputs = 1, body = g (double[2] s, double[2] p) => (double[2] n, double[2] o) {
+                  n = Loop (m, c, s) <body = l (int64 i, bool go, double[2] r) => (bool on, double[2] e) {
+                      h = Add (r, p) t = ReduceSum <keepdims = 0> (h) high = Greater (t, low)
+                      e = If (high) <then_branch = f () => (double[] x1) { x1 = Mul (h, w) },
+                                     else_branch = k () => (double[] x2) { x3 = Mul (w, w) x2 = Sub (h, x3) }>
+                      on = Identity (go) }>
+                  o = Mul (n, w) }> (x, u)
+             z = ReduceSum <keepdims = 0> (b) y = Mul (a, z)''',
+          {"x": np.array([0.3, -0.2]), "u": np.array([[0.5, 0.1], [-0.9, -0.4], [0.2, 0.7]]),
+           "w": np.array([0.8, -0.6]), "m": np.array(3), "c": np.array(True), "low": np.array(0.1)}, zs=("low",))
+
+
 def test_functions_are_followed_with_their_attributes() -> None:
     agree("h = f.scaled <by = 3> (x, w) k = f.scaled (h, w) y = Mul (k, x)", {"x": draw(3), "w": draw(3, seed=2)},
           extra='''<domain: "f", opset_import: ["" : 21]> scaled <by: int = 2> (a, b) => (c) {
