@@ -49,7 +49,7 @@ def for_compiler(model: Model) -> Inlined:
     """A private copy of `model` with its functions put in place and `FOR_COMPILER` run on it.
 
     A model whose parts contradict each other is left as it is: what its values are is anybody's guess. So is one whose
-    nodes read values by their names, as Gradient does: names are nothing to rules, and what is between is differentiated.
+    nodes read values by their names, as Gradient does: rules keep no names, and what lies between is differentiated.
     """
     whole = inlined(model, private=True)
     if any(read_by_name(node) for graph in whole.model.graphs() for node in graph.nodes):
