@@ -138,3 +138,24 @@ def test_planning_computes_no_weights():
     root = prepared([net.conv(net.conv(x, 32), 32)])
     held = [e.params["value"] for e in walk(root) if e.prim == "constant"]
     assert all(getattr(v, "_array", None) is None for v in held)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("kernel", "stride", "pad", "extra"), [(2, 2, 0, 0), (4, 2, 1, 0), (3, 2, 1, 1), (3, 1, 1, 0),
+                                                              (5, 3, 0, 2), (2, 1, 0, 0), (6, 2, 3, 0), (3, 3, 2, 1)])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_transposed_convolutions_are_made_by_phases(kernel, stride, pad, extra, axes):
+    net = Net(8)
+    p = net.p
+    x = p.input("x", FLOAT, (n, 3, *[h, 9][:axes]))
+    y = p.max(net.conv(x, 20), 0.0)
+    w = p.constant((net.rng.standard_normal((20, 21, *[kernel] * axes)) / 9).astype(np.float32))
+    y = p.convolve_transposed(y, w, [stride] * axes, [(pad, pad)] * axes, [1] * axes, 1, [extra] * axes)
+    y = net.conv(p.max(y, 0.0) if y.shape[2] != 0 else y, 8)
+    segment = compile_exprs([x], [y])
+    ran = [s.kernel.function for s in segment.steps if isinstance(s, KernelStep)]
+    assert not [f for f in ran if "transpose2d" in f]
+    for size in (8, 13):
+        fed = np.random.default_rng(9).standard_normal((2, 3, *[size, 9][:axes])).astype(np.float32)
+        want = evaluate([y], {"x": fed})[0]
+        np.testing.assert_allclose(segment.run([fed], {n: 2, h: size})[0], want, rtol=1e-3, atol=1e-4)

@@ -20,7 +20,7 @@ from gesher.primitives.expr import walk
 from gesher.primitives.simplify import rebuilt
 from gesher.symbolic import DimLike, decide_eq, decide_le, product
 
-from . import target
+from . import target, transposed
 
 _ELEMENTWISE = frozenset(("select", "cast", "bitcast", "is_inf", *MAPS))
 # A convolution that no other one hands pictures to or takes them from pays for two changes of layout by itself: worth
@@ -42,7 +42,7 @@ def blocked_layout(roots: Sequence[Expr]) -> list[Expr]:
 
 def eligible(e: Expr) -> bool:
     """Whether there is a blocked kernel for this convolution."""
-    if e.prim != "convolve" or e.dtype is not FLOAT or e.rank not in (3, 4) or e.scopes:
+    if e.prim not in ("convolve", "convolve_transposed") or e.dtype is not FLOAT or e.rank not in (3, 4) or e.scopes:
         return False
     x, w = e.args
     if w.prim != "constant" or not isinstance(x.shape[1], int) or not all(isinstance(d, int) for d in w.shape):
@@ -51,6 +51,8 @@ def eligible(e: Expr) -> bool:
     channels, out = x.shape[1], w.shape[0]
     if not channels or not out or 0 in w.shape:
         return False
+    if e.prim == "convolve_transposed":
+        return transposed.possible(e)
     return groups == 1 or is_depthwise(channels, groups, w) or (channels // groups % b == 0 and out // groups % b == 0)
 
 
@@ -77,7 +79,7 @@ def _worthy(order: Sequence[Expr], eligible_ones: set[Expr]) -> set[Expr]:
             if found:
                 sources[e] = frozenset(list(found)[:4])
     heavy = {e for e in eligible_ones
-             if e.params["groups"] == 1 and product(e.args[1].shape[1:]) >= _ALONE  # type: ignore[operator]
+             if e.prim == "convolve" and e.params["groups"] == 1 and product(e.args[1].shape[1:]) >= _ALONE  # type: ignore[operator]
              and e.args[1].shape[0] >= 32 and set(e.args[1].shape[2:]) == {3}  # type: ignore[operator]
              and set(e.params["strides"]) == set(e.params["dilations"]) == {1}}
     return linked | heavy
@@ -125,11 +127,19 @@ class _Layout:
         return found
 
     def convolution(self, e: Expr) -> Expr:
-        x, w = e.args
+        p, (x, w) = e.builder, e.args
+        if e.prim == "convolve_transposed":
+            found = transposed.phases(e, self.lanes)
+            ones = (1,) * (e.rank - 2)
+            made: Expr = p.composite("blocked_convolve", _convolve, self.of(x), found.weights, channels=x.shape[1],
+                                     lanes=self.lanes, plain_x=False, strides=ones, pads=found.pads, dilations=ones,
+                                     groups=1)
+            return transposed.interleaved(p, made, found.strides, e.params["pads"], e.shape[2:])
         plain_x = x not in self.blocks and x.shape[1] < self.lanes and e.params["groups"] == 1  # type: ignore[operator]
         operand = self.plain[x] if plain_x else self.of(x)
-        made: Expr = e.builder.composite("blocked_convolve", _convolve, operand, w, channels=x.shape[1],
-                                         lanes=self.lanes, plain_x=plain_x, **e.params)
+        made = p.composite("blocked_convolve", _convolve, operand, w, channels=x.shape[1], lanes=self.lanes,
+                           plain_x=plain_x, **e.params)
+        made.name = e.name
         return made
 
     def elementwise(self, e: Expr) -> Expr | None:
