@@ -78,10 +78,83 @@ def test_sizes_are_symbolic() -> None:
                                                                   (4, 0): "b", (5, 0): "b"})
 
 
+def valid(outputs: Any, case: Any) -> list[Any]:
+    """The result, and of the caches what holds keys: behind them stands what nobody promises."""
+    y, *caches = outputs
+    own = case.inputs[16] if len(case.inputs) > 16 else None
+    rows = [r if own is None else r[:int(own[b])] for b, r in enumerate(y)]
+    return [*rows, *(c[b, :, :int(n) + 1] for c in caches for b, n in enumerate(case.inputs[5]))]
+
+
+def agree(case: Any, rtol: float, atol: float, lowers: bool = True) -> None:
+    ours = case.reference()
+    for a, b in zip(valid(ours, case), valid(case.onnxruntime(), case)):
+        assert a.dtype == b.dtype
+        # Counts of a cache may be off by one on a half.
+        np.testing.assert_allclose(a.astype(np.float64), b.astype(np.float64), rtol, atol if a.dtype.kind == "f" else 1)
+    for fact, a in zip(case.infer(known=[6])[0], ours):
+        assert fact.shape == a.shape
+        assert fact.dtype.numpy == a.dtype
+    if lowers:
+        for a, b in zip(valid(ours, case), valid(case.lowered(known=[6]), case)):
+            np.testing.assert_allclose(a.astype(np.float64), b.astype(np.float64), rtol, atol)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("kinds", [("PER_TENSOR", "PER_TENSOR"), ("PER_CHANNEL", "PER_CHANNEL")])
+@pytest.mark.parametrize(("length", "pasts", "cache", "rotary"), [
+    (1, [4, 4], 8, 0), (1, [6, 3], 12, H), (3, [5], 9, H)])
+def test_a_quantised_cache(length: int, pasts: list[int], cache: int, rotary: int, kinds: Any, bits: int) -> None:
+    case = decode(length, pasts, cache, rotary=rotary)
+    inputs = [*case.inputs, *[None] * (14 - len(case.inputs))]
+    shape = (len(pasts), G, cache, H * bits // 8)
+    for i, kind in enumerate(kinds):
+        inputs[3 + i] = RNG.integers(0, 256, shape).astype(np.uint8) if bits == 4 else \
+            RNG.integers(-100, 100, shape).astype(np.int8)
+        size = (1,) if kind == "PER_TENSOR" else (1, G, 1, H)
+        inputs[12 + i] = RNG.uniform(0.1, 0.3, size).astype(np.float32) / (1 if bits == 4 else 10)
+    case.inputs = inputs
+    case.attributes.update(kv_cache_bit_width=bits, k_quant_type=kinds[0], v_quant_type=kinds[1])
+    agree(case, 1e-3, 1e-3, lowers=False)
+
+
+@pytest.mark.parametrize("rotary", [0, H])
+@pytest.mark.parametrize(("own", "keys"), [([5, 3], [5, 3]), ([1, 4], [9, 6]), ([0, 2], [7, 2])])
+def test_queries_that_are_filled_up(own: list[int], keys: list[int], rotary: int) -> None:
+    case = decode(5, [11, 11], 16, rotary=rotary)
+    inputs = [*case.inputs, *[None] * (17 - len(case.inputs))]
+    inputs[5], inputs[6] = np.array(keys, np.int32) - 1, np.array(16, np.int32)
+    inputs[16] = np.array(own, np.int32)
+    case.inputs = inputs
+    agree(case, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("rotary", [0, H])
+def test_norms_of_heads(rotary: int) -> None:
+    """As if queries and keys were normed before. ONNX Runtime has them for GPUs only."""
+    normed = decode(3, [5], 9, rotary=rotary)
+    weights = real(H), real(H)
+    normed.inputs = [*normed.inputs, *[None] * (14 - len(normed.inputs)), *weights]
+    normed.attributes.update(qk_norm_epsilon=1e-3, k_norm_epsilon=1e-2)
+    plain = decode(3, [5], 9, rotary=rotary)
+    plain.inputs = list(normed.inputs[:14])
+    for i, heads, epsilon, weight in ((0, N, 1e-3, weights[0]), (1, G, 1e-2, weights[1])):
+        x = normed.inputs[i].reshape(1, 3, heads, H)
+        x = x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(epsilon)) * weight
+        plain.inputs[i] = x.reshape(1, 3, -1).astype(np.float32)
+    check(normed, plain.onnxruntime(), rtol=1e-4, atol=1e-5, known=[6])
+
+
 def test_what_is_not_there_is_refused() -> None:
     case = decode(4, None)
     case.attributes["k_quant_type"] = "PER_TENSOR"
-    with pytest.raises(UnsupportedError, match="k_quant_type"):
+    with pytest.raises(ModelError, match="a quantised cache asks for past_key"):
+        case.infer()
+    with pytest.raises(ModelError, match="cannot be quantised"):
+        case.reference()
+    case = decode(4, None)
+    case.attributes["sliding_window_cache"] = 1
+    with pytest.raises(UnsupportedError, match="sliding_window_cache"):
         case.reference()
     case.attributes["num_heads"] = 5
     with pytest.raises(ModelError, match="5 heads of queries do not share 2"):
