@@ -72,6 +72,12 @@ def memory() -> tuple[float, float]:
     return tuple(int(told[k].split()[0]) / 1024 for k in ("VmRSS", "VmHWM"))
 
 
+def cpu_seconds() -> float:
+    """Seconds of the processor that this process and its ended children (compilers) took."""
+    told = os.times()
+    return told.user + told.system + told.children_user + told.children_system
+
+
 def read_feeds(path: str) -> dict[str, np.ndarray]:
     with np.load(path) as held:
         return {k: held[k] for k in held.files}
@@ -84,13 +90,14 @@ def serve(pipe: Connection, task: dict[str, Any]) -> None:
     before, _ = memory()
     started = time.perf_counter()
     load = ENGINES[task["engine"]](task["model"], task["threads"], task["precision"])
-    imported = time.perf_counter()
+    imported, cpu = time.perf_counter(), cpu_seconds()
     run = load()
-    loaded = time.perf_counter()
+    loaded, cpu_loaded = time.perf_counter(), cpu_seconds()
     run(feeds)
-    first = time.perf_counter()
+    first, cpu_first = time.perf_counter(), cpu_seconds()
     outputs = [np.array(y) for y in run(feeds)]
     pipe.send({"import_s": imported - started, "load_s": loaded - imported, "first_s": first - loaded,
+               "load_cpu_s": cpu_loaded - cpu, "first_cpu_s": cpu_first - cpu_loaded,
                "before_mb": before, "peak_mb": memory()[1], "outputs": [y for y in outputs if y.dtype.kind in "fiub"]})
     clock = time.perf_counter
     while (command := pipe.recv()) is not None:
