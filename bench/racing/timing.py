@@ -74,6 +74,9 @@ class Worker:
                 "cpus": list(cpus) if cpus is not None else sorted(os.sched_getaffinity(0))[:threads]}
         self.pipe, theirs = Pipe()
         environment = {**os.environ, **({"GESHER_CACHE": str(cache)} if cache else {})}
+        # Python's own compiled files are kept, as for every user: loading is measured, not Python's parser.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / f"gesher-bench-pycache-{os.getuid()}")
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
         self.process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("worker.py")), json.dumps(task),
                                          str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environment,

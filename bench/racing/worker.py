@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -74,8 +75,8 @@ def memory() -> tuple[float, float]:
 
 def cpu_seconds() -> float:
     """Seconds of the processor that this process and its ended children (compilers) took."""
-    told = os.times()
-    return told.user + told.system + told.children_user + told.children_system
+    told = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(t.ru_utime + t.ru_stime for t in told)
 
 
 def read_feeds(path: str) -> dict[str, np.ndarray]:
