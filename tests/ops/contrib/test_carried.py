@@ -44,6 +44,19 @@ def test_causal_conv(last: int, bias: bool, activation: str, past: bool) -> None
     check(case, rtol=1e-4, atol=1e-5, symbols={(0, 0): "b"} if not past else {(0, 0): "b", (3, 0): "b"})
 
 
+@pytest.mark.parametrize("past", [False, True])
+@pytest.mark.parametrize("dilation", [2, 3])
+@pytest.mark.parametrize("channels", [None, (6,), (2, 3)])
+def test_taps_that_stand_apart(channels: Any, dilation: int, past: bool) -> None:
+    """Channels first, or last in one axis or more."""
+    lead, kept = ((B, 6), 3 * dilation) if channels is None else ((B,), 3 * dilation)
+    x = real(*lead, 5) if channels is None else real(*lead, 5, *channels)
+    state = real(*lead, kept) if channels is None else real(*lead, kept, *channels)
+    case = ms("CausalConvWithState", x, real(6, 1, 4), real(6), state if past else None, activation="silu",
+              dilation=dilation, channels_last=int(channels is not None), outputs=2)
+    check(case, rtol=1e-4, atol=1e-5, symbols={(0, 0): "b", (3, 0): "b"} if past else {(0, 0): "b"})
+
+
 def test_windows_of_states_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="state_window"):
         ms("CausalConvWithState", real(B, 6, 5), real(6, 1, 4), state_window=2, outputs=2).reference()

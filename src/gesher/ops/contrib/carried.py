@@ -1,7 +1,8 @@
 """LinearAttention, CausalConvWithState and EngramGate of com.microsoft: what decoders with a state of their own use.
 
 The first two are ONNX's own with more attributes; those that only GPUs run, windows of states among them, are refused.
-With `channels_last` a convolution's data and state are (batch, length, channels).
+With `channels_last` a convolution's data and state are (batch, length, channels), the channels in as many axes as one
+likes; `dilation` spaces its taps apart.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from gesher.ops.gates import ACTIVATIONS
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import REQUIRED, Attr, Input, Output, op
 from gesher.primitives import Builder, CannotLower, Expr
+from gesher.symbolic import product
 
 from .types import MS, REALS
 
@@ -47,7 +49,7 @@ EngramGate = op("EngramGate", Input("key"), Input("query"), Input("value"), Inpu
                 Output("gated_value_normed", optional=True), Attr("epsilon", "float", 1e-5), domain=MS, T=REALS)
 
 # The value of each attribute that means that nothing is asked for.
-_PLAIN = {"ndim": 1, "dilation": 1, "state_window": 0, "state_length": 0, "state_channels_last": -1,
+_PLAIN = {"ndim": 1, "state_window": 0, "state_length": 0, "state_channels_last": -1,
           "state_update_capacity": 0, "input_channels": 0, "input_channel_offset": 0}
 
 
@@ -86,10 +88,13 @@ def _(p: Builder, *inputs: Expr | None, state_window: int, **attributes: Any) ->
 
 # CausalConvWithState
 
-def _swapped(fact: Fact | None) -> Fact | None:
-    if fact is None or fact.shape is None or len(fact.shape) != 3:
+def _first(fact: Fact | None) -> Fact | None:
+    """(batch, channels, length) of a value whose channels come last."""
+    if fact is None or fact.shape is None or len(fact.shape) < 3:
         return fact
-    return Fact(TensorType(fact.dtype, (fact.shape[0], fact.shape[2], fact.shape[1])), why=fact.why)
+    batch, length, *channels = fact.shape
+    return Fact(TensorType(fact.dtype, (batch, None if None in channels else product(channels), length)),  # type: ignore[arg-type]
+                why=fact.why)
 
 
 @CausalConvWithState.infer
@@ -97,35 +102,48 @@ def _(node: InferNode) -> None:
     if _unusual({name: node[name] for name in _PLAIN}):
         node.set(0, node.dtype(0), node.shape(0) if not node["input_channels"] else None)
         return
-    last = node["channels_last"]
-    facts = [_swapped(f) if last and i in (0, 3) else f for i, f in enumerate(node.inputs)]
+    last, x = node["channels_last"], node.shape(0)
+    if last and x is not None and len(x) < 3:
+        node.fail(f"the input is (batch, length, channels...), not {print_shape(x)}")
+    facts = [_first(f) if last and i in (0, 3) else f for i, f in enumerate(node.inputs)]
     seen = InferNode(node.node, node.operator, node.schema, facts, node.equalities)
     rule_of(Causal, "infer", 27)(seen)
-    node.outputs = [_swapped(f) if last else f for f in seen.outputs]
+    node.outputs = seen.outputs
+    if last:
+        kept = None if seen.outputs[1] is None or seen.outputs[1].shape is None else seen.outputs[1].shape[2]
+        why = "the shape of the input is unknown"
+        node.set(0, node.dtype(0), x, why=why)
+        node.set(1, node.dtype(0), None if x is None else (x[0], kept, *x[2:]), why=why)
 
 
 @CausalConvWithState.reference
 def causal_conv_with_state_ms(x: Any, weight: Any, bias: Any = None, past_state: Any = None, *, activation: str,
-                              channels_last: int, **attributes: Any) -> Any:
+                              channels_last: int, dilation: int, **attributes: Any) -> Any:
     _refuse("CausalConvWithState", attributes)
+    rule = rule_of(Causal, "reference", 27)
     if not channels_last:
-        return rule_of(Causal, "reference", 27)(x, weight, bias, past_state, activation=activation)
-    past = None if past_state is None else past_state.swapaxes(1, 2)
-    y, state = rule_of(Causal, "reference", 27)(x.swapaxes(1, 2), weight, bias, past, activation=activation)
-    return y.swapaxes(1, 2), state.swapaxes(1, 2)
+        return rule(x, weight, bias, past_state, activation=activation, dilation=dilation)
+    batch, length, *channels = x.shape
+    flat = x.reshape(batch, length, -1).swapaxes(1, 2)
+    past = None if past_state is None else past_state.reshape(batch, past_state.shape[1], -1).swapaxes(1, 2)
+    y, state = (v.swapaxes(1, 2) for v in rule(flat, weight, bias, past, activation=activation, dilation=dilation))
+    return y.reshape(x.shape), state.reshape(batch, state.shape[1], *channels)
 
 
 @CausalConvWithState.lower
 def _(p: Builder, x: Expr, weight: Expr, bias: Expr | None = None, past_state: Expr | None = None, *,
-      activation: str, channels_last: int, **attributes: Any) -> Any:
+      activation: str, channels_last: int, dilation: int, **attributes: Any) -> Any:
     if _unusual(attributes):
         raise CannotLower(_unusual(attributes))
+    rule, channels = rule_of(Causal, "lower", 27), x.shape[2:]
+    if not channels_last:
+        return rule(p, x, weight, bias, past_state, activation=activation, dilation=dilation)
 
-    def swap(e: Expr | None) -> Expr | None:
-        return p.transpose(e, (0, 2, 1)) if channels_last and e is not None else e
+    def first(e: Expr | None) -> Expr | None:
+        return None if e is None else p.transpose(p.reshape(e, (*e.shape[:2], product(channels))), (0, 2, 1))
 
-    found = rule_of(Causal, "lower", 27)(p, swap(x), weight, bias, swap(past_state), activation=activation)
-    return tuple(swap(e) for e in found)
+    found = rule(p, first(x), weight, bias, first(past_state), activation=activation, dilation=dilation)
+    return tuple(p.reshape(p.transpose(e, (0, 2, 1)), (e.shape[0], e.shape[2], *channels)) for e in found)
 
 
 # EngramGate: sigmoid(sign(d) * sqrt(|d|)) of the product d of normalized key and query

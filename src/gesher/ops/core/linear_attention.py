@@ -193,46 +193,52 @@ def _(node: InferNode) -> None:
         if len(bias) != 1:
             node.fail(f"the bias is a list, not {print_shape(bias)}")
         channels = node.unify(channels, bias[0], "the channels of the input and of the bias")
-    batch, kept = None if x is None else x[0], None if w is None else w[2] - 1
+    # Of com.microsoft, taps may stand apart.
+    apart = node["dilation"] if "dilation" in node.schema.attributes else 1
+    if apart < 1:
+        node.fail(f"dilation is {apart}", "it is at least 1")
+    batch, kept = None if x is None else x[0], None if w is None else (w[2] - 1) * apart
     if past is not None:
         batch = node.unify(batch, past[0], "the batches of the input and of past_state")
         channels = node.unify(channels, past[1], "the channels of the input and of past_state")
-        kept = node.unify(kept, past[2], "the elements kept and the kernel less one")
+        kept = node.unify(kept, past[2], "the elements kept, and how far back the kernel reaches")
     why = "a shape is unknown"
     node.set(0, node.dtype(0), (batch, channels, None if x is None else x[2]), why=why)
     node.set(1, node.dtype(0), (batch, channels, kept), why=why)
 
 
 @CausalConvWithState.reference
-def causal_conv_with_state(x: Any, weight: Any, bias: Any = None, past_state: Any = None, *, activation: str) -> Any:
+def causal_conv_with_state(x: Any, weight: Any, bias: Any = None, past_state: Any = None, *, activation: str,
+                           dilation: int = 1) -> Any:
     taps, length, dtype = weight.shape[2], x.shape[2], x.dtype
-    before = np.zeros((*x.shape[:2], taps - 1), dtype) if past_state is None else past_state
+    kept = (taps - 1) * dilation
+    before = np.zeros((*x.shape[:2], kept), dtype) if past_state is None else past_state
     whole = np.concatenate([before, x], 2)
     with np.errstate(all="ignore"):
-        y = sum(widen(whole[:, :, i:i + length]) * widen(weight)[:, :, i] for i in range(taps))
+        y = sum(widen(whole[:, :, i * dilation:i * dilation + length]) * widen(weight)[:, :, i] for i in range(taps))
         y = y if bias is None else y + widen(bias)[:, None]
         if activation != "none":
             # The sum is rounded before it is activated.
             y = widen(y.astype(dtype))
             y = y / (1 + np.exp(-y))
-    return y.astype(dtype), whole[:, :, whole.shape[2] - (taps - 1):]
+    return y.astype(dtype), whole[:, :, whole.shape[2] - kept:]
 
 
 @CausalConvWithState.lower
 def _(p: Builder, x: Expr, weight: Expr, bias: Expr | None = None, past_state: Expr | None = None, *,
-      activation: str) -> tuple[Expr, ...]:
-    channels, taps = x.shape[1], weight.shape[2]
+      activation: str, dilation: int = 1) -> tuple[Expr, ...]:
+    channels, kept = x.shape[1], (weight.shape[2] - 1) * dilation
     if past_state is None:
-        joined = p.pad(x, [0, 0, taps - 1], [0, 0, 0])
+        joined = p.pad(x, [0, 0, kept], [0, 0, 0])
     else:
         joined = p.concat([past_state, x], 2)
-    y = p.convolve(widened(p, joined), widened(p, weight), [1], [(0, 0)], [1], _whole(channels))
+    y = p.convolve(widened(p, joined), widened(p, weight), [1], [(0, 0)], [dilation], _whole(channels))
     if bias is not None:
         y = y + p.reshape(widened(p, bias), (channels, 1))
     y = p.cast(y, x.dtype)
     if activation != "none":
         y = p.cast(widened(p, y) * p.sigmoid(widened(p, y)), x.dtype)
-    return (p.reshape(y, x.shape), p.take(joined, 2, joined.shape[2] - (taps - 1), joined.shape[2]))[:p.outputs]
+    return (p.reshape(y, x.shape), p.take(joined, 2, joined.shape[2] - kept, joined.shape[2]))[:p.outputs]
 
 
 def _whole(channels: DimLike) -> int:
