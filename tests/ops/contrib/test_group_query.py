@@ -9,7 +9,7 @@ import pytest
 from tests.ops.contrib.nodes import ms
 from tests.ops.single_node import check
 
-from gesher.base.errors import ModelError, UnsupportedError
+from gesher.base.errors import ModelError
 
 RNG = np.random.default_rng(15)
 N, G, H = 4, 2, 16
@@ -130,6 +130,26 @@ def test_queries_that_are_filled_up(own: list[int], keys: list[int], rotary: int
 
 
 @pytest.mark.parametrize("rotary", [0, H])
+@pytest.mark.parametrize(("length", "keys", "room", "window"), [
+    (1, [5], 8, 4), (1, [9], 8, 4), (1, [13], 8, 4), (1, [20, 6], 8, 8), (5, [12], 8, 4), (11, [11], 6, 3),
+    (1, [9, 31], 9, 3)])
+def test_a_cache_of_a_window(length: int, keys: list[int], room: int, window: int, rotary: int) -> None:
+    """Before, each sample had what it has now without the new tokens; the count alone tells what it held of that."""
+    case = decode(length, [room] * len(keys), room, rotary=rotary, local_window_size=window, sliding_window_cache=1)
+    inputs = list(case.inputs)
+    inputs[5], inputs[6] = np.array(keys, np.int32) - 1, np.array(max(keys), np.int32)
+    case.inputs = inputs
+    ours, theirs = case.reference(), case.onnxruntime()
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-5)
+    for a, b in zip(ours[1:], theirs[1:]):
+        assert a.shape == b.shape
+        for row, n in enumerate(keys):
+            held = n if n <= room else n - (room - window + 1) * -(-(n - room) // (room - window + 1))
+            np.testing.assert_allclose(a[row, :, :held], b[row, :, :held], rtol=1e-4, atol=1e-5)
+    assert [f.shape for f in case.infer(known=[6])[0]] == [x.shape for x in ours[:3]]
+
+
+@pytest.mark.parametrize("rotary", [0, H])
 def test_norms_of_heads(rotary: int) -> None:
     """As if queries and keys were normed before. ONNX Runtime has them for GPUs only."""
     normed = decode(3, [5], 9, rotary=rotary)
@@ -154,8 +174,8 @@ def test_what_is_not_there_is_refused() -> None:
         case.reference()
     case = decode(4, None)
     case.attributes["sliding_window_cache"] = 1
-    with pytest.raises(UnsupportedError, match="sliding_window_cache"):
-        case.reference()
+    with pytest.raises(ModelError, match="sliding_window_cache asks for"):
+        case.infer()
     case.attributes["num_heads"] = 5
     with pytest.raises(ModelError, match="5 heads of queries do not share 2"):
         case.infer()

@@ -12,6 +12,8 @@ What a reader would guess wrong:
   its own queries. Rows of what fills up are zeros here; nobody promises them.
 - A quantised cache holds counts of `k_scale` and `v_scale`, of 8 bits or two of 4 in a byte, which stand for 8 less.
   What is new is counted before it is looked at.
+- With `sliding_window_cache` the cache holds the newest keys only, from its first place on, at least a window of them;
+  what is older goes when there is no room, as many at once as the cache has more room than the window, and one.
 - With norms, each head of queries and of keys is divided by its root mean square before it turns.
 """
 
@@ -23,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from gesher.base import dtypes
-from gesher.base.errors import ModelError, RunError, UnsupportedError
+from gesher.base.errors import ModelError, RunError
 from gesher.ir import DimLike
 from gesher.ir.types import print_shape
 from gesher.ops.arithmetic import widen, widened
@@ -34,7 +36,7 @@ from gesher.ops.rules import InferNode
 from gesher.ops.schema import REQUIRED, Attr, Input, Output, op, tensors
 from gesher.ops.sizes import known_int, scalar_of
 from gesher.primitives import Builder, CannotLower, Expr
-from gesher.symbolic import ceil_div, decide_eq, maximum
+from gesher.symbolic import ceil_div, decide_eq, decide_le, maximum
 
 from .attending import apart, apart_expr, attend_expr, together, together_expr
 from .types import FLOAT, INT32, MS, REALS
@@ -109,6 +111,12 @@ def _(node: InferNode) -> None:
             for i, (a, b) in enumerate(zip(past, (batch, groups, past[2], stored))):
                 node.unify(a, b, f"axis {i} of past_key, of which the query asks {b}")
     cache = None if total is None or before is None else maximum(total, before)
+    if node["sliding_window_cache"]:
+        if not node.has(3) or node["local_window_size"] < 1:
+            node.fail("sliding_window_cache asks for past_key, past_value and a local_window_size")
+        if before is not None and decide_le(node["local_window_size"], before) is False:
+            node.fail(f"a window of {node['local_window_size']} keys does not fit a cache of {before}")
+        cache = before
     dtype = node.dtype(3) if node.has(3) else node.dtype(0)
     reason = "total_sequence_length is not known"
     node.set(0, node.dtype(0), (batch, length, heads * size))
@@ -143,6 +151,12 @@ class _Store:
             halves = np.stack([stored & 15, stored >> 4], -1).reshape(*stored.shape[:-1], -1)[..., :size]
             return (halves.astype(np.float32) - 8) * self.scale
         return stored.astype(np.float32) * self.scale
+
+
+def _resident(keys: int, room: int, window: int) -> int:
+    """How many of the newest keys a cache of a window holds: what is older goes in batches, when there is no room."""
+    batch = room - window + 1
+    return keys if keys <= room else keys + (room - keys) // batch * batch
 
 
 def _store(kind: str, scale: Any, bits: int | None, heads: int) -> _Store:
@@ -182,9 +196,6 @@ def group_query_attention(query: Any, key: Any = None, value: Any = None, past_k
                           q_norm_epsilon: float | None, k_norm_epsilon: float | None, qk_norm_epsilon: float,
                           kv_cache_bit_width: int | None, k_quant_type: str, v_quant_type: str,
                           sliding_window_cache: int) -> Any:
-    if sliding_window_cache:
-        raise UnsupportedError("GroupQueryAttention with sliding_window_cache", who="reference",
-                               advice="ONNX Runtime has it")
     dtype, (batch, length) = query.dtype, query.shape[:2]
     if key is None:
         size = query.shape[2] // (num_heads + 2 * kv_num_heads)
@@ -211,6 +222,10 @@ def group_query_attention(query: Any, key: Any = None, value: Any = None, past_k
     stores = (_store(k_quant_type, k_scale, kv_cache_bit_width, kv_num_heads),
               _store(v_quant_type, v_scale, kv_cache_bit_width, kv_num_heads))
     buffer = max(total, 0 if past_key is None else past_key.shape[2])
+    if sliding_window_cache:
+        if past_key is None or not 0 < local_window_size <= past_key.shape[2]:
+            raise RunError(f"a window of {local_window_size} keys asks for a cache of as many")
+        buffer = past_key.shape[2]
     held = dtype if past_key is None else past_key.dtype
     presents = [np.zeros((batch, kv_num_heads, buffer, x.shape[3] if past is None else past.shape[3]), held)
                 for x, past in ((k, past_key), (v, past_value))]
@@ -220,19 +235,22 @@ def group_query_attention(query: Any, key: Any = None, value: Any = None, past_k
     factor = np.float32(scale if scale else 1 / np.sqrt(q.shape[3]))
     for b in range(batch):
         past, keys, rows = int(pasts[b]), int(keys_of[b]), int(own[b])
+        old_rows = _resident(past, buffer, local_window_size) if sliding_window_cache else past
+        start, seen = past - old_rows, []
         for present, old, new, store in zip(presents, (past_key, past_value), (k, v), stores):
-            if old is not None:
-                present[b, :, :past] = old[b, :, :past]
-            present[b, :, past:past + rows] = store.put(new[b, :, :rows], held)
-        seen_k, seen_v = (np.repeat(store.get(present[b, :, :keys], new.shape[3]), each, 0)
-                          for store, present, new in zip(stores, presents, (k, v)))
+            there = store.put(new[b, :, :rows], held)
+            there = there if old is None else np.concatenate([old[b, :, :old_rows], there], 1)
+            kept = _resident(keys, buffer, local_window_size) if sliding_window_cache else old_rows + rows
+            present[b, :, :kept] = there[:, there.shape[1] - kept:]
+            seen.append(np.repeat(store.get(there[:, :keys - start], new.shape[3]), each, 0))
+        seen_k, seen_v = seen
         scores = (widen(q[b, :, :rows]) @ seen_k.swapaxes(1, 2)) * factor
         if softcap:
             scores = np.tanh(scores / np.float32(softcap)) * np.float32(softcap)
         if attention_bias is not None:
-            scores = scores + widen(attention_bias[b % len(attention_bias)])[..., :rows, :keys]
-        place, at = past + np.arange(rows)[:, None], np.arange(keys)
-        hidden = np.zeros((rows, keys), np.bool_)
+            scores = scores + widen(attention_bias[b % len(attention_bias)])[..., :rows, start:keys]
+        place, at = past + np.arange(rows)[:, None], np.arange(start, keys)
+        hidden = np.zeros((rows, len(at)), np.bool_)
         if causal:
             hidden = hidden | (at > place)
         if local_window_size >= 0:
@@ -241,7 +259,7 @@ def group_query_attention(query: Any, key: Any = None, value: Any = None, past_k
         weights = _softmax(scores, smooth_softmax == 1, head_sink)
         y[b, :, :rows] = weights @ seen_v
         if qk_output:
-            shown[b, :, :rows, :keys] = np.where(hidden, 0, scores) if qk_output == 1 else weights
+            shown[b, :, :rows, start:keys] = np.where(hidden, 0, scores) if qk_output == 1 else weights
     return together(y).astype(dtype), *presents, shown.astype(dtype)
 
 
