@@ -143,13 +143,13 @@ def test_planning_computes_no_weights():
 @needs_compiler
 @pytest.mark.parametrize(("kernel", "stride", "pad", "extra"), [(2, 2, 0, 0), (4, 2, 1, 0), (3, 2, 1, 1), (3, 1, 1, 0),
                                                               (5, 3, 0, 2), (2, 1, 0, 0), (6, 2, 3, 0), (3, 3, 2, 1)])
-@pytest.mark.parametrize("axes", [1, 2])
-def test_transposed_convolutions_are_made_by_phases(kernel, stride, pad, extra, axes):
+@pytest.mark.parametrize(("axes", "out"), [(1, 21), (2, 21), (2, 2)])
+def test_transposed_convolutions_are_made_by_phases(kernel, stride, pad, extra, axes, out):
     net = Net(8)
     p = net.p
     x = p.input("x", FLOAT, (n, 3, *[h, 9][:axes]))
     y = p.max(net.conv(x, 20), 0.0)
-    w = p.constant((net.rng.standard_normal((20, 21, *[kernel] * axes)) / 9).astype(np.float32))
+    w = p.constant((net.rng.standard_normal((20, out, *[kernel] * axes)) / 9).astype(np.float32))
     y = p.convolve_transposed(y, w, [stride] * axes, [(pad, pad)] * axes, [1] * axes, 1, [extra] * axes)
     y = net.conv(p.max(y, 0.0) if y.shape[2] != 0 else y, 8)
     segment = compile_exprs([x], [y])

@@ -93,6 +93,9 @@ class _Layout:
 
     def run(self, roots: Sequence[Expr]) -> list[Expr]:
         for e in walk(roots, meanings=True):
+            if e in self.worthy and e.prim == "convolve_transposed":
+                self.transposed(e)
+                continue
             made = None if e.scopes else self.blocked(e)
             if made is not None:
                 made.name = made.name or e.name
@@ -126,15 +129,29 @@ class _Layout:
             found = self.blocks[e] = to_blocks(self.plain[e], self.lanes)
         return found
 
+    def transposed(self, e: Expr) -> None:
+        """A transposed convolution as one of all its phases. Few channels would leave lanes of each phase empty: then
+        the phases share blocks, and are laid between each other in the plain layout."""
+        p, x, ones = e.builder, e.args[0], (1,) * (e.rank - 2)
+        few = not self.fills(e)
+        found = transposed.phases(e, 1 if few else self.lanes)
+        made: Expr = p.composite("blocked_convolve", _convolve, self.of(x), found.weights, channels=x.shape[1],
+                                 lanes=self.lanes, plain_x=False, strides=ones, pads=found.pads, dilations=ones,
+                                 groups=1)
+        if few:
+            plain = to_plain(made, (made.shape[0], found.weights.shape[0], *made.shape[2:-1]))
+            self.plain[e] = transposed.shuffled(p, plain, found.strides, e.params["pads"], e.shape[2:])
+            return
+        self.blocks[e] = transposed.interleaved(p, made, found.strides, e.params["pads"], e.shape[2:])
+        self.plain[e] = to_plain(self.blocks[e], e.shape)
+
+    def fills(self, e: Expr) -> bool:
+        """Whether the channels of a picture fill half of their blocks' lanes or more."""
+        channels = e.shape[1]
+        return isinstance(channels, int) and 2 * channels >= -(-channels // self.lanes) * self.lanes
+
     def convolution(self, e: Expr) -> Expr:
         p, (x, w) = e.builder, e.args
-        if e.prim == "convolve_transposed":
-            found = transposed.phases(e, self.lanes)
-            ones = (1,) * (e.rank - 2)
-            made: Expr = p.composite("blocked_convolve", _convolve, self.of(x), found.weights, channels=x.shape[1],
-                                     lanes=self.lanes, plain_x=False, strides=ones, pads=found.pads, dilations=ones,
-                                     groups=1)
-            return transposed.interleaved(p, made, found.strides, e.params["pads"], e.shape[2:])
         plain_x = x not in self.blocks and x.shape[1] < self.lanes and e.params["groups"] == 1  # type: ignore[operator]
         operand = self.plain[x] if plain_x else self.of(x)
         made = p.composite("blocked_convolve", _convolve, operand, w, channels=x.shape[1], lanes=self.lanes,
@@ -144,7 +161,7 @@ class _Layout:
 
     def elementwise(self, e: Expr) -> Expr | None:
         """A map of blocks. All operands have its shape; at least one of them comes in blocks without a change."""
-        if not any(a in self.blocks and a.shape == e.shape for a in e.args) or e.rank < 3:
+        if not any(a in self.blocks and a.shape == e.shape for a in e.args) or e.rank < 3 or not self.fills(e):
             return None
         args: list[Expr] = []
         for a in e.args:

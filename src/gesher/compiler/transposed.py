@@ -44,7 +44,7 @@ def possible(e: Expr) -> bool:
 
 
 def phases(e: Expr, lanes: int) -> Phases:
-    """The convolution that makes all phases of `e`, which must be `possible`."""
+    """The convolution that makes all phases of `e`, which must be `possible`; each phase's channels fill up `lanes`."""
     w, p = e.args[1], e.params
     shape: tuple[int, ...] = tuple(w.shape)  # type: ignore[arg-type]
     channels, out, *kernel = shape
@@ -62,11 +62,22 @@ def phases(e: Expr, lanes: int) -> Phases:
         return np.flip(turned, tuple(-1 - i for i in axes)).reshape(-1, channels, *taps)
 
     count = whole * int(np.prod(strides))
-    weights = packed(("phases", strides, lanes), [w], FLOAT, (count, channels, *taps), make)
+    weights = packed(("phases", strides, whole), [w], FLOAT, (count, channels, *taps), make)
     # The last element before cutting has the index (x-1)*s + kernel + output_padding - 1.
     pads = tuple((t - 1, (k + extra - hi - 1) // s) for t, k, extra, (_, hi), s in
                  zip(taps, kernel, p["output_padding"], p["pads"], strides))
     return Phases(weights, pads, strides)
+
+
+def shuffled(p: Builder, x: Expr, strides: Sequence[int], pads: Sequence[tuple[int, int]],
+             shape: Sequence[DimLike]) -> Expr:
+    """The phases laid between each other: x (N, phases * O, *places), not in blocks, as (N,O,*shape)."""
+    n, every, *places = x.shape
+    axes, count = len(places), int(np.prod(strides))
+    x = p.reshape(x, (n, *strides, every // count, *places))
+    x = p.transpose(x, (0, axes + 1, *(i for a in range(axes) for i in (axes + 2 + a, 1 + a))))
+    x = p.reshape(x, (n, every // count, *(q * s for q, s in zip(places, strides))))
+    return p.slice(x, [0, 0, *(lo for lo, _ in pads)], [*x.shape[:2], *(lo + d for (lo, _), d in zip(pads, shape))])
 
 
 def interleaved(p: Builder, blocks: Expr, strides: Sequence[int], pads: Sequence[tuple[int, int]],
