@@ -30,7 +30,9 @@ from racing.work import flops_of, touched_bytes
 
 from gesher.compiler import peak
 
-KINDS = ("fp32", "int8", "trees", "small", "load", "memory", "compile", "dynamic")
+KINDS = ("fp32", "int8", "trees", "small", "load", "memory", "compile", "dynamic", "kernels")
+# Whose kernels are told in the table.
+TOLD = ("resnet50", "bert_base_128")
 RACES = ("fp32", "int8", "trees", "small")
 ENGINES = ("compiled", "onnxruntime", "openvino")
 HERE = Path(__file__).resolve().parent
@@ -85,19 +87,36 @@ def tell(row: dict[str, Any]) -> None:
         print(f"    {engine}: {why}", flush=True)
 
 
-def hot(model: BenchModel, threads: int, seconds: float, count: int) -> None:
-    """The slowest steps of the compiled model with their rates, and its kernels taken together."""
+def timed_steps(model: BenchModel, threads: int, seconds: float) -> list[Any]:
+    """The steps of the compiled model with their times."""
     import gesher
     from gesher.cli.profiling import profiled
+
+    session = profiled(gesher.load(model.path()), model.feeds(), threads, seconds)
+    try:
+        return [t for p in session.profiles() for t in p.steps()]
+    finally:
+        session.close()
+
+
+def kernels(model: BenchModel, threads: int, seconds: float) -> dict[str, Any]:
+    """The kernels of the compiled model taken together, with their part of the time and of the peak."""
     from gesher.compiler.profile import by_kernel
 
-    try:
-        session = profiled(gesher.load(model.path()), model.feeds(), threads, seconds)
-    except gesher.GesherError as e:
-        print(f"\n{model.name}: {e}", flush=True)
-        return
-    limits = peak.here(threads)
-    steps = [t for p in session.profiles() for t in p.steps()]
+    steps, limit = timed_steps(model, threads, seconds), peak.here(threads).flops
+    whole = sum(t.seconds for t in steps)
+    return {"figure": "kernels", "name": model.name, "kind": model.kind, "group": model.group, "threads": threads,
+            "measured": now(), "kernels": [
+                {"kernel": name, "steps": n, "seconds": seconds, "part": seconds / whole,
+                 "of_peak": flops / seconds / limit if flops else None}
+                for name, n, seconds, flops in by_kernel(steps)]}
+
+
+def hot(model: BenchModel, threads: int, seconds: float, count: int) -> None:
+    """The slowest steps of the compiled model with their rates, and its kernels taken together."""
+    from gesher.compiler.profile import by_kernel
+
+    steps, limits = timed_steps(model, threads, seconds), peak.here(threads)
     whole = sum(t.seconds for t in steps)
     print(f"\n{model.name}, {threads} thread{'s' * (threads > 1)}: {table.human(whole)} in {len(steps)} steps")
     print("  " + "; ".join(f"{name} {n}x {100 * seconds / whole:.0f} %"
@@ -109,7 +128,6 @@ def hot(model: BenchModel, threads: int, seconds: float, count: int) -> None:
                  if value is not None and part is not None]
         print(f"  {table.human(t.seconds):>8} {100 * t.seconds / whole:4.1f} %  {', '.join(rates)}: "
               f"{t.work.text(t.sizes)[:240]}", flush=True)
-    session.close()
 
 
 def kept(rows: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
@@ -184,6 +202,10 @@ def main() -> None:
             rows += found
             for r in found:
                 print(json.dumps(r), flush=True)
+    if "kernels" in kinds:
+        for m in (m for m in chosen(given.models) if m.name in TOLD or given.models != "*"):
+            rows += [kernels(m, t, given.seconds) for t in threads]
+            print(json.dumps(rows[-1]), flush=True)
     whole = kept(rows)
     if given.json:
         given.json.write_text(json.dumps(rows, indent=1))

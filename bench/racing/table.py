@@ -78,6 +78,13 @@ def dynamic_table(rows: Sequence[Row]) -> str:
                     map(line, rows), right=(2, 3, 4, 5, 6))
 
 
+def kernels_table(rows: Sequence[Row]) -> str:
+    lines = [[r["name"], str(r["threads"]), k["kernel"], str(k["steps"]), human(k["seconds"]),
+              f"{100 * k['part']:.1f} %", "-" if k["of_peak"] is None else f"{100 * k['of_peak']:.0f} %"]
+             for r in rows for k in r["kernels"]]
+    return markdown(["model", "threads", "kernel", "steps", "time", "part", "of FMA peak"], lines, right=range(3, 7))
+
+
 def goals_table(goals: Sequence[Goal], rows: Sequence[Row]) -> str:
     def line(g: Goal) -> list[str]:
         value = g.value(rows)
@@ -131,6 +138,8 @@ def section(rows: Sequence[Row], machine: Sequence[str]) -> str:
         if these:
             parts += [f"### {title}", "", table(these), "", goals_table(goals, these), ""]
             parts += [f"- {r['name']}: {r['failed']}" for r in these if r.get("failed")]
+    if these := [r for r in rows if r["figure"] == "kernels"]:
+        parts += ["### Kernels", "", kernels_table(these), ""]
     return "\n".join([*parts, END]) + "\n"
 
 

@@ -51,11 +51,15 @@ def test_the_section_has_every_row_lost_ones_too() -> None:
     from racing import table
 
     rows = [row("won", 0.6, error=1e-6, gflops=50.0, of_peak=0.45), row("lost", 1.3, failed={"openvino": "no Conv"}),
-            row("two", 0.7, threads=2)]
+            row("two", 0.7, threads=2),
+            {"figure": "kernels", "name": "k", "threads": 1, "kernels": [
+                {"kernel": "gemm", "steps": 3, "seconds": 2e-3, "part": 0.5, "of_peak": 0.9},
+                {"kernel": "loop nests", "steps": 1, "seconds": 2e-3, "part": 0.5, "of_peak": None}]}]
     text = table.section(rows, ["- a processor"])
     assert text.startswith(table.BEGIN) and text.rstrip().endswith(table.END)
     assert "| won | 12.0 ms | 20.0 ms | - | 0.60 | 0.60 | won | 50.0 | 45 % | - | 1e-06 |" in text
     assert "| lost | 12.0 ms | 20.0 ms | cannot | 1.30 | 1.30 | **lost** |" in text
+    assert "| k | 1 | gemm | 3 | 2.00 ms | 50.0 % | 90 % |" in text and "| loop nests | 1 | 2.00 ms | 50.0 % | - |" in text
     assert "- lost on openvino: no Conv" in text and "### 2 threads" in text and "| fp32 | 2 | 0.88 |" in text
 
 
