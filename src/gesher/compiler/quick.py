@@ -13,6 +13,7 @@ from gesher.base.errors import GesherError
 from gesher.ir import TensorType
 
 from .conditions import is_small_integer
+from .direct import Direct
 from .segment import Segment
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Quick:
         self.names = frozenset(self.order)
         self.known: dict[Any, _Ready | None] = {}
         self.small: list[int] = []
+        self.direct = Direct(session.lock, self.order, self.dtypes, session.outputs)
 
     def run(self, feeds: Mapping[str, Any]) -> list[np.ndarray] | None:
         """The outputs; None where the long way must look at it."""
@@ -69,6 +71,7 @@ class Quick:
             self.known[key] = ready
             if ready is None:
                 return None
+            self._directly(ready, arrays)
         taken = arrays if ready.inputs is None else [arrays[i] for i in ready.inputs]
         for i, x in enumerate(taken):
             flags = x.flags
@@ -81,7 +84,17 @@ class Quick:
     def close(self) -> None:
         """Leave everything to the long way."""
         self.possible = False
+        self.direct.close()
         self.known.clear()
+
+    def _directly(self, ready: _Ready, arrays: list[np.ndarray]) -> None:
+        """Let runs like this one go the direct way from now on."""
+        read = list(range(len(arrays))) if ready.inputs is None else ready.inputs
+        places = list(range(len(ready.shapes))) if ready.outputs is None else ready.outputs
+        self.direct.add(ready.segment, [x.shape for x in arrays],
+                        [x.tobytes() if i in self.small else None for i, x in enumerate(arrays)],
+                        [read.index(i) if i in read else -1 for i in range(len(arrays))], ready.key,
+                        [ready.shapes[i] for i in places], places)
 
     def _key(self, arrays: list[np.ndarray]) -> Any:
         if self.small:
@@ -106,6 +119,7 @@ class Quick:
                  and is_small_integer(lowered.leaves[v])] if lowered.guards else []
         if set(small) - set(self.small):
             self.known.clear()
+            self.direct.forget()
             self.small = sorted({*self.small, *small})
         stage, at = variant.stages[0], {v: i for i, v in enumerate(variant.stages[0].outputs)}
         place = {v: i for i, v in enumerate(self.inputs)}

@@ -6,6 +6,7 @@ again by the next call, which is why a module runs one call at a time.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -118,8 +119,7 @@ class Segment:
             self.call.inputs[i] = address(w)
         self.call.pool(module.pool)
         self._run = entry_point(module.library, f"gs_run_{index}")
-        import ctypes
-
+        self.entry = ctypes.cast(self._run, ctypes.c_void_p).value
         self._arena_bytes = module.library.function(f"gs_arena_{index}", ctypes.c_int64, ctypes.c_void_p)
         self._dtypes = [b.dtype.numpy for b in program.outputs]
         self._shapes: dict[tuple[int, ...], list[tuple[int, ...]]] = {}

@@ -142,6 +142,9 @@ class CompiledSession:
         Raises:
             RunError: the inputs do not fit the model, or a node failed.
         """
+        found = self._quick.direct.function(feeds)
+        if found is not None:
+            return found
         with self.lock:
             try:
                 results = self._quick.run(feeds)
