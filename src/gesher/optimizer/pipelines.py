@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gesher.base.knobs import debug
 from gesher.ir import Model
+from gesher.ir.bridge import no_collection
 from gesher.ops.training.way import read_by_name
 from gesher.rewriter import Pass, Pipeline, Sweep, Work
 from gesher.rewriter.inline import Inlined, inlined
@@ -51,6 +52,11 @@ def for_compiler(model: Model) -> Inlined:
     A model whose parts contradict each other is left as it is: what its values are is anybody's guess. So is one whose
     nodes read values by their names, as Gradient does: rules keep no names, and what lies between is differentiated.
     """
+    with no_collection():
+        return _optimised(model)
+
+
+def _optimised(model: Model) -> Inlined:
     whole = inlined(model, private=True)
     if any(read_by_name(node) for graph in whole.model.graphs() for node in graph.nodes):
         debug(1, "not optimised, for a node reads values by their names")

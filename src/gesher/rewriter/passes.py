@@ -248,7 +248,7 @@ def _hold_types(work: Work, old: Value, new: Value) -> None:
 
 
 def drop_unread(work: Work, node: Node) -> list[Value]:
-    """Take a node out that nothing reads, then those that only it read; the values that lost a reader."""
+    """Take a node out that nothing reads, then those that only it read; the values that have one reader left."""
     lost: list[Value] = []
     pending = [node]
     while pending:
@@ -260,7 +260,9 @@ def drop_unread(work: Work, node: Node) -> list[Value]:
         work.edit.drop(n)
         for v in dict.fromkeys(read):
             if v.uses:
-                lost.append(v)
+                # One reader that is left alone may do what it could not before; of many, nobody can.
+                if len(v.uses) == 1 and v.producer is not None:
+                    lost.append(v)
             elif v.producer is not None and v.producer.graph is not None:
                 pending.append(v.producer)
     return lost
