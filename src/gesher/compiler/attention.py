@@ -300,7 +300,7 @@ def _of_composite(e: Expr) -> Parts | None:
     limits = {"past": of["past"], "left": max(of["left"], -1), "right": max(right, -1)}
     seen_q = view_of(rows)
     seen_k, seen_v = (_of_groups(view_of(x), each) for x in (k, v))
-    return Parts(seen_q, seen_k, seen_v, scores, changed, scale, limits, lengths, True)
+    return Parts(seen_q, seen_k, seen_v, scores, changed, scale, limits, lengths, not of.get("blind_is_nan", False))
 
 
 def _of_groups(x: View, each: DimLike) -> View:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gesher.base.dtypes import BOOL, INT64, DType
+from gesher.base.dtypes import BOOL, DOUBLE, FLOAT, INT64, DType
 from gesher.base.errors import CompileError
 from gesher.primitives import MAPS, REDUCTIONS, Expr
 from gesher.primitives.table import computing, identity
@@ -42,6 +42,7 @@ from .merging import loop_symbol, merge_loops
 
 At = tuple[DimLike, ...]
 _FOLD = {name: r.map for name, r in REDUCTIONS.items()}
+_SMOOTH = frozenset(("erf", "tanh", "exp", "sigmoid"))
 _UPDATE = {"add": "add", "mul": "mul", "max": "max", "min": "min"}
 
 
@@ -117,6 +118,8 @@ class Puller:
 
     def compute(self, e: Expr, index: At, scope: Scope) -> Scalar:
         """As `value`, though `e` itself may be the one that is being stored."""
+        if e.prim in _SMOOTH and (found := self._quotient(e.args[0], index, scope)) is not None:
+            return self.let(scope.place(index), "v", Apply(e.prim, (found,), e.dtype))
         if e.prim in MAPS or e.prim in ("select", "cast", "bitcast", "is_inf"):
             args = tuple(self.value(a, index, scope) for a in e.args)
             params = tuple(sorted(e.params.items()))
@@ -125,6 +128,23 @@ class Puller:
         if rule is None:
             raise CompileError(f"no loop nest computes the primitive {e.prim}")
         return rule(e, index, scope)
+
+    def _quotient(self, e: Expr, index: At, scope: Scope) -> Scalar | None:
+        """A quotient by a constant as a product: what smooth functions make of a last bit is less than their own error,
+        and a division costs as much as ten products. None for what is no such quotient, or lies in memory."""
+        if e.prim != "div" or e.dtype not in (FLOAT, DOUBLE) or e in self.buffers or e in self.ready:
+            return None
+        by = e.args[1]
+        while by.prim in ("broadcast", "reshape"):
+            by = by.args[0]
+        if by.prim != "constant" or decide_eq(product(by.shape), 1) is not True or by in self.buffers:
+            return None
+        divisor = self._constant(by, (), scope)
+        assert isinstance(divisor, Number)
+        if not 1e-30 < abs(divisor.value) < 1e30:
+            return None
+        inverse = Number(float(e.dtype.numpy.type(1 / divisor.value)), e.dtype)
+        return self.let(scope.place(index), "v", Apply("mul", (self.value(e.args[0], index, scope), inverse), e.dtype))
 
     def _constant(self, e: Expr, index: At, scope: Scope) -> Scalar:
         value = e.params["value"]

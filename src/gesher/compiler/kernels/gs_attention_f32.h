@@ -155,13 +155,13 @@ GS_INLINE float gs_attention_weigh(float* x, int64_t low, int64_t high, int64_t 
   float base = now == -__builtin_inff() ? 0.0f : now;
   gs_vf sum = {0};
   for (int64_t t = low; t < whole; t += GS_W) {
-    gs_vf e = gs_expv(gs_load(x + t) - base);
+    gs_vf e = gs_exp_downv(gs_load(x + t) - base);
     gs_store(x + t, e);
     sum += e;
   }
   float added = gs_sum_lanes(sum);
   if (rest) {
-    gs_vf e = gs_expv(gs_load_n(x + whole, rest) - base);
+    gs_vf e = gs_exp_downv(gs_load_n(x + whole, rest) - base);
     gs_store_n(x + whole, e, rest);
     for (int64_t i = 0; i < rest; i++) added += x[whole + i];
   }

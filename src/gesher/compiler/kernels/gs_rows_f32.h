@@ -67,18 +67,18 @@ GS_LOCAL void gs_softmax_row_task(void* arg, int64_t begin, int64_t end, int thr
       last = gs_select(lane < gs_splat_i((int32_t)rest), gs_load_n(x + whole, rest) - top, gs_splat(-__builtin_inff()));
     }
     if (r->log) {
-      for (int64_t k = 0; k < whole; k += GS_W) sum += gs_expv(gs_load(x + k) - top);
-      if (rest) sum += gs_expv(last);
+      for (int64_t k = 0; k < whole; k += GS_W) sum += gs_exp_downv(gs_load(x + k) - top);
+      if (rest) sum += gs_exp_downv(last);
       float total = gs_logf(gs_sum_lanes(sum));
       for (int64_t k = 0; k < whole; k += GS_W) gs_store(y + k, gs_load(x + k) - top - total);
       if (rest) gs_store_n(y + whole, last - total, rest);
     } else {
       for (int64_t k = 0; k < whole; k += GS_W) {
-        gs_vf e = gs_expv(gs_load(x + k) - top);
+        gs_vf e = gs_exp_downv(gs_load(x + k) - top);
         gs_store(y + k, e);
         sum += e;
       }
-      if (rest) sum += last = gs_expv(last);
+      if (rest) sum += last = gs_exp_downv(last);
       float total = 1.0f / gs_sum_lanes(sum);
       for (int64_t k = 0; k < whole; k += GS_W) gs_store(y + k, gs_load(y + k) * total);
       if (rest) gs_store_n(y + whole, last * total, rest);
@@ -105,7 +105,7 @@ GS_LOCAL void gs_softmax_column_task(void* arg, int64_t begin, int64_t end, int 
     gs_vf most = gs_splat(-__builtin_inff()), sum = {0};
     for (int64_t k = 0; k < r->n; k++) most = gs_vmax(gs_load_some(x + k * step, lanes), most);
     for (int64_t k = 0; k < r->n; k++) {
-      gs_vf e = gs_expv(gs_load_some(x + k * step, lanes) - most);
+      gs_vf e = gs_exp_downv(gs_load_some(x + k * step, lanes) - most);
       if (!r->log) gs_store_some(y + k * step, e, lanes);
       sum += e;
     }
