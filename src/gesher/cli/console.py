@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -70,6 +71,49 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
     for row in rows:
         made.add_row(*(c if isinstance(c, Text) else Text(str(c)) for c in row))
     out().print(made)
+
+
+class Waiting:
+    """A bar on stderr for work that takes longer than a second; gone when the work is done."""
+
+    def __init__(self, after: float = 1.0):
+        self.after = after
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._bar: Any = None
+        self._at = ("", 0, 1)
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        with self._lock:
+            self._at = (what, done, total)
+            if done >= total:
+                self._end()
+            elif self._timer is None:
+                self._timer = threading.Timer(self.after, self._show)
+                self._timer.daemon = True
+                self._timer.start()
+            elif self._bar is not None:
+                self._bar.update(self._task, completed=done, total=total)
+
+    def _show(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        with self._lock:
+            if self._timer is None:    # it ended meanwhile
+                return
+            what, done, total = self._at
+            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err(),
+                                 transient=True)
+            self._task = self._bar.add_task(what, completed=done, total=total)
+            self._bar.start()
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
 
 def stop(text: str, code: int = FOUND_WRONG) -> NoReturn:

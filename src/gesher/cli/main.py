@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 
 import click
@@ -60,7 +61,8 @@ def main() -> None:
     # As a remark to who called, not as a line of our source.
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
-        root(prog_name="gesher")
+        with waiting():
+            root(prog_name="gesher")
     except BrokenPipeError:
         # The reader went away (`gesher show model | head`); Python would complain once more while shutting down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,6 +73,17 @@ def main() -> None:
         if os.environ.get("GESHER_DEBUG", "0") not in ("", "0"):
             raise
         stop(told(e))
+
+
+def waiting() -> AbstractContextManager[None]:
+    """Show how far long work is, where somebody watches."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from gesher.base.progress import listening
+
+    from .console import Waiting
+
+    return listening(Waiting())
 
 
 def told(error: BaseException) -> str:

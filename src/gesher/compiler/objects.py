@@ -15,6 +15,8 @@ from functools import cache as cache_results
 from pathlib import Path
 from typing import Any
 
+from gesher.base import progress
+
 from . import cache, cpu, runtime, toolchain
 
 
@@ -65,7 +67,18 @@ def compiled(wanted: Iterable[KernelObject], compiler: toolchain.Toolchain, isa:
     Raises:
         CompileError: one does not compile.
     """
+    names = list(dict.fromkeys(wanted))
+    done = 0
+
     def one(kernel: KernelObject) -> Path:
+        nonlocal done
+        found = of(kernel)
+        done += 1
+        # The model's own file is one part more.
+        progress.tell("compiling", done, len(names) + 1)
+        return found
+
+    def of(kernel: KernelObject) -> Path:
         source = kernel.source()
         key = cache.key_of({
             "source": source, "flags": "\0".join([*compiler.flags(isa), *extra]), "compiler": compiler.identity,
@@ -81,7 +94,7 @@ def compiled(wanted: Iterable[KernelObject], compiler: toolchain.Toolchain, isa:
         return cache.get_or_build(key, make, cache.KERNELS).kernel
 
     with ThreadPoolExecutor(max(1, cpu.allowed_cores())) as pool:
-        return list(pool.map(one, dict.fromkeys(wanted)))
+        return list(pool.map(one, names))
 
 
 # ---- what a caller needs of a header

@@ -38,13 +38,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..base import knobs
+from ..base import knobs, progress
 from ..base.errors import CompileError, UnsupportedError
 from . import cpu
 from .private import existing_folder, private_folder
 
 Kind = Literal["gcc", "clang", "zig"]
-Progress = Callable[[str], None]
 
 INSTALL = "install a C compiler (gcc or clang with the C library's headers), or `pip install ziglang`"
 _BUNDLES_KEPT = 20
@@ -121,9 +120,9 @@ class Toolchain:
         return ["-shared", "-pthread", "-lm"]
 
     def build(self, sources: Sequence[Path], library: Path, *, isa: cpu.Isa | None = None,
-              extra: Sequence[str] = (), progress: Progress | None = None, linked: Sequence[Path] = ()) -> None:
+              extra: Sequence[str] = (), linked: Callable[[], Sequence[Path]] = list) -> None:
         """Compile `sources` (in parallel where they are several) and link them to the shared library `library`, with
-        the object files `linked`.
+        the object files that `linked` gives when the sources are compiled.
 
         Headers are looked for beside each source. Object files are made in a temporary folder and removed.
 
@@ -134,20 +133,22 @@ class Toolchain:
             objects = [Path(folder) / f"{i}.o" for i in range(len(sources))]
             compile_ = [*self.command, *self.flags(isa), *extra]
             commands = [[*compile_, "-c", str(s), "-o", str(o)] for s, o in zip(sources, objects, strict=True)]
-            link = [*self.command, *self._linking(), *[str(o) for o in (*objects, *linked)], "-o", str(library),
+            progress.tell("compiling", 0, 2)
+            environment = _environment(self.kind, folder)
+            with ThreadPoolExecutor(max(1, min(len(sources), cpu.allowed_cores()))) as pool:
+                results = list(pool.map(lambda command: _run(command, environment), commands))
+            others = [str(o) for o in linked()]
+            link = [*self.command, *self._linking(), *[str(o) for o in objects], *others, "-o", str(library),
                     *[flag for flag in extra if flag.startswith("-fsanitize")]]
             if self.kind != "zig" and "-lm" in link:  # libraries are searched in order: they belong after the objects
                 link.remove("-lm")
                 link.append("-lm")
-            if progress:
-                progress(f"compiling {len(sources)} file{'s' * (len(sources) > 1)} with {self.kind} {self.version}")
-            environment = _environment(self.kind, folder)
-            with ThreadPoolExecutor(max(1, min(len(sources), cpu.allowed_cores()))) as pool:
-                results = list(pool.map(lambda command: _run(command, environment), commands))
             for command, (code, printed) in zip(commands, results, strict=True):
                 if code:
+                    progress.tell("compiling", 1, 1)
                     raise self._failure(command, printed, sources, [*commands, link])
             code, printed = _run(link, environment)
+            progress.tell("compiling", 1, 1)
             if code:
                 raise self._failure(link, printed, sources, [*commands, link])
 
