@@ -35,7 +35,7 @@ GS_EXPORT int64_t step(void) { return GS_I8_STEP; }
 GS_EXPORT void pack(const int64_t* s, const uint8_t* b, uint8_t* out, int32_t* sums) {
   for (int64_t i = 0; i < (s[9] ? s[3] : 1); i++)
     gs_gemm_i8_pack(s[2], s[1], b + i * s[9], (int)s[5], s[10], s[11], out + i * gs_gemm_i8_packed(s[2], s[1]),
-                    sums + i * s[1], 0, gs_ceil_div(s[1], GS_I8_NR));
+                    sums + i * s[1], 0, gs_ceil_div(s[1], gs_i8_columns(s[1])));
 }
 """
 # None: exactly this processor, whose dot instructions the named instruction sets leave out.

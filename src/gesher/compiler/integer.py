@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from gesher.base.dtypes import INT8, INT32, UINT8, DType
+from gesher.base.dtypes import FLOAT, INT8, INT32, UINT8, DType
 from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike, decide_eq, product
 
 from .indexing import unravel
 from .kernel import Kernel, Point, Spell
 from .kernels.packing_i8 import (
+    depthwise_channels,
     dot_step,
+    even,
     pack_rows,
     packed_shape,
     panel_columns,
@@ -108,6 +110,7 @@ class IntegerGemm(_Integer):
                 self.b_strides = (0, *self.b_strides[1:])
             self.operands.append(self.b.base)
         self.operands_of(self.a_zero, self.b_zero)
+        self.columns = even(n, panel_columns(n)) if isinstance(n, int) and n > 0 else None
 
     @classmethod
     def match(cls, e: Expr) -> IntegerGemm | None:
@@ -187,7 +190,7 @@ def _matrix(x: Expr, lead: Sequence[DimLike], parts: Sequence[Sequence[DimLike]]
 
 
 def _packed_matrix(b: Expr, k: int, n: int) -> Expr:
-    step, columns, panel = dot_step(), panel_columns(), panel_type()
+    step, columns, panel = dot_step(), panel_columns(n), panel_type()
 
     def make(w: np.ndarray) -> np.ndarray:
         return pack_rows(signed(w).reshape(1, k, n).astype(panel.numpy), step, columns)
@@ -243,9 +246,12 @@ class IntegerConv(_Integer):
                                np.broadcast_to(z.reshape(-1).astype(np.int32) - shift, (o,)))
             self.operands.append(self.left)
         self.operands_of(self.zero)
+        each = o // self.groups
+        self.columns = even(o, depthwise_channels()) if self.depthwise else even(each, panel_columns(each))
 
     def _panels(self, w: Expr, o: int, c: int, kernel: Sequence[int]) -> Expr:
-        step, columns, groups = dot_step(), panel_columns(), self.groups
+        groups = self.groups
+        step, columns = dot_step(), panel_columns(o // groups)
         merged, planar, dtype = groups == 1 and self.dilations[1] == 1, self.planar, panel_type()
         each = (o // groups, c, *kernel)
 
@@ -343,4 +349,23 @@ class IntegerWindow(Kernel):
         return "uint8_t"
 
 
-INTEGER: tuple[type[Kernel], ...] = (IntegerGemm, IntegerConv, IntegerWindow)
+class Range(Kernel):
+    """The least and the largest of floats, in whatever order they lie."""
+
+    header, struct, function, scratch = "gs_range_f32.h", "GsRange", "gs_range_f32", "gs_range_f32_scratch"
+
+    @classmethod
+    def match(cls, e: Expr) -> Range | None:
+        found = arguments(e, "range", 1)
+        if found is None or found[0] is None or found[0].dtype is not FLOAT:
+            return None
+        x = found[0]
+        while x.prim in ("reshape", "transpose"):
+            x = x.args[0]
+        return cls(e, [x])
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        return [("n", spell(product(self.operands[0].shape))), ("x", point(self.operands[0]))]
+
+
+INTEGER: tuple[type[Kernel], ...] = (IntegerGemm, IntegerConv, IntegerWindow, Range)

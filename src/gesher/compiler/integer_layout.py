@@ -144,7 +144,9 @@ def _window_meaning(p: Builder, x: Expr, *, size: Any, strides: Any, pads: Any, 
 def _reduce(p: Builder, e: Expr) -> Expr | None:
     x, axes, rank = _behind(e.args[0]), e.params["axes"], e.args[0].rank
     assert x is not None
-    if set(axes) not in (set(range(2, rank)), set(range(rank))):
+    # Axes of 1 are summed or not, it makes no difference to the order of what is left.
+    ones = {a for a in range(rank) if decide_eq(e.args[0].shape[a], 1)}
+    if set(axes) | ones not in (set(range(2, rank)) | ones, set(range(rank))):
         return None
     order = last(rank)
     moved = tuple(sorted(order.index(a) for a in axes))

@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gesher.base.dtypes import BOOL, DOUBLE, FLOAT, INT64, DType
+import numpy as np
+
+from gesher.base.dtypes import BOOL, DOUBLE, FLOAT, INT8, INT64, UINT8, DType
 from gesher.base.errors import CompileError
 from gesher.primitives import MAPS, REDUCTIONS, Expr
 from gesher.primitives.table import computing, identity
@@ -120,6 +122,11 @@ class Puller:
         """As `value`, though `e` itself may be the one that is being stored."""
         if e.prim in _SMOOTH and (found := self._quotient(e.args[0], index, scope)) is not None:
             return self.let(scope.place(index), "v", Apply(e.prim, (found,), e.dtype))
+        clipped = self._clipped(e)
+        if clipped is not None:
+            x, low, high = clipped
+            return self.let(scope.place(index), "v", Apply("clip_cast", (self.value(x, index, scope),), e.dtype,
+                                                           (("low", low), ("high", high))))
         if e.prim in MAPS or e.prim in ("select", "cast", "bitcast", "is_inf"):
             args = tuple(self.value(a, index, scope) for a in e.args)
             params = tuple(sorted(e.params.items()))
@@ -145,6 +152,22 @@ class Puller:
             return None
         inverse = Number(float(e.dtype.numpy.type(1 / divisor.value)), e.dtype)
         return self.let(scope.place(index), "v", Apply("mul", (self.value(e.args[0], index, scope), inverse), e.dtype))
+
+    def _clipped(self, e: Expr) -> tuple[Expr, float, float] | None:
+        """What a cast to bytes clips before, and where: together they are a few instructions. (NaN becomes `low`.)"""
+        if e.prim != "cast" or e.dtype not in (INT8, UINT8) or e.args[0].dtype is not FLOAT:
+            return None
+        inner, bounds = e.args[0], []
+        for prim in ("min", "max"):
+            if inner.prim != prim or inner in self.buffers or inner in self.ready:
+                return None
+            inner, bound = inner.args
+            bounds.append(number_of(bound))
+        high, low = bounds
+        lowest, highest = (0, 255) if e.dtype is UINT8 else (-128, 127)
+        if low is None or high is None or not lowest <= low <= high <= highest:
+            return None
+        return inner, low, high
 
     def _constant(self, e: Expr, index: At, scope: Scope) -> Scalar:
         value = e.params["value"]
@@ -542,6 +565,16 @@ class Puller:
 
         rest = [d for i, d in enumerate(e.shape) if i != axis]
         return self.nest(rest, name, describe(e), make)
+
+
+def number_of(e: Expr) -> float | None:
+    """The one number that a constant, perhaps repeated, holds; None for anything else."""
+    while e.prim in ("broadcast", "reshape"):
+        e = e.args[0]
+    if e.prim != "constant" or decide_eq(product(e.shape), 1) is not True:
+        return None
+    value = e.params["value"]
+    return float((value if isinstance(value, np.ndarray) else value.numpy()).reshape(-1)[0])
 
 
 def _undecided(conditions: Sequence[Any]) -> list[Any] | None:

@@ -71,6 +71,8 @@ KERNELS: tuple[Kernel, ...] = (
            "gs_gemm_i8_plain", meanings.integer_gemm),
     *(Kernel(name, "gs_conv_i8.h", f"convolution of bytes of rank 2, channels last, {what}", "gs_conv_i8_plain", _CONV)
       for name, what in (("gs_conv_i8", "with groups"), ("gs_depthwise_i8", "of each channel by itself"))),
+    Kernel("gs_range_f32", "gs_range_f32.h", "the least and the largest of floats", "gs_range_f32_plain",
+           meanings.extent),
     Kernel("gs_window_i8", "gs_conv_i8.h", "maxima of bytes over windows of rank 2, channels last",
            "gs_window_i8_plain", meanings.pooling),
     *(Kernel(f"gs_gemm_{t}_run", "gs_gemm_tiled.h", f"batched matrix product of {what}",

@@ -148,7 +148,8 @@ GS_LOCAL void gs_conv_i8_task(void* arg, int64_t begin, int64_t end, int thread)
   const GsConvI8Run* r = arg;
   const GsConvI8* v = r->v;
   int64_t Cg = v->C / v->group, Og = v->O / v->group, places = v->OH * v->OW, all = v->N * places;
-  int64_t panels = gs_ceil_div(Og, GS_I8_NR), panel = gs_i8_panel(r->segments, r->length);
+  int64_t columns = gs_i8_columns(Og), panels = gs_ceil_div(Og, columns);
+  int64_t panel = gs_i8_panel(columns, r->segments, r->length);
   int64_t wide = v->planar ? 1 : v->C;
   const uint8_t* rows[GS_I8_BLOCK];
   for (int64_t i = begin; i < end; i++) {
@@ -214,7 +215,7 @@ GS_LOCAL void gs_conv_i8(const GsConvI8* v, GsPool* pool) {
   r.rows = (GsI8Rows){.walk = {r.segments, r.length, gs_ceil_div(r.length, GS_I8_STEP), r.offsets,
                                gs_i8_flip(v->x_signed)},
                       .q_step = 1, .N = Og, .ldc = v->O, .epilogue = v->epilogue, .context = v->context};
-  int64_t panels = gs_ceil_div(Og, GS_I8_NR), wanted = gs_ceil_div(threads, v->group);
+  int64_t panels = gs_ceil_div(Og, gs_i8_columns(Og)), wanted = gs_ceil_div(threads, v->group);
   r.block = gs_min_i64(r.block, gs_round_up(all, GS_I8_MR));
   r.m_parts = gs_ceil_div(all, r.block);
   r.n_parts = 1;
@@ -225,7 +226,7 @@ GS_LOCAL void gs_conv_i8(const GsConvI8* v, GsPool* pool) {
   } else {
     r.n_parts = gs_min_i64(panels, wanted);
   }
-  r.n_step = gs_ceil_div(panels, r.n_parts) * GS_I8_NR;
+  r.n_step = gs_ceil_div(panels, r.n_parts) * gs_i8_columns(Og);
   r.n_parts = gs_ceil_div(Og, r.n_step);
   gs_parallel_for(pool, v->group * r.m_parts * r.n_parts, gs_conv_i8_task, &r);
 }
@@ -264,7 +265,7 @@ GS_INLINE void gs_i8_lanes(__m512i v[4]) {
 
 GS_INLINE void gs_depthwise_i8_places(const int rounds, const GsConvI8* v, const uint8_t* const* taps, int64_t step,
                                       const __m512i* w, const int32_t* init, uint64_t mask, int64_t count,
-                                      int32_t* tile) {
+                                      int32_t* tile, int64_t ldt) {
   const __m512i flip = _mm512_set1_epi32((int)gs_i8_flip(v->x_signed));
   __m512i start[4];
   for (int j = 0; j < 4; j++) start[j] = _mm512_loadu_si512(init + j * 16);
@@ -280,7 +281,7 @@ GS_INLINE void gs_depthwise_i8_places(const int rounds, const GsConvI8* v, const
       for (int j = 0; j < 4; j++) sum[j] = _mm512_dpbusd_epi32(sum[j], four[j], w[4 * t + j]);
     }
     gs_i8_lanes(sum);
-    for (int j = 0; j < 4; j++) _mm512_storeu_si512(tile + i * 64 + j * 16, sum[j]);
+    for (int j = 0; j < 4; j++) _mm512_storeu_si512(tile + i * ldt + j * 16, sum[j]);
   }
 }
 #endif
@@ -289,14 +290,18 @@ GS_INLINE void gs_depthwise_i8_places(const int rounds, const GsConvI8* v, const
 GS_LOCAL void gs_depthwise_i8_line(const GsDepthwiseI8Run* r, int64_t n, int64_t oh, int64_t c0) {
   const GsConvI8* v = r->v;
   int64_t taps = v->KH * v->KW, cols = gs_min_i64(GS_I8_CHANNELS, v->O - c0);
-  int32_t tile[GS_I8_PLACES * GS_I8_CHANNELS] __attribute__((aligned(64)));
+  // Rows one behind the other, written whole vectors at a time.
+  int32_t tile[GS_I8_PLACES * GS_I8_CHANNELS + GS_I8_CHANNELS] __attribute__((aligned(64)));
+  int32_t seen[GS_I8_PLACES * GS_I8_CHANNELS + GS_I8_CHANNELS] __attribute__((aligned(64)));
   const uint8_t* line = r->frame.from + (n * r->frame.H + oh * v->SH) * r->frame.W * v->C + c0;
   const int8_t* w = (const int8_t*)v->w + c0;
   int64_t step = v->SW * v->C;
 #if GS_I8_CHANNELS == 64
   uint64_t mask = ~0ull >> (64 - cols);
   __m512i weights[GS_I8_TAPS];
-  int32_t init[64] = {0};
+  int32_t init[64] = {0}, none[64] = {0};
+  // Ones in the places of taps, to see what the windows hold in all.
+  __m512i ones[GS_I8_TAPS];
   memcpy(init, r->init + c0, (size_t)cols * 4);
   int64_t rounds = gs_ceil_div(taps, 4);
   for (int64_t t = 0; t < rounds; t++) {
@@ -304,6 +309,9 @@ GS_LOCAL void gs_depthwise_i8_line(const GsDepthwiseI8Run* r, int64_t n, int64_t
     for (int64_t j = 0; j < 4; j++)
       x[j] = 4 * t + j < taps ? _mm512_maskz_loadu_epi8(mask, w + (4 * t + j) * v->O) : _mm512_setzero_si512();
     gs_i8_four(x, weights + 4 * t);
+    if (!v->w_zero) continue;
+    for (int64_t j = 0; j < 4; j++)
+      ones[4 * t + j] = _mm512_set1_epi32(0x01010101 & (int32_t)(0xFFFFFFFFu >> 8 * gs_max_i64(4 * t + 4 - taps, 0)));
   }
 #else
   const uint8_t flip = (uint8_t)gs_i8_flip(v->x_signed);
@@ -316,38 +324,35 @@ GS_LOCAL void gs_depthwise_i8_line(const GsDepthwiseI8Run* r, int64_t n, int64_t
       int64_t tap = gs_min_i64(t, taps - 1);  // those too many meet weights of zero
       at[t] = line + (tap / v->KW * v->DH * r->frame.W + tap % v->KW * v->DW) * v->C + ow * step;
     }
-    if (rounds == 3) gs_depthwise_i8_places(3, v, at, step, weights, init, mask, count, tile);
-    else gs_depthwise_i8_places((int)rounds, v, at, step, weights, init, mask, count, tile);
+    if (rounds == 3) gs_depthwise_i8_places(3, v, at, step, weights, init, mask, count, tile, cols);
+    else gs_depthwise_i8_places((int)rounds, v, at, step, weights, init, mask, count, tile, cols);
+    if (v->w_zero) gs_depthwise_i8_places((int)rounds, v, at, step, ones, none, mask, count, seen, cols);
 #else
     for (int64_t i = 0; i < count; i++) {
-      int32_t* restrict sum = tile + i * GS_I8_CHANNELS;
-      for (int64_t c = 0; c < cols; c++) sum[c] = r->init[c0 + c];
+      int32_t *restrict sum = tile + i * cols, *restrict all = seen + i * cols;
+      for (int64_t c = 0; c < cols; c++) sum[c] = r->init[c0 + c], all[c] = 0;
       for (int64_t tap = 0; tap < taps; tap++) {
         const uint8_t* restrict x = line + (tap / v->KW * v->DH * r->frame.W + tap % v->KW * v->DW) * v->C
                                   + (ow + i) * step;
         const int8_t* restrict f = w + tap * v->O;
 #if GS_I8_SIGNED
         for (int64_t c = 0; c < cols; c++) sum[c] += (int8_t)(x[c] ^ flip) * f[c];
+        if (v->w_zero) for (int64_t c = 0; c < cols; c++) all[c] += (int8_t)(x[c] ^ flip);
 #else
         for (int64_t c = 0; c < cols; c++) sum[c] += (uint8_t)(x[c] ^ flip) * f[c];
+        if (v->w_zero) for (int64_t c = 0; c < cols; c++) all[c] += (uint8_t)(x[c] ^ flip);
 #endif
       }
     }
 #endif
     if (v->w_zero)
       for (int64_t i = 0; i < count; i++)
-        for (int64_t c = 0; c < cols; c++) {
-          int32_t sum = 0;
-          for (int64_t tap = 0; tap < taps; tap++)
-            sum += gs_byte(line + (tap / v->KW * v->DH * r->frame.W + tap % v->KW * v->DW) * v->C + (ow + i) * step + c,
-                           v->x_signed) + gs_i8_shift(v->x_signed);
-          tile[i * GS_I8_CHANNELS + c] -= v->w_zero[c0 + c] * sum;
-        }
+        for (int64_t c = 0; c < cols; c++) tile[i * cols + c] -= v->w_zero[c0 + c] * seen[i * cols + c];
     int64_t m = (n * v->OH + oh) * v->OW + ow;
-    if (v->epilogue) v->epilogue(v->context, tile, GS_I8_CHANNELS, 0, m, c0, count, cols);
+    if (v->epilogue) v->epilogue(v->context, tile, cols, 0, m, c0, count, cols);
     else
       for (int64_t i = 0; i < count; i++)
-        memcpy(v->y + (m + i) * v->O + c0, tile + i * GS_I8_CHANNELS, (size_t)cols * 4);
+        memcpy(v->y + (m + i) * v->O + c0, tile + i * cols, (size_t)cols * 4);
   }
 }
 

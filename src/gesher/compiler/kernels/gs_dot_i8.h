@@ -85,6 +85,13 @@ GS_INLINE uint32_t gs_i8_flip(int is_signed) { return gs_i8_shift(is_signed) ? 0
 #define GS_I8_NV 2
 #endif
 #define GS_I8_NR (GS_I8_NV * GS_W)
+// Columns of a panel of N columns in all: a width that divides them where there is one, so that no tile is cut.
+GS_INLINE int64_t gs_i8_columns(int64_t N) {
+  if (N < GS_I8_NR) return gs_round_up(gs_max_i64(N, 1), GS_W);
+  for (int nv = GS_I8_NV; nv > 1; nv--)
+    if (N % (nv * GS_W) == 0) return nv * GS_W;
+  return GS_I8_NR;
+}
 
 // How the rows of one product are read.
 typedef struct GsI8Walk {
@@ -93,13 +100,14 @@ typedef struct GsI8Walk {
   uint32_t flip;
 } GsI8Walk;
 
-// Bytes of one panel of GS_I8_NR columns: [segment][step][column][GS_I8_STEP].
-GS_INLINE int64_t gs_i8_panel(int64_t segments, int64_t length) {
-  return segments * gs_ceil_div(length, GS_I8_STEP) * GS_I8_STEP * GS_I8_NR * (int64_t)sizeof(gs_i8_b);
+// Bytes of one panel: [segment][step][column][GS_I8_STEP].
+GS_INLINE int64_t gs_i8_panel(int64_t columns, int64_t segments, int64_t length) {
+  return segments * gs_ceil_div(length, GS_I8_STEP) * GS_I8_STEP * columns * (int64_t)sizeof(gs_i8_b);
 }
 
+// Rows of `out` lie `ldo` apart and are written whole vectors at a time, so that each may spill into the next.
 GS_INLINE void gs_i8_micro(const int rows, const int nv, const GsI8Walk* w, const gs_i8_a* const* a, const gs_i8_b* b,
-                           const int32_t* init, int32_t* out) {
+                           int64_t line, const int32_t* init, int32_t* out, int64_t ldo) {
   gs_vi sum[GS_I8_MR][GS_I8_NV];
   const gs_vi flip = gs_splat_i((int32_t)w->flip);
   const int64_t steps = w->steps;
@@ -111,7 +119,7 @@ GS_INLINE void gs_i8_micro(const int rows, const int nv, const GsI8Walk* w, cons
     const gs_i8_a* p[GS_I8_MR];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) p[i] = a[i] + w->offsets[s];
-    for (int64_t k = 0; k < steps; k++, b += GS_I8_NR * GS_I8_STEP) {
+    for (int64_t k = 0; k < steps; k++, b += line) {
       gs_vi v[GS_I8_NV];
 #pragma GCC unroll 4
       for (int j = 0; j < nv; j++) v[j] = *(const gs_vi_u*)(b + j * GS_W * GS_I8_STEP);
@@ -132,20 +140,22 @@ GS_INLINE void gs_i8_micro(const int rows, const int nv, const GsI8Walk* w, cons
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-    for (int j = 0; j < nv; j++) *(gs_vi_u*)(out + i * GS_I8_NR + j * GS_W) = sum[i][j];
+    for (int j = 0; j < nv; j++) *(gs_vi_u*)(out + i * ldo + j * GS_W) = sum[i][j];
 }
 
-#define GS_I8_ROWS(nv)                                              \
-  switch (rows) {                                                   \
-    case 1: gs_i8_micro(1, nv, w, a, b, init, out); break;          \
-    case 2: gs_i8_micro(2, nv, w, a, b, init, out); break;          \
-    case 3: case 4: gs_i8_micro(4, nv, w, a, b, init, out); break;  \
-    default: gs_i8_micro(GS_I8_MR, nv, w, a, b, init, out);         \
+#define GS_I8_ROWS(nv)                                                         \
+  switch (rows) {                                                              \
+    case 1: gs_i8_micro(1, nv, w, a, b, line, init, out, ldo); break;          \
+    case 2: gs_i8_micro(2, nv, w, a, b, line, init, out, ldo); break;          \
+    case 3: case 4: gs_i8_micro(4, nv, w, a, b, line, init, out, ldo); break;  \
+    default: gs_i8_micro(GS_I8_MR, nv, w, a, b, line, init, out, ldo);         \
   }
 
-// `rows` rows (GS_I8_MR pointers, the ones too many being copies of another) times the first `cols` columns of a panel.
+// `rows` rows (GS_I8_MR pointers, the ones too many being copies of another) times the first `cols` columns of a panel
+// whose steps lie `line` numbers apart; `out` has room for GS_I8_TILE.
+#define GS_I8_TILE (GS_I8_MR * GS_I8_NR + GS_W)
 GS_NOINLINE void gs_i8_tile(int64_t rows, int64_t cols, const GsI8Walk* w, const gs_i8_a* const* a, const gs_i8_b* b,
-                            const int32_t* init, int32_t* out) {
+                            int64_t line, const int32_t* init, int32_t* out, int64_t ldo) {
   switch ((cols + GS_W - 1) / GS_W) {
     case 1: GS_I8_ROWS(1) break;
 #if GS_I8_NV == 4
@@ -207,19 +217,20 @@ GS_INLINE int64_t gs_i8_block_bytes(int64_t rows, int64_t segments, int64_t leng
   return GS_I8_STEP == 4 ? 0 : gs_round_up(rows, GS_I8_MR) * segments * gs_round_up(length, 2) * 2;
 }
 
-// The rows m0 .. m0 + count (at most GS_I8_BLOCK) at `rows`, columns n0 .. n1 (n0 a multiple of GS_I8_NR).
+// The rows m0 .. m0 + count (at most GS_I8_BLOCK) at `rows`, columns n0 .. n1 (n0 where a panel begins). Tiles are as
+// wide as a panel, or what is left, and their rows lie one behind the other.
 #define GS_I8_BLOCK 192
 GS_LOCAL void gs_i8_rows(const GsI8Rows* r, int64_t batch, int64_t m0, int64_t count, const uint8_t* const* rows,
                          int64_t n0, int64_t n1, uint8_t* scratch) {
-  int32_t tile[GS_I8_MR * GS_I8_NR] __attribute__((aligned(64))), init[GS_I8_NR], sums[GS_I8_BLOCK];
+  int32_t tile[GS_I8_TILE] __attribute__((aligned(64))), init[GS_I8_NR], sums[GS_I8_BLOCK];
   const gs_i8_a* at[GS_I8_BLOCK + GS_I8_MR];
   const GsI8Walk* w = &r->walk;
 #if GS_I8_STEP == 2
   GsI8Walk flat = {1, w->segments * w->steps * 2, w->segments * w->steps, (const int64_t[]){0}, 0};
-  int16_t* wide = (int16_t*)scratch;
+  int16_t* flat_rows = (int16_t*)scratch;
   for (int64_t i = 0; i < count; i++) {
-    gs_i8_widen(w, rows[i], wide + i * flat.length);
-    at[i] = wide + i * flat.length;
+    gs_i8_widen(w, rows[i], flat_rows + i * flat.length);
+    at[i] = flat_rows + i * flat.length;
   }
 #else
   (void)scratch;
@@ -230,27 +241,28 @@ GS_LOCAL void gs_i8_rows(const GsI8Rows* r, int64_t batch, int64_t m0, int64_t c
 #if GS_I8_STEP == 2
   w = &flat;
 #endif
-  int64_t panel = gs_i8_panel(r->walk.segments, r->walk.length) / (int64_t)sizeof(gs_i8_b);
-  for (int64_t n = n0; n < n1; n += GS_I8_NR) {
-    int64_t cols = gs_min_i64(GS_I8_NR, n1 - n);
+  int64_t wide = gs_i8_columns(r->N), line = wide * GS_I8_STEP;
+  int64_t panel = gs_i8_panel(wide, r->walk.segments, r->walk.length) / (int64_t)sizeof(gs_i8_b);
+  for (int64_t n = n0; n < n1; n += wide) {
+    int64_t cols = gs_min_i64(wide, n1 - n);
     const int32_t* start = r->init + n;
-    if (cols < GS_I8_NR) {
+    if (cols % GS_W) {
       memcpy(init, start, (size_t)cols * 4);
       memset(init + cols, 0, (size_t)(GS_I8_NR - cols) * 4);
       start = init;
     }
     for (int64_t i = 0; i < count; i += GS_I8_MR) {
       int64_t few = gs_min_i64(GS_I8_MR, count - i);
-      gs_i8_tile(few, cols, w, at + i, r->b + n / GS_I8_NR * panel, start, tile);
+      gs_i8_tile(few, cols, w, at + i, r->b + n / wide * panel, line, start, tile, cols);
       if (r->q)
         for (int64_t j = 0; j < few; j++)
           for (int64_t l = 0; l < cols; l++)
-            tile[j * GS_I8_NR + l] =
-                (int32_t)((uint32_t)tile[j * GS_I8_NR + l] - (uint32_t)r->q[(n + l) * r->q_step] * (uint32_t)sums[i + j]);
-      if (r->epilogue) r->epilogue(r->context, tile, GS_I8_NR, batch, m0 + i, n, few, cols);
+            tile[j * cols + l] =
+                (int32_t)((uint32_t)tile[j * cols + l] - (uint32_t)r->q[(n + l) * r->q_step] * (uint32_t)sums[i + j]);
+      if (r->epilogue) r->epilogue(r->context, tile, cols, batch, m0 + i, n, few, cols);
       else
         for (int64_t j = 0; j < few; j++)
-          memcpy(r->c + (m0 + i + j) * r->ldc + n, tile + j * GS_I8_NR, (size_t)cols * 4);
+          memcpy(r->c + (m0 + i + j) * r->ldc + n, tile + j * cols, (size_t)cols * 4);
     }
   }
 }

@@ -44,22 +44,23 @@ GS_LOCAL void gs_gemm_i8_plain(const GsGemmI8* g, GsPool* pool) {
 
 // Bytes of one B packed.
 GS_LOCAL int64_t gs_gemm_i8_packed(int64_t K, int64_t N) {
-  return gs_ceil_div(N, GS_I8_NR) * gs_i8_panel(1, gs_max_i64(K, 1));
+  int64_t wide = gs_i8_columns(N);
+  return gs_ceil_div(N, wide) * gs_i8_panel(wide, 1, gs_max_i64(K, 1));
 }
 
 // Pack the panels first .. last of one B, and the sums of their columns.
 GS_LOCAL void gs_gemm_i8_pack(int64_t K, int64_t N, const uint8_t* b, int is_signed, int64_t b_row, int64_t b_col,
                               void* out, int32_t* sums, int64_t first, int64_t last) {
-  int64_t panel = gs_i8_panel(1, gs_max_i64(K, 1));
+  int64_t wide = gs_i8_columns(N), panel = gs_i8_panel(wide, 1, gs_max_i64(K, 1));
   const uint8_t flip = is_signed ? 0 : 0x80;
   for (int64_t p = first; p < last; p++) {
     gs_i8_b* to = (gs_i8_b*)((uint8_t*)out + p * panel);
     int32_t total[GS_I8_NR] = {0};
-    int64_t n0 = p * GS_I8_NR, cols = gs_min_i64(GS_I8_NR, N - n0);
+    int64_t n0 = p * wide, cols = gs_min_i64(wide, N - n0);
     memset(to, 0, (size_t)panel);
     for (int64_t k = 0; k < K; k++) {
       const uint8_t* from = b + k * b_row + n0 * b_col;
-      gs_i8_b* line = to + k / GS_I8_STEP * GS_I8_NR * GS_I8_STEP + k % GS_I8_STEP;
+      gs_i8_b* line = to + k / GS_I8_STEP * wide * GS_I8_STEP + k % GS_I8_STEP;
       for (int64_t j = 0; j < cols; j++) {
         int32_t v = (int8_t)(from[j * b_col] ^ flip);
         line[j * GS_I8_STEP] = (gs_i8_b)v;
@@ -82,7 +83,7 @@ GS_LOCAL void gs_gemm_i8_pack_task(void* arg, int64_t begin, int64_t end, int th
   const GsGemmI8Run* r = arg;
   const GsGemmI8* g = r->g;
   (void)thread;
-  int64_t panels = gs_ceil_div(g->N, GS_I8_NR);
+  int64_t panels = gs_ceil_div(g->N, gs_i8_columns(g->N));
   for (int64_t i = begin; i < end; i++)
     gs_gemm_i8_pack(g->K, g->N, g->b + i / panels * g->b_batch, g->b_signed, g->b_row, g->b_col,
                     r->packed + i / panels * gs_gemm_i8_packed(g->K, g->N), r->sums + i / panels * g->N, i % panels,
@@ -156,7 +157,7 @@ GS_LOCAL void gs_gemm_i8(const GsGemmI8* g, GsPool* pool) {
   GsGemmI8Run r = {.g = g, .thread_bytes = gs_gemm_i8_thread_bytes(g), .work = g->scratch,
                    .block = gs_gemm_i8_block(g)};
   int64_t matrices = g->b_batch ? g->batch : 1, columns = gs_round_up(matrices * g->N * 4, 64);
-  int64_t panels = gs_ceil_div(g->N, GS_I8_NR);
+  int64_t panels = gs_ceil_div(g->N, gs_i8_columns(g->N));
   r.copied = g->a_col != 1 || g->K % 4 || g->K == 0;
   r.init = (int32_t*)(g->scratch + threads * r.thread_bytes);
   r.q = (int32_t*)((uint8_t*)r.init + columns);
@@ -193,7 +194,7 @@ GS_LOCAL void gs_gemm_i8(const GsGemmI8* g, GsPool* pool) {
   } else {
     r.n_parts = gs_min_i64(panels, wanted);
   }
-  r.n_step = gs_ceil_div(panels, r.n_parts) * GS_I8_NR;
+  r.n_step = gs_ceil_div(panels, r.n_parts) * gs_i8_columns(g->N);
   r.n_parts = gs_ceil_div(g->N, r.n_step);
   gs_parallel_for(pool, g->batch * r.m_parts * r.n_parts, gs_gemm_i8_task, &r);
 }

@@ -218,6 +218,11 @@ def integer_gemm(a: Array, b: Array, a_zero: Array | int = 0, b_zero: Array | in
     return np.matmul(a.astype(np.int64) - a_zero, b.astype(np.int64) - b_zero).astype(np.int32)
 
 
+def extent(x: Array) -> Array:
+    """The least and the largest number of x, 0 among them; NaN where there is one."""
+    return np.array([np.min(x, initial=0), np.max(x, initial=0)])
+
+
 def select(x: Array, k: int, largest: bool) -> tuple[Array, Array]:
     """The first k along axis 1 of x (outer,n,inner) and their places: ties by place, NaN above every number."""
     rank = np.zeros(x.shape, np.int64)

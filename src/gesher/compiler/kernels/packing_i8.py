@@ -18,10 +18,23 @@ def dot_step() -> int:
     return 4 if isa.arch == "aarch64" and "asimddp" in features else 2
 
 
-def panel_columns() -> int:
-    """Columns of a panel (GS_I8_NR there)."""
+def panel_columns(n: int) -> int:
+    """Columns of a panel where there are `n` in all (gs_i8_columns there)."""
     isa = target.current()
-    return isa.width * (4 if isa.width == 16 or isa.arch == "aarch64" else 2)
+    most = 4 if isa.width == 16 or isa.arch == "aarch64" else 2
+    if n < most * isa.width:
+        return -(-max(n, 1) // isa.width) * isa.width
+    return next((v * isa.width for v in range(most, 1, -1) if n % (v * isa.width) == 0), most * isa.width)
+
+
+def depthwise_channels() -> int:
+    """Channels that a depthwise convolution does at a time (GS_I8_CHANNELS there)."""
+    return 64 if dot_step() == 4 and target.current().width == 16 else 32
+
+
+def even(n: int, wide: int) -> int | None:
+    """How wide every tile over `n` columns is that are taken `wide` at a time; None where the last one differs."""
+    return n if n < wide else wide if n % wide == 0 else None
 
 
 def panel_type() -> DType:
@@ -31,7 +44,7 @@ def panel_type() -> DType:
 
 def packed_shape(segments: int, length: int, columns: int) -> tuple[int, ...]:
     """What `pack_rows` gives for that many columns."""
-    step, wide = dot_step(), panel_columns()
+    step, wide = dot_step(), panel_columns(columns)
     return -(-columns // wide), segments, -(-length // step), wide, step
 
 

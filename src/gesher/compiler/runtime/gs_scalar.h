@@ -69,6 +69,11 @@ GS_SIGNED(i64, int64_t, uint64_t)
 
 // Floats to integers: cut toward zero; what does not fit is the lowest integer.
 GS_INLINE int32_t gs_i32_of_f32(float x) { return x >= -2147483648.0f && x < 2147483648.0f ? (int32_t)x : INT32_MIN; }
+// Clipped first; NaN becomes `low`.
+GS_INLINE int32_t gs_clip_i32(float x, float low, float high) {
+  x = x > low ? x : low;
+  return (int32_t)(x < high ? x : high);
+}
 GS_INLINE int32_t gs_i32_of_f64(double x) { return x > -2147483649.0 && x < 2147483648.0 ? (int32_t)x : INT32_MIN; }
 GS_INLINE int64_t gs_i64_of_f64(double x) {
   return x >= -9223372036854775808.0 && x < 9223372036854775808.0 ? (int64_t)x : INT64_MIN;

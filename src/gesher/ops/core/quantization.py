@@ -243,9 +243,15 @@ def _(p: Builder, x: Expr, x_scale: Expr, x_zero_point: Expr | None = None, *, a
     return p.cast(less * p.cast(_spread_expr(p, x_scale, x, axis, block_size), dtypes.FLOAT), dtype)
 
 
+def _range(p: Builder, x: Expr) -> Expr:
+    """The least and the largest number, 0 among them, as a list of two."""
+    return p.concat([p.reshape(e, (1,)) for e in (p.min(p.amin(x), 0.0), p.max(p.amax(x), 0.0))], 0)
+
+
 @DynamicQuantizeLinear.lower
 def _(p: Builder, x: Expr) -> tuple[Expr, Expr, Expr]:
-    low, high = p.min(p.amin(x), 0.0), p.max(p.amax(x), 0.0)
+    both = p.composite("range", _range, x)
+    low, high = (p.reshape(p.take(both, 0, i, i + 1), ()) for i in (0, 1))
     scale = p.select(p.eq(low, high), 1.0, (high - low) / 255.0)
     zero = p.cast(p.round(p.min(p.max(-low / scale, 0.0), 255.0)), dtypes.UINT8)
     return quantize_expr(p, x / scale, zero, dtypes.UINT8), scale, zero
