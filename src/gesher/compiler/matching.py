@@ -9,6 +9,7 @@ from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike, decide_eq, decide_le, decide_lt, product
 
 from .attention import Attention
+from .blockwise import MatMulBits
 from .convolutions import BlockedConv, BlockedWindow, ToBlocks, ToPlain
 from .forests import RankedTrees, Trees
 from .indexing import unravel
@@ -203,7 +204,7 @@ class Select(Kernel):
 
 KERNELS: tuple[type[Kernel], ...] = (Attention, Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv,
                                     ConvTransposed, MaxWindow, Softmax, LayerNorm, RankedTrees, Trees, Recurrent,
-                                    Reduce, Select, *INTEGER)
+                                    Reduce, Select, MatMulBits, *INTEGER)
 
 
 def match(e: Expr) -> Kernel | None:

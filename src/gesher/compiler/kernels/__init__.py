@@ -98,6 +98,8 @@ KERNELS: tuple[Kernel, ...] = (
            "gs_blocked_to_plain_plain", meanings.unblocked),
     Kernel("gs_softmax_f32", "gs_rows_f32.h", "softmax or its logarithm along any axis",
            "gs_softmax_f32_plain", meanings.softmax),
+    Kernel("gs_gemm_bits_f32", "gs_gemm_bits_f32.h", "matrix product with weights of 4 or 8 bits, scaled by blocks",
+           "gs_gemm_bits_f32_plain", meanings.gemm),
     Kernel("gs_attention_f32", "gs_attention_f32.h", "attention: masks, windows, heads that share keys, any strides",
            "gs_attention_f32_plain", meanings.attention),
     Kernel("gs_layer_norm_f32", "gs_rows_f32.h", "layer or RMS normalisation of rows",

@@ -64,6 +64,26 @@ def recurrent_row(kind: str, linear_before_reset: bool, hidden: int, width: int)
                for _, gates, groups in recurrent_sections(kind, linear_before_reset))
 
 
+def pack_words(b: np.ndarray, bits: int, columns: int) -> np.ndarray:
+    """b (N, bytes of whole blocks) of numbers of 4 or 8 bits, the first in the lowest bits, as uint32 words
+    (panels, words, columns) of numbers less their middle, for `GsGemmBits.words`."""
+    words = np.ascontiguousarray(b).view("<u4") ^ np.uint32(0x88888888 if bits == 4 else 0x80808080)
+    return pack_block_numbers(words, columns)
+
+
+def pack_block_numbers(x: np.ndarray, columns: int) -> np.ndarray:
+    """x (N, count), a row for each column of a product, as (panels, count, columns), filled up with zeros."""
+    n, count = x.shape
+    panels = -(-n // columns)
+    out = aligned_room((panels, count, columns), x.dtype)
+    whole = n // columns
+    out[:whole] = x[:whole * columns].reshape(whole, columns, count).swapaxes(1, 2)
+    if panels > whole:
+        out[whole] = 0
+        out[whole, :, :n - whole * columns] = x[whole * columns:].T
+    return out
+
+
 def pack_recurrent(kind: str, linear_before_reset: bool, m: np.ndarray, width: int) -> np.ndarray:
     """m (ways, G*H, K), of "RNN", "GRU" or "LSTM", as `GsRecurrent.w_packed` or `r_packed` (ways, floats).
 
