@@ -103,3 +103,23 @@ def test_scalar_loops_become_vector_code():
     register = {16: "%zmm", 8: "%ymm", 4: "%xmm"}[cpu.here().isa.width]
     packed = [line for line in text.splitlines() if register in line and "ps" in line.split("\t")[1][-4:]]
     assert len(packed) > 10
+
+
+@pytest.mark.parametrize("isa", cpu.here().isas(), ids=lambda i: i.name)
+def test_exp_of_doubles(isa):
+    source = ('#include "gs_scalar.h"\nGS_EXPORT void run(const double* x, double* y, int64_t n) '
+              "{ for (int64_t i = 0; i < n; i++) y[i] = gs_exp_f64(x[i]); }\n")
+    run = Library(build(source, isa=isa).library).function("run", None, *[ctypes.c_void_p] * 2, ctypes.c_int64)
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.uniform(-746, 710, 20000), rng.uniform(-1, 1, 20000), rng.uniform(-1e-9, 1e-9, 100),
+                        [0, -0.0, 709.78, 709.79, -708.4, -745.13, -745.14, 1e300, -1e300, np.inf, -np.inf, np.nan]])
+    y = np.empty_like(x)
+    run(x.ctypes.data, y.ctypes.data, len(x))
+    with np.errstate(all="ignore"):
+        want = np.exp(x.astype(np.longdouble))
+        # Results below the least normal number are rounded twice, to the right one or its neighbour.
+        off = np.abs(y - want)[np.isfinite(y)] / np.maximum(np.spacing(np.abs(want).astype(np.float64)), 5e-324)[
+            np.isfinite(y)]
+        assert off.max() < 1.1
+        expected = want.astype(np.float64)
+    assert (np.isnan(y) == np.isnan(x)).all() and (np.isinf(y) == np.isinf(expected)).all()

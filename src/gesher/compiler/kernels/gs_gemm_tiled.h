@@ -9,6 +9,7 @@
 #define GS_TILED_M 128
 #define GS_TILED_N 16
 #define GS_TILED_K 128
+#define GS_TILED_FEW_N 32
 
 #define GS_X double
 #define GS_GEMM_T(name) gs_gemm_f64##name
