@@ -145,7 +145,8 @@ def _attention(work: Work, node: Node) -> Any:
     shapes = [work.shape(x) for x in (q, k, v, p)]
     if any(x is None or len(x) != rank for x in shapes):
         return "queries, keys and values are not of one rank"
-    mask = _mask(work, s, shapes[3], zeros)  # type: ignore[arg-type]
+    causal = _causal(work, s, shapes[3])  # type: ignore[arg-type]
+    mask = (None, True) if causal else _mask(work, s, shapes[3])  # type: ignore[arg-type]
     if isinstance(mask, str):
         return mask
     if not _transposed(work, k):
@@ -155,10 +156,12 @@ def _attention(work: Work, node: Node) -> Any:
     if rank == 3:
         q, k, v = (work.op("Unsqueeze", x, [0]) for x in (q, k, v))
     value, sees = mask
-    if value is None or sees or zeros:
-        y = work.op("Attention", q, k, v, value, scale=scale)
+    made = {"scale": scale, "is_causal": 1 if causal else None}
+    # A choice takes nothing of the scores that it hides, a sum would take their NaN and infinities along.
+    if zeros or (sees and not s.choices):
+        y = work.op("Attention", q, k, v, value, **made)
     else:
-        y = work.op("SoftmaxAttention", q, k, v, value, scale=scale, domain="gesher")
+        y = work.op("SoftmaxAttention", q, k, v, value, domain="gesher", **made)
     return work.op("Squeeze", y, [0]) if rank == 3 else y
 
 
@@ -179,7 +182,39 @@ def _transposed(work: Work, k: Value) -> bool:
     return work.producer(k, "Transpose") is not None
 
 
-def _mask(work: Work, s: _Scores, scores: tuple[Any, ...], zeros: bool) -> tuple[Value | None, bool] | str:
+def _causal(work: Work, s: _Scores, scores: tuple[Any, ...]) -> bool:
+    """Whether the only mask lets query i see the keys 0 to i: a triangle, or the upper left corner of one."""
+    if len(s.sums) + len(s.choices) != 1:
+        return False
+    if s.choices:
+        value, seen, number = s.choices[0]
+        if number > _VANISHES:
+            return False
+    else:
+        value, seen = s.sums[0], True
+    shape = work.shape(value)
+    if shape is None or not work.same_shape(shape, [1] * (len(shape) - 2) + list(scores[-2:])):
+        return False
+    # Cutting rows and columns behind the first ones off leaves the corner.
+    node = work.producer(value, "Slice")
+    while node is not None and node.inputs[0] is not None:
+        starts, axes = work.ints(node.inputs[1]), work.ints(node.inputs[3]) if len(node.inputs) > 3 else None
+        steps = work.ints(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else [1]
+        if starts is None or axes is None or steps is None or any(starts) or any(d != 1 for d in steps):
+            return False
+        value = node.inputs[0]
+        node = work.producer(value, "Slice")
+    known = work.constant_of(value)
+    if known is None or len(known.shape) < 2 or any(d != 1 for d in known.shape[:-2]):
+        return False
+    numbers = known.numpy().reshape(known.shape[-2:])
+    triangle = np.tri(*numbers.shape, dtype=bool)
+    if s.choices:
+        return numbers.dtype == bool and bool((numbers == (triangle if seen else ~triangle)).all())
+    return bool((numbers[triangle] == 0).all() and (numbers[~triangle] <= _SWALLOWS).all())
+
+
+def _mask(work: Work, s: _Scores, scores: tuple[Any, ...]) -> tuple[Value | None, bool] | str:
     """One mask for all that is added to scores of shape `scores` or chooses among them, and whether it surely leaves
     every row something to see."""
     parts: list[Value] = []

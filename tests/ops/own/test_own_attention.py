@@ -41,3 +41,9 @@ def test_groups_of_queries_share_keys() -> None:
     k, v = K[:, :2], V[:, :2]
     check(Case("SoftmaxAttention", 1, [Q, k, v], {"scale": 0.3}, domain="gesher"), [by_hand(Q, k, v, None, 0.3)],
           atol=1e-5)
+
+
+def test_causal_queries_see_no_later_keys() -> None:
+    causal = np.tri(5, 7, dtype=bool)
+    check(Case("SoftmaxAttention", 1, [Q, K, V], {"scale": 0.3, "is_causal": 1}, domain="gesher"),
+          [by_hand(Q, K, V, causal, 0.3)], atol=1e-5)

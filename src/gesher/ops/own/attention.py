@@ -1,7 +1,8 @@
 """SoftmaxAttention: softmax(Q K' * scale + mask) V, exactly as models write it out of pieces.
 
 It is what ONNX's Attention is but for one thing: a query that sees nothing (its row of the mask is all false or -inf)
-gives NaN, as a softmax of -inf does, where Attention gives zeros. And the mask has a column for every key.
+gives NaN, as a softmax of -inf does, where Attention gives zeros. And the mask has a column for every key. With
+`is_causal`, query i sees the keys 0 to i. What a mask of bools or causality hides may be NaN.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from ..rules import InferNode
 from ..schema import BOOL, FLOATS, REQUIRED, Attr, Input, Output, op
 
 SoftmaxAttention = op("SoftmaxAttention", Input("Q"), Input("K"), Input("V"), Input("attn_mask", "U", optional=True),
-                      Output("Y"), Attr("scale", "float", REQUIRED), domain="gesher", T=FLOATS, U=FLOATS | BOOL)
+                      Output("Y"), Attr("scale", "float", REQUIRED), Attr("is_causal", "int", 0), domain="gesher",
+                      T=FLOATS, U=FLOATS | BOOL)
 
 
 @SoftmaxAttention.infer
@@ -47,19 +49,22 @@ def _(node: InferNode) -> None:
 
 
 @SoftmaxAttention.reference
-def softmax_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, *, scale: float) -> Any:
+def softmax_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, *, scale: float, is_causal: int) -> Any:
     groups = q.shape[1] // k.shape[1]
     with np.errstate(all="ignore"):
         scores = widen(q) @ widen(k).repeat(groups, 1).swapaxes(2, 3)
         scores = scores * scores.dtype.type(scale)
         if attn_mask is not None:
             scores = np.where(attn_mask, scores, -np.inf) if attn_mask.dtype == np.bool_ else scores + widen(attn_mask)
+        if is_causal:
+            scores = np.where(np.tri(*scores.shape[2:], dtype=np.bool_), scores, -np.inf)
         e = np.exp(scores - scores.max(-1, keepdims=True, initial=-np.inf))
         y = (e / e.sum(-1, keepdims=True)) @ widen(v).repeat(groups, 1)
     return y.astype(q.dtype)
 
 
 @SoftmaxAttention.lower
-def _(p: Builder, q: Expr, k: Expr, v: Expr, attn_mask: Expr | None = None, *, scale: float) -> Any:
+def _(p: Builder, q: Expr, k: Expr, v: Expr, attn_mask: Expr | None = None, *, scale: float,
+      is_causal: int) -> Any:
     return p.composite("attention", attention_meaning, q, k, v, attn_mask, None, scale=scale, softcap=0.0,
-                       causal=False, past=0, left=-1, right=-1, precision=None, shows=-1, blind_is_nan=True)
+                       causal=bool(is_causal), past=0, left=-1, right=-1, precision=None, shows=-1, blind_is_nan=True)
