@@ -12,10 +12,12 @@ from gesher.symbolic import Dim, bounds
 _RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
-def spelled(work: Work, given: Sequence[DimLike], wanted: Sequence[DimLike]) -> list[int] | str:
+def spelled(work: Work, given: Sequence[DimLike], wanted: Sequence[DimLike], open_: Sequence[int] = ()
+            ) -> list[int] | str:
     """The constant that makes Reshape give `wanted` of something of shape `given`; or why there is none.
 
-    Raises nothing. A 0 takes the size of the same axis; one size may be -1, where no other can be 0 in a run.
+    A 0 takes the size of the same axis. One size may be -1: where no other can be 0 in a run, or among `open_`, the
+    axes where -1 stands already.
     """
     made: list[int] = []
     for i, d in enumerate(wanted):
@@ -29,7 +31,7 @@ def spelled(work: Work, given: Sequence[DimLike], wanted: Sequence[DimLike]) -> 
         return "more than one size is not known before running"
     if any(d == 0 for d in wanted if isinstance(d, int)):
         return "a size is 0"
-    if -1 in made:
+    if -1 in made and made.index(-1) not in open_:
         for d, m in zip(wanted, made):
             if m == 0 and not _surely_positive(d):
                 return f"-1 says nothing where {d} is 0"
@@ -51,19 +53,12 @@ def _by_numbers(work: Work, node: Node) -> Any:
     given, wanted = work.shape(x), work.shape(node.output)
     if given is None or wanted is None:
         return "the rank is not known"
-    found = spelled(work, given, wanted)
-    if isinstance(found, str):
-        return found
-    if not _computed_sizes(work, shape, wanted):
-        return "that the sizes come out so is not known"
-    return work.op("Reshape", x, found)
-
-
-def _computed_sizes(work: Work, shape: Any, wanted: Sequence[DimLike]) -> bool:
-    """Whether inference knows the sizes from the numbers themselves; else they are symbols that a run gives."""
+    # Whether inference knows the sizes from the numbers themselves; else they are symbols that a run gives.
     known = work.fact(shape).ints()
-    return known is not None and len(known) == len(wanted) and all(
-        isinstance(k, Dim) or k >= -1 for k in known)
+    if known is None or len(known) != len(wanted) or not all(isinstance(k, Dim) or k >= -1 for k in known):
+        return "that the sizes come out so is not known"
+    found = spelled(work, given, wanted, [i for i, k in enumerate(known) if isinstance(k, int) and k == -1])
+    return found if isinstance(found, str) else work.op("Reshape", x, found)
 
 
 @rule("reshape_of_reshape", *_RESHAPES, reach=2)
