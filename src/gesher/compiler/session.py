@@ -34,7 +34,7 @@ from gesher.primitives.simplify import replace
 from gesher.rewriter.inline import Inlined, inlined
 from gesher.symbolic import Dim, Equalities, evaluate, fresh
 
-from . import cpu, frozen, target
+from . import cpu, frozen, natives, target
 from . import plan as planning
 from .conditions import sizes_of
 from .demands import Misfit, demands
@@ -501,7 +501,7 @@ class Variant:
                                     opsets=session.own_opsets.get(step.node, session.opsets), functions={})
         try:
             with np.errstate(all="ignore"):
-                result = step.rule.function(*inputs, **attributes)
+                result = natives.run(step.node, step.rule.function, inputs, attributes)
         except GesherError as e:
             e.within(self.graph.place, step.node.place)
             raise

@@ -1,0 +1,75 @@
+"""Nodes whose results have sizes that hang on the data: not part of a segment, but not slow either.
+
+Each stands in for the reference rule of its operator and answers the same to the last bit; where it does not fit (other
+types), the reference rule runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gesher.ir import Node
+
+from . import cpu
+from .build import build
+from .library import Library, address
+
+Native = Callable[..., np.ndarray | None]
+
+
+class _Nms(ctypes.Structure):
+    """The C struct `GsNms`."""
+
+    _fields_ = (("images", ctypes.c_int64), ("classes", ctypes.c_int64), ("boxes", ctypes.c_int64),
+                ("most", ctypes.c_int64), ("box", ctypes.c_void_p), ("score", ctypes.c_void_p),
+                ("centred", ctypes.c_int), ("limited", ctypes.c_int), ("overlap", ctypes.c_float),
+                ("least", ctypes.c_float), ("y", ctypes.c_void_p), ("scratch", ctypes.c_void_p))
+
+
+_NMS = """#include "gs_nms.h"
+GS_EXPORT int64_t nms(const GsNms* v) { return gs_nms(v); }
+GS_EXPORT int64_t nms_scratch(const GsNms* v) { return gs_nms_scratch(v); }
+"""
+
+
+@cache
+def _functions(isa: cpu.Isa | None = None) -> tuple[Any, Any]:
+    """The kernel and what tells its scratch; `isa` None: for exactly this processor."""
+    library = Library(build(_NMS, isa=isa).library)
+    kernel, scratch = (library.function(name, ctypes.c_int64, ctypes.POINTER(_Nms)) for name in ("nms", "nms_scratch"))
+    return kernel, scratch
+
+
+def _non_max_suppression(boxes: Any, scores: Any, most: Any = None, overlap: Any = None, least: Any = None, *,
+                         center_point_box: int, isa: cpu.Isa | None = None) -> np.ndarray | None:
+    if boxes.dtype != np.float32 or scores.dtype != np.float32 or boxes.ndim != 3 or scores.ndim != 3 \
+            or boxes.shape != (scores.shape[0], scores.shape[2], 4) or boxes.shape[1] >= 1 << 31:
+        return None
+    each = 0 if most is None else max(int(most.reshape(-1)[0]), 0)
+    images, classes, count = scores.shape
+    found = np.empty((images * classes * min(each, count), 3), np.int64)
+    if not len(found):
+        return found
+    box, score = np.require(boxes, requirements=["C", "A"]), np.require(scores, requirements=["C", "A"])
+    call = _Nms(images, classes, count, each, address(box), address(score), center_point_box, least is not None,
+                0 if overlap is None else overlap.reshape(-1)[0], 0 if least is None else least.reshape(-1)[0],
+                address(found), 0)
+    kernel, scratch = _functions(isa)
+    room = np.empty(scratch(call) + 64, np.uint8)
+    call.scratch = -(-address(room) // 64) * 64
+    return found[:kernel(call)].copy()
+
+
+NATIVES: dict[tuple[str, str], Native] = {("", "NonMaxSuppression"): _non_max_suppression}
+
+
+def run(node: Node, rule: Callable[..., Any], inputs: list[Any], attributes: dict[str, Any]) -> Any:
+    """The node's result: natively where that can be, else by its reference rule."""
+    native = NATIVES.get((node.domain, node.op_type))
+    result = native(*inputs, **attributes) if native is not None else None
+    return rule(*inputs, **attributes) if result is None else result

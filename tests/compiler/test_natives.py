@@ -1,0 +1,57 @@
+"""What runs natively in place of a reference rule answers as the rule does, to the last bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gesher.compiler import cpu, natives, toolchain
+from gesher.ops.core.ordering import non_max_suppression
+
+pytestmark = pytest.mark.skipif(toolchain.missing() is not None, reason=f"no C compiler: {toolchain.missing()}")
+
+
+def boxes_of(rng, images: int, count: int, centred: int) -> np.ndarray:
+    """Boxes on a coarse grid: many share sides, some are the same, some have no area."""
+    a, b = rng.integers(0, 12, (2, images, count, 2)) / np.float32(3)
+    if centred:
+        return np.concatenate([a, np.abs(b)], 2).astype(np.float32)
+    return np.concatenate([a, b], 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("isa", cpu.here().isas(), ids=lambda i: i.name)
+@pytest.mark.parametrize("centred", [0, 1])
+def test_boxes_that_stay(isa, centred):
+    rng = np.random.default_rng(centred)
+    kept = 0
+    for images, classes, count, most, overlap, least in [
+            (1, 1, 1, 5, 0.5, None), (2, 3, 50, 7, 0.3, 0.4), (1, 2, 300, 300, 0.0, None), (1, 1, 700, 40, 0.7, 0.1),
+            (2, 1, 33, 0, 0.5, None), (1, 1, 40, 9, None, 0.5), (1, 2, 0, 3, 0.5, None), (1, 1, 60, 60, 1.0, -1.0)]:
+        boxes = boxes_of(rng, images, count, centred)
+        scores = (rng.integers(-3, 20, (images, classes, count)) / np.float32(20)).astype(np.float32)
+        if count:
+            for odd in (np.nan, -0.0, 0.0, np.inf, -np.inf):
+                scores.reshape(-1)[rng.integers(scores.size)] = odd
+            boxes.reshape(-1)[rng.integers(boxes.size)] = np.nan
+        given = [np.int64([most]), None if overlap is None else np.float32([overlap]),
+                 None if least is None else np.float32([least])]
+        want = non_max_suppression(boxes, scores, *given, center_point_box=centred)
+        got = natives._non_max_suppression(boxes, scores, *given, center_point_box=centred, isa=isa)
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)
+        kept += len(got)
+    assert kept > 100
+
+
+def test_views_and_missing_limits():
+    rng = np.random.default_rng(5)
+    boxes, scores = boxes_of(rng, 1, 40, 0)[:, ::2], rng.random((1, 1, 40)).astype(np.float32)[:, :, 1::2]
+    want = non_max_suppression(boxes, scores, np.int64([10]), center_point_box=0)
+    np.testing.assert_array_equal(natives._non_max_suppression(boxes, scores, np.int64([10]), center_point_box=0), want)
+    # Without a limit none is asked for.
+    assert natives._non_max_suppression(boxes, scores, center_point_box=0).shape == (0, 3)
+
+
+def test_other_types_are_left_to_the_rule():
+    boxes, scores = np.zeros((1, 2, 4)), np.zeros((1, 1, 2))
+    assert natives._non_max_suppression(boxes, scores, center_point_box=0) is None
