@@ -13,9 +13,16 @@ def test_the_quickest_as_measured(O, C, size, expected):
     assert variant(O, C, (3, 3), (1, 1), (1, 1), (size, size), 1) == expected
 
 
-def test_only_three_by_three_without_steps_goes_by_winograd():
+@pytest.mark.parametrize(("O", "C", "size", "expected"), [
+    (32, 16, 160, "winograd4"), (128, 64, 40, "winograd4"), (256, 256, 14, "winograd4"), (512, 512, 7, "direct"),
+])
+def test_the_quickest_of_stride_two_as_measured(O, C, size, expected):
+    assert variant(O, C, (3, 3), (2, 2), (1, 1), (size, size), 1) == expected
+
+
+def test_only_three_by_three_goes_by_winograd():
     for kernel, stride, dilation in (((1, 1), (1, 1), (1, 1)), ((3, 3), (1, 2), (1, 1)), ((3, 3), (1, 1), (2, 2)),
-                                     ((5, 5), (1, 1), (1, 1))):
+                                     ((3, 3), (3, 3), (1, 1)), ((5, 5), (1, 1), (1, 1))):
         assert variant(64, 64, kernel, stride, dilation, (56, 56), 1) == "direct"
 
 

@@ -72,13 +72,14 @@ class BlockedConv(Kernel):
         places = [d if isinstance(d, int) else USUAL for d in self.places]
         chosen = variant(out, channels, kernel, of["strides"], of["dilations"], places, 1, self.lanes)
         tile = 0 if chosen == "direct" else int(chosen[-1])
-        return tile if not tile or packing.winograd_error(channels, tile) <= MOST_ERROR else 0
+        return tile if not tile or packing.winograd_error(channels, tile, of["strides"][0]) <= MOST_ERROR else 0
 
     def _winograd(self, side: int) -> Expr:
         out, channels = _picture(self.w)[:2]
-        return packed(("winograd", side, self.lanes), [self.w], FLOAT,
-                      packing.winograd_shape(out, channels, self.lanes, side),
-                      partial(packing.pack_winograd, b=self.lanes, tile=side))
+        stride = self.of["strides"][0]
+        return packed(("winograd", side, stride, self.lanes), [self.w], FLOAT,
+                      packing.winograd_shape(out, channels, self.lanes, side, stride),
+                      partial(packing.pack_winograd, b=self.lanes, tile=side, stride=stride))
 
     def _depthwise(self) -> Expr:
         shape = _picture(self.w)

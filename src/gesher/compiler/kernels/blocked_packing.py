@@ -9,6 +9,8 @@ makes: the last block of an odd number is a panel of its own, half as wide.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -70,48 +72,84 @@ def pack_bias(bias: np.ndarray, b: int) -> np.ndarray:
     return out
 
 
-# The points that gs_winograd_f32.h evaluates at, beside 0 and infinity, by the outputs of a tile's side.
-_POINTS: dict[int, tuple[float, ...]] = {2: (1.0, -1.0), 4: (0.5 ** 0.5, -(0.5 ** 0.5), 2 ** 0.5, -(2 ** 0.5))}
+# The points that gs_winograd_f32.h evaluates at, beside infinity, by the stride and the outputs of a tile's side.
+_POINTS: dict[tuple[int, int], tuple[float, ...]] = {
+    (1, 2): (0, 1, -1), (1, 4): (0, 0.5 ** 0.5, -(0.5 ** 0.5), 2 ** 0.5, -(2 ** 0.5)), (2, 4): (0.5, -0.5, 1.5, -1.5)}
 
 
-def winograd_matrices(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """B' (s,s), G (s,3) and A' (tile,s) of F(tile x tile, 3 x 3) in float64, s = tile + 2.
+def _toom_cook(points: Sequence[float], outputs: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """B' (s,s), G (s,taps) and A' (outputs,s) at the s - 1 points and infinity.
 
-    Toom and Cook's construction: row i of G and column i of A' are powers of point i, row i of B' the coefficients of
-    the polynomial that is 0 at the other points; the division by its value at point i stands in G.
-
-    >>> [m.shape for m in winograd_matrices(4)]
-    [(6, 6), (6, 3), (4, 6)]
+    Row i of G and column i of A' are powers of point i, row i of B' the coefficients of the polynomial that is 0 at the
+    other points; the division by its value at point i stands in G.
     """
-    points = [0.0, *_POINTS[tile]]
     s = len(points) + 1
-    B, G, A = np.zeros((s, s)), np.zeros((s, 3)), np.zeros((tile, s))
+    B, G, A = np.zeros((s, s)), np.zeros((s, taps)), np.zeros((outputs, s))
     for i, x in enumerate(points):
-        others = points[:i] + points[i + 1:]
+        others = [y for j, y in enumerate(points) if j != i]
         B[i, :s - 1] = np.poly(others)[::-1]
-        G[i] = x ** np.arange(3) / np.prod([x - y for y in others])
-        A[:, i] = x ** np.arange(tile)
+        G[i] = x ** np.arange(taps) / np.prod([x - y for y in others])
+        A[:, i] = x ** np.arange(outputs)
     B[-1] = np.poly(points)[::-1]
-    G[-1, 2] = A[-1, -1] = 1
+    G[-1, -1] = A[-1, -1] = 1
     return B, G, A
 
 
-def pack_winograd(w: np.ndarray, b: int, tile: int) -> np.ndarray:
+def winograd_matrices(tile: int, stride: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """B' (n,n), G (n,3) and A' (tile,s) of F(tile x tile, 3 x 3) in float64.
+
+    With stride 1, n = s = tile + 2. With stride 2 the first s rows of B' are of the even inputs, which meet taps 0 and
+    2, the others of the odd ones, which meet tap 1 and give nothing at infinity; row i goes into value i % s.
+
+    >>> [m.shape for m in winograd_matrices(4)], [m.shape for m in winograd_matrices(4, 2)]
+    ([(6, 6), (6, 3), (4, 6)], [(9, 9), (9, 3), (4, 5)])
+    """
+    B, G, A = _toom_cook(_POINTS[stride, tile], tile, 4 - stride)
+    if stride == 1:
+        return B, G, A
+    s = len(B)
+    both, taps = np.zeros((2 * s - 1, 2 * s - 1)), np.zeros((2 * s - 1, 3))
+    both[:s, ::2], both[s:, 1::2] = B, B[:-1, :-1]
+    taps[:s, ::2], taps[s:, 1] = G, G[:-1, 0]
+    return both, taps, A
+
+
+def _planes(tile: int, stride: int) -> list[list[tuple[int, int]]]:
+    """Of each value, down and across, the rows of B' and G that go into it."""
+    B, _, A = winograd_matrices(tile, stride)
+    n, s = len(B), A.shape[1]
+    return [[(i, j) for i in range(k // s, n, s) for j in range(k % s, n, s)] for k in range(s * s)]
+
+
+def pack_winograd(w: np.ndarray, b: int, tile: int, stride: int = 1) -> np.ndarray:
     """w (O,C,3,3) as `GsBlocked.w` for gs_blocked_winograd_f32, flat: transformed in float64 and rounded once.
 
-    Pairs of output blocks [s * s][C][2b], at last [s * s][C][b], with s = tile + 2.
+    Pairs of output blocks [value][K][2b], at last [value][K][b], where K runs over the planes of the value and in each
+    over the channels of whole blocks, then over the planes and in each over the channels left.
     """
-    G = winograd_matrices(tile)[1]
-    values = np.einsum("ij,ocjk,lk->oilc", G, w.astype(np.float64), G, optimize=True).astype(np.float32)
-    return _panels(values.reshape(len(w), -1), b)
+    G, (O, C) = winograd_matrices(tile, stride)[1], w.shape[:2]
+    n, blocks, whole = len(G), blocks_of(O, b), C // b * b
+    made = np.kron(G, G) @ w.reshape(O * C, 9).T.astype(np.float64)
+    made = made.astype(np.float32).reshape(n, n, O, C)
+    rows = np.zeros((n * n * C, blocks * b), np.float32)
+    row = 0
+    for value in _planes(tile, stride):
+        for part in (slice(whole), slice(whole, C)):
+            for i, j in value:
+                plane = made[i, j, :, part].T
+                rows[row:row + len(plane), :O] = plane
+                row += len(plane)
+    pairs = blocks // 2
+    wide = rows[:, :pairs * 2 * b].reshape(len(rows), pairs, 2 * b).transpose(1, 0, 2)
+    return np.concatenate([wide.ravel(), rows[:, pairs * 2 * b:].ravel()])
 
 
-def winograd_shape(O: int, C: int, b: int, tile: int) -> tuple[int, ...]:
+def winograd_shape(O: int, C: int, b: int, tile: int, stride: int = 1) -> tuple[int, ...]:
     """The shape of `pack_winograd` of a w of (O,C,3,3)."""
-    return (blocks_of(O, b) * b * C * (tile + 2) ** 2,)
+    return (blocks_of(O, b) * b * C * (tile + 2 if stride == 1 else 2 * tile + 1) ** 2,)
 
 
-def winograd_error(C: int, tile: int) -> float:
+def winograd_error(C: int, tile: int, stride: int = 1) -> float:
     """The relative L2 error to expect of F(tile x tile, 3 x 3) over C channels in float32, against exact sums.
 
     For inputs and weights that do not hang together; sums that do not cancel come out better. Each of the s * s
@@ -121,9 +159,10 @@ def winograd_error(C: int, tile: int) -> float:
     >>> winograd_error(256, 2) < winograd_error(256, 4) < 3e-6
     True
     """
-    B, G, A = winograd_matrices(tile)
+    B, G, A = winograd_matrices(tile, stride)
     # Of a value: how large it gets for independent inputs of size 1. Of an output: the same, values being independent.
-    value = (G ** 2).sum(1) * (B ** 2).sum(1)
+    value = np.zeros(A.shape[1])
+    np.add.at(value, np.arange(len(B)) % len(value), (G ** 2).sum(1) * (B ** 2).sum(1))
     output = (A ** 2 @ value).mean() / 3
     # A rounding is off by 2^-24 / sqrt(3) or so. Partial sums grow from 0 to the whole, hence C / 2; transforming x, w
     # and the sums rounds some ten times more.
