@@ -1,6 +1,6 @@
-// Pooling over blocked channels: the maximum, mean or sum of a window, as gs_window_f32.h has it without indices: places
-// outside the picture never count for a maximum, NaN is the largest of all; for a mean they count in the divisor where
-// `count_pad`, but only as far as the stated padding reaches.
+// Pooling over blocked channels: the maximum, mean or sum of a window, as gs_window_f32.h has it without indices:
+// places outside the picture never count for a maximum, NaN is the largest of all; for a mean they count in the divisor
+// where `count_pad`, but only as far as the stated padding reaches.
 
 #include "gs_blocked_depthwise_f32.h"
 #include "gs_math.h"
