@@ -15,13 +15,13 @@ from ..base import knobs
 from . import cache, cpu, objects, runtime, toolchain
 
 
-def build(source: str, *, isa: cpu.Isa | None = None, extra: Sequence[str] = (),
+def build(source: str, *, isa: cpu.Isa | None = None, extra: Sequence[str] = (), own: Sequence[str] = (),
           kernels: Sequence[objects.KernelObject] = (), facts: dict[str, Any] | None = None) -> cache.Entry:
     """The cache entry of the library made from `source`, whose `#include "gs_..."` lines are resolved first.
 
     Args:
         isa: the instructions to build for; None: exactly those of this processor.
-        extra: more flags for the compiler.
+        extra: more flags for the compiler; `own`: yet more, for the source and not for the kernels.
         kernels: what the source calls; their headers then give types only, and their object files are linked in.
         facts: kept with the entry, JSON (`entry.facts`).
 
@@ -32,7 +32,7 @@ def build(source: str, *, isa: cpu.Isa | None = None, extra: Sequence[str] = (),
     compiler = toolchain.find()
     key = cache.key_of({
         "source": text,
-        "flags": "\0".join([*compiler.flags(isa), *extra]),
+        "flags": "\0".join([*compiler.flags(isa), *extra, *own]),
         "compiler": compiler.identity,
         # Code for a named instruction set is the same on every processor that has it.
         "cpu": isa.name if isa else cpu.here().key,
@@ -45,7 +45,7 @@ def build(source: str, *, isa: cpu.Isa | None = None, extra: Sequence[str] = (),
         # The model's own file and its kernels at the same time; what the kernels lack in the cache is told.
         with ThreadPoolExecutor(1) as others:
             linked = others.submit(objects.compiled, kernels, compiler, isa, extra)
-            compiler.build([path], folder / cache.LIBRARY, isa=isa, extra=extra, linked=linked.result)
+            compiler.build([path], folder / cache.LIBRARY, isa=isa, extra=[*extra, *own], linked=linked.result)
         knobs.debug(1, f"compiled {len(text.splitlines())} lines of C with {compiler.identity}")
         if knobs.DEBUG.number >= 7:
             knobs.debug(7, compiler.assembly(path, isa=isa))

@@ -25,10 +25,13 @@ from .library import Call, Library, Pool, address, entry_point
 from .loops import show
 from .packed import array_of
 from .profile import FLAG, Profile
-from .steps import NestStep, Program
+from .steps import KernelStep, NestStep, Program
 
 # Sets of sizes whose shapes are remembered.
 _REMEMBERED = 256
+# What counts in integers rounds to them: a product and a sum that were rounded once would now and then be another
+# count.
+EXACT = ("-ffp-contract=on",)
 # `omp simd` alone: loops are marked as vector loops, no OpenMP runtime is asked for.
 FLAGS = ("-fopenmp-simd",)
 
@@ -78,7 +81,8 @@ class Module:
         if knobs.DEBUG.number >= 6:
             nests = [s.nest for p in programs for s in p.all_steps() if isinstance(s, NestStep)]
             knobs.debug(6, "\n".join(map(show, nests)))
-        return build(written.text, isa=target.chosen(), kernels=written.kernels, extra=[*FLAGS, *extra])
+        return build(written.text, isa=target.chosen(), kernels=written.kernels, extra=[*FLAGS, *extra],
+                     own=EXACT if any(counts(p) for p in programs) else ())
 
     @property
     def source(self) -> str:
@@ -194,6 +198,11 @@ class Segment:
         counted = [evaluate(d, sizes) for d in shape if not isinstance(d, Dim) or d.symbols() <= sizes.keys()]
         if any(d < 0 for d in counted):
             raise RunError(f"a tensor on the way ('{name}') would have the sizes {counted}")
+
+
+def counts(program: Program) -> bool:
+    """Whether bytes are multiplied there, so that what stands around them rounds to bytes."""
+    return any(isinstance(s, KernelStep) and s.kernel.apart for s in program.all_steps())
 
 
 def _tell(profiles: Sequence[Profile]) -> None:
