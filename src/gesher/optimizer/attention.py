@@ -156,7 +156,7 @@ def _attention(work: Work, node: Node) -> Any:
     if rank == 3:
         q, k, v = (work.op("Unsqueeze", x, [0]) for x in (q, k, v))
     value, sees = mask
-    made = {"scale": scale, "is_causal": 1 if causal else None}
+    made: dict[str, Any] = {"scale": scale, "is_causal": 1 if causal else None}
     # A choice takes nothing of the scores that it hides, a sum would take their NaN and infinities along.
     if zeros or (sees and not s.choices):
         y = work.op("Attention", q, k, v, value, **made)
@@ -208,9 +208,9 @@ def _causal(work: Work, s: _Scores, scores: tuple[Any, ...]) -> bool:
     if known is None or len(known.shape) < 2 or any(d != 1 for d in known.shape[:-2]):
         return False
     numbers = known.numpy().reshape(known.shape[-2:])
-    triangle = np.tri(*numbers.shape, dtype=bool)
+    triangle = np.tri(*numbers.shape, dtype=np.bool_)
     if s.choices:
-        return numbers.dtype == bool and bool((numbers == (triangle if seen else ~triangle)).all())
+        return numbers.dtype == np.bool_ and bool((numbers == (triangle if seen else ~triangle)).all())
     return bool((numbers[triangle] == 0).all() and (numbers[~triangle] <= _SWALLOWS).all())
 
 
