@@ -112,6 +112,31 @@ def _batch_norm(work: Work, node: Node) -> Any:
     return _refolded(work, conv, factor, shift).output
 
 
+@rule("batch_norm_as_affine", "BatchNormalization", reach=2)
+def _batch_norm_as_affine(work: Work, node: Node) -> Any:
+    """Where no convolution takes it, it is a factor and a sum, which products and convolutions beside it may take."""
+    if work.attribute(node, "training_mode"):
+        return "it trains"
+    shape = None if node.inputs[0] is None else work.shape(node.inputs[0])
+    constants = [None if v is None else work.constant_of(v) for v in node.inputs[1:5]]
+    if None in constants or shape is None or len(shape) < 2 \
+            or len({t.dtype for t in constants if t is not None} | {work.dtype(node.output)}) != 1:
+        return "its statistics are not constant, or of several types"
+    if _convolution(work, node.inputs[0]) is not None:
+        return "the convolution in front of it takes it"
+    dtype = work.dtype(node.output)
+    if dtype.bits < 32:
+        return "in narrow floats each step is rounded"
+    scale, b, mean, var = (c.numpy().astype(np.float64) for c in constants if c is not None)
+    with np.errstate(all="ignore"):
+        factor = scale / np.sqrt(var + work.attribute(node, "epsilon"))
+        shift = b - mean * factor
+    _finite(factor, shift)
+    ones = [1] * (len(shape) - 2)
+    factor, shift = (v.astype(dtype.numpy).reshape(-1, *ones) for v in (factor, shift))
+    return work.op("Add", work.op("Mul", node.inputs[0], factor), shift)
+
+
 @rule("factor_into_convolution", "Mul", "Div", reach=2)
 def _factor(work: Work, node: Node) -> Any:
     for y, c in _operands(node):
@@ -374,6 +399,6 @@ def _padding(work: Work, node: Node) -> Any:
     return made.output
 
 
-RULES: tuple[Rewrite, ...] = (_batch_norm, _factor, _sum, _factor_into_product, _factor_through_product,
-                              _factor_through_bias, _sum_into_gemm, _gemm_of_rows, _factor_through_convolution,
-                              _sum_through_convolution, _padding)
+RULES: tuple[Rewrite, ...] = (_batch_norm, _batch_norm_as_affine, _factor, _sum, _factor_into_product,
+                              _factor_through_product, _factor_through_bias, _sum_into_gemm, _gemm_of_rows,
+                              _factor_through_convolution, _sum_through_convolution, _padding)

@@ -13,7 +13,7 @@ import numpy as np
 
 from gesher.base import dtypes
 from gesher.ir import DimLike, Node, Value
-from gesher.rewriter import Known, Rewrite, Rule, Work, attr, either, op, rule
+from gesher.rewriter import Known, Refused, Rewrite, Rule, Work, attr, either, op, rule
 
 
 def _mean(x: Any, axes: Any) -> Any:
@@ -37,6 +37,14 @@ def _layer(x: Any, axes: Any, eps: Any) -> Any:
 
 def _rms(x: Any, axes: Any, eps: Any) -> Any:
     return _over(x, _mean(_squares(x), axes) + eps)
+
+
+def _keras(x: Any, axes: Any, eps: Any, g: Any, b: Any) -> Any:
+    """As Keras writes it: x * s + (b - mean * s), where s is the scale over the deviation."""
+    mean = _mean(x, axes)
+    root = op.Sqrt(_mean(_squares(x - mean), axes) + eps)
+    scaled = either(op.Reciprocal(root), 1.0 / root) * g
+    return x * scaled + (b - mean * scaled)
 
 
 def _last_axes(x: Known, axes: Known) -> Sequence[DimLike] | str:
@@ -75,6 +83,32 @@ def _make_layer(x: Known, axes: Known, eps: Known) -> Any:
 def _make_rms(x: Known, axes: Known, eps: Known) -> Any:
     ones, axis = _ones(x, axes)
     return op.RMSNormalization(x, ones, axis=axis, epsilon=eps.scalar)
+
+
+def _make_keras(x: Known, axes: Known, eps: Known, g: Known, b: Known) -> Any:
+    sizes = _last_axes(x, axes)
+    assert not isinstance(sizes, str)
+    scale, bias = (_fitting(x.work, v.value, sizes) for v in (g, b))
+    if scale is None or bias is None:
+        raise Refused("scale or bias have not the shape of the normalized axes")
+    return op.LayerNormalization(x, Known(x.work, scale), Known(x.work, bias), axis=-len(sizes), epsilon=eps.scalar)
+
+
+def _each_channel(x: Known, axes: Known, eps: Known) -> bool | str:
+    """Whether it is an instance norm: over all places of each channel of pictures."""
+    if x.dtype is not dtypes.FLOAT or eps.scalar is None or eps.scalar < 0:
+        return "it is not of float32, or epsilon is no constant"
+    if x.shape is None or axes.numbers is None or len(x.shape) < 4 or not isinstance(x.shape[1], int):
+        return "the rank, the axes or the channels are not known"
+    found = sorted(int(a) % len(x.shape) for a in axes.numbers.reshape(-1))
+    return found == list(range(2, len(x.shape))) or "the axes are not those of the places"
+
+
+def _make_instance(x: Known, eps: Known) -> Any:
+    assert x.shape is not None
+    channels = int(x.shape[1])  # type: ignore[arg-type]
+    return op.InstanceNormalization(x, np.ones(channels, np.float32), np.zeros(channels, np.float32),
+                                    epsilon=eps.scalar)
 
 
 def _is_ones(work: Work, v: Value | None) -> bool:
@@ -191,6 +225,9 @@ def _channel_scale(work: Work, node: Node) -> Any:
 
 
 RULES: tuple[Rewrite, ...] = (
+    # First, for two axes of places are the last axes, too, but have one scale a channel.
+    Rule("instance_norm", find=lambda x, axes, eps: _layer(x, axes, eps), make=_make_instance, when=_each_channel),
+    Rule("keras_layer_norm", find=_keras, make=_make_keras, when=_can_be),
     Rule("layer_norm", find=lambda x, axes, eps: _layer(x, axes, eps), make=_make_layer, when=_can_be),
     Rule("rms_norm", find=lambda x, axes, eps: _rms(x, axes, eps), make=_make_rms, when=_can_be),
     _scale, _bias, _group, _channel_scale,
