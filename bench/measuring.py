@@ -12,53 +12,72 @@ import sys
 from dataclasses import dataclass
 from statistics import median
 
-_CHILD = """
-import json, resource, sys, time
-{setup}
+# getrusage counts what the parent held when it forked, so a child of a large process would seem large.
+_PEAK = """
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before = peak()
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) / 1024
+"""
+_CHILD = _PEAK + """
+import json, sys, time
+{setup}
+before, cpu = peak(), time.process_time()
 start = time.perf_counter()
 {run}
 took = time.perf_counter() - start
-print(json.dumps([took, peak() - before]))
+print(json.dumps([took, peak() - before, time.process_time() - cpu]))
 """
 
 
 @dataclass
 class Figure:
-    """Seconds and megabytes of one thing, over several runs."""
+    """Seconds, megabytes and seconds of the processor of one thing, over several runs."""
 
     seconds: list[float]
     megabytes: list[float]
+    busy: list[float]
 
     @property
     def time(self) -> float:
         return median(self.seconds)
 
     @property
+    def cpu(self) -> float:
+        """Seconds of the processor: what others do on the machine hardly changes them."""
+        return median(self.busy)
+
+    @property
     def memory(self) -> float:
         return max(self.megabytes)
 
 
-def child(setup: str, run: str) -> tuple[float, float]:
-    """One run in a fresh process: seconds and peak megabytes of `run` after `setup`."""
+def child(setup: str, run: str) -> tuple[float, float, float]:
+    """One run in a fresh process: seconds, peak megabytes and processor seconds of `run` after `setup`."""
     code = _CHILD.format(setup=setup, run=run)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"a measured process failed:\n{run}\n{done.stderr}")
-    seconds, megabytes = json.loads(done.stdout.strip().splitlines()[-1])
-    return seconds, megabytes
+    seconds, megabytes, busy = json.loads(done.stdout.strip().splitlines()[-1])
+    return seconds, megabytes, busy
+
+
+def peak_of(code: str) -> float:
+    """The peak resident memory of a process that runs `code`, interpreter and mapped files included, in megabytes."""
+    done = subprocess.run([sys.executable, "-c", f"{_PEAK}\n{code}\nprint(peak())"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"a measured process failed:\n{code}\n{done.stderr}")
+    return float(done.stdout.strip().splitlines()[-1])
 
 
 def interleaved(cases: dict[str, tuple[str, str]], repeat: int = 5) -> dict[str, Figure]:
     """Each case (setup, run) `repeat` times, turn about."""
-    figures = {name: Figure([], []) for name in cases}
+    figures = {name: Figure([], [], []) for name in cases}
     for _ in range(repeat):
         for name, (setup, run) in cases.items():
-            seconds, megabytes = child(setup, run)
+            seconds, megabytes, busy = child(setup, run)
             figures[name].seconds.append(seconds)
             figures[name].megabytes.append(megabytes)
+            figures[name].busy.append(busy)
     return figures
 
 

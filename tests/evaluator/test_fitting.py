@@ -55,3 +55,13 @@ def test_the_two_rules_are_held_to_each_other() -> None:
         hold_results(((2, None),), [np.zeros((3, 5))], "Op")
     with pytest.raises(RunError, match="fault in gesher"):
         hold_results(((2,),), [np.zeros((2, 1))], "Op")
+
+
+def test_what_grows_beyond_the_budget_is_refused_before_it_is_made() -> None:
+    b = Builder()
+    x = b.input("x", FLOAT, (4,))
+    for _ in range(60):
+        x = b.Concat(x, x, axis=0)
+    b.output(x, "y")
+    with pytest.raises(RunError, match="the budget is 1,048,576"):
+        Evaluator(b.model(), budget=1 << 20).run({"x": np.ones(4, np.float32)})

@@ -104,3 +104,20 @@ def test_a_value_that_stands_nowhere_is_unknown() -> None:
     node = graph.append(Node("Relu", [Value("nowhere")]))
     graph.add_output(node.output)
     assert infer(Model(graph, opsets={"": 21}, ir_version=10))[node.output].type is None
+
+
+def test_a_loop_goes_on_by_a_bool() -> None:
+    body = Graph("body")
+    body.add_input("turn", TensorType(dtypes.INT64, ()))
+    again = body.add_input("again", TensorType(dtypes.BOOL, ()))
+    node = body.append(Node("Cast", [again], 1, {"to": 1}))
+    body.add_output(node.outputs[0])
+    graph = Graph("main")
+    count = graph.add_input("count", TensorType(dtypes.INT64, ()))
+    x = graph.add_input("x", TensorType(dtypes.FLOAT, (3,)))
+    v = body.add_input("v", TensorType(dtypes.FLOAT, (3,)))
+    body.add_output(v)
+    loop = graph.append(Node("Loop", [count, None, x], 1, {"body": body}))
+    graph.add_output(loop.outputs[0])
+    [finding] = infer(Model(graph, opsets={"": 21})).findings
+    assert "gives float for whether to go on" in finding.message

@@ -486,7 +486,7 @@ class Variant:
         inputs = [None if v is None else self.get(v, env) for v in step.inputs]
         assert step.rule is not None and step.schema is not None and step.fitting is not None
         try:
-            step.fitting.hold(step.node, inputs, step.attributes is not None)
+            step.fitting.hold(step.node, inputs, knobs.BUDGET_MB.number << 20, step.attributes is not None)
         except GesherError as e:
             e.within(self.graph.place, step.node.place)
             raise

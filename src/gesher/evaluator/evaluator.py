@@ -215,7 +215,7 @@ class _Running:
         if attributes is None:
             node = bind(node, frame.bindings)
             attributes = attributes_of(node, step.schema)
-        told = step.fitting.hold(node, inputs, step.attributes is not None)
+        told = step.fitting.hold(node, inputs, self.budget, step.attributes is not None)
         if step.rule.takes_run:
             def run_graph(graph: Graph, values: Sequence[Any]) -> list[Any]:
                 return self._body(graph, values, frame)

@@ -2,8 +2,8 @@
 
 numpy broadcasts where ONNX does not: a scale of one number for a channel axis of three, a batch of one with a batch of
 two. A reference rule alone would answer; the inference rule knows what the operator's text demands. It is asked once
-for each set of shapes. What it says of the outputs is held against what the reference rule then gives, so that neither
-can be wrong alone.
+for each set of shapes. What it says of the outputs is held against the budget before anything is made, and against what
+the reference rule then gives, so that neither can be wrong alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from gesher.base import dtypes
 from gesher.base.errors import GesherError, ModelError, RunError
 from gesher.ir import Node, SequenceType, TensorType
 from gesher.ops import Fact
-from gesher.ops.rules import InferNode
+from gesher.ops.fit import types
+from gesher.ops.rules import InferNode, allow
 from gesher.ops.schema import Operator, Schema
 from gesher.symbolic import Equalities
 
@@ -49,22 +50,23 @@ class Fitting:
         self.unsure = [any(t.startswith("optional") for t in a) for a in allowed]
         self.answers: dict[Any, Told] = {}
 
-    def hold(self, node: Node, inputs: Sequence[Any], remember: bool) -> Told:
+    def hold(self, node: Node, inputs: Sequence[Any], budget: int, remember: bool) -> Told:
         """The shapes that the outputs must have, as far as they can be told.
 
         Args:
             node: as it is run, its attributes bound.
+            budget: how many bytes an output may have.
             remember: whether the same node comes again with the same attributes.
 
         Raises:
-            RunError: the inputs do not fit the operator or each other.
+            RunError: the inputs do not fit the operator or each other, or an output would be too large.
         """
         if self.rule is None:
             return ()
         key = tuple([self._key(i, x) for i, x in enumerate(inputs)])
         found = self.answers.get(key) if remember else None
         if found is None:
-            found = self._asked(node, inputs)
+            found = self._asked(node, inputs, budget)
             if remember:
                 if len(self.answers) >= _REMEMBERED:
                     self.answers.clear()
@@ -81,10 +83,13 @@ class Fitting:
     def _is_steering(self, index: int, x: Any) -> bool:
         return index < len(self.steers) and self.steers[index] and x.size <= _STEERING and x.dtype.kind == "i"
 
-    def _asked(self, node: Node, inputs: Sequence[Any]) -> Told:
+    def _asked(self, node: Node, inputs: Sequence[Any], budget: int) -> Told:
         assert self.rule is not None
         facts = [None if x is None and i < len(node.inputs) and node.inputs[i] is None else self._fact(i, x)
                  for i, x in enumerate(inputs)]
+        misfit = next(types(node, self.schema, [None if f is None else f.type for f in facts]), None)
+        if misfit is not None:
+            raise RunError(misfit.message, advice=misfit.advice)
         try:
             seen = InferNode(node, self.operator, self.schema, facts, Equalities())
             self.rule.function(seen)
@@ -96,6 +101,10 @@ class Fitting:
         except Exception as e:
             raise RunError(f"{node.op_type}: its inference rule failed: {type(e).__name__}: {e}",
                            advice="if the model is right, this is a fault in gesher") from e
+        for f in seen.outputs:
+            if f is not None and isinstance(f.type, TensorType) and f.shape is not None:
+                allow(node, [d for d in f.shape if isinstance(d, int)], f.dtype.numpy if f.dtype.code else np.uint8,
+                      budget)
         return tuple(None if f is None or f.shape is None else
                      tuple(d if isinstance(d, int) else None for d in f.shape) for f in seen.outputs)
 

@@ -277,16 +277,25 @@ class Run:
         Raises:
             RunError: it would be too large.
         """
-        import numpy as np
+        allow(self.node, shape, dtype, self.budget)
 
-        from gesher.base.errors import RunError
 
-        size = np.dtype(dtype).itemsize
-        for d in shape:
-            size *= int(d)
-        if size > self.budget:
-            raise RunError(f"{self.node.op_type} would make a tensor of {size:,} bytes, the budget is {self.budget:,}",
-                           place=(self.node.place,), advice="raise GESHER_BUDGET_MB if the machine has the memory")
+def allow(node: Node, shape: Sequence[int], dtype: np.dtype[Any] | Any, budget: int) -> None:
+    """Refuse to make a tensor above the budget, in bytes.
+
+    Raises:
+        RunError: it would be too large.
+    """
+    import numpy as np
+
+    from gesher.base.errors import RunError
+
+    size = np.dtype(dtype).itemsize
+    for d in shape:
+        size *= int(d)
+    if size > budget:
+        raise RunError(f"{node.op_type} would make a tensor of {size:,} bytes, the budget is {budget:,}",
+                       place=(node.place,), advice="raise GESHER_BUDGET_MB if the machine has the memory")
 
 
 def run_node(node: Node, operator: Operator, schema: Schema, inputs: Sequence[Any], run: Run) -> list[Any]:

@@ -251,7 +251,7 @@ def _(node: InferNode) -> None:
     try:
         steps = _Steps(numbers[0], numbers[1], numbers[2], node["stash_type"] if node.version >= 27 else None)
     except RunError as e:
-        node.fail(e.what)
+        node.fail(e.what.removeprefix("Range: "))
     node.set(0, dtype, (steps.length,), steps.values() if is_small((steps.length,)) else None)
 
 
@@ -312,6 +312,8 @@ def _(node: InferNode) -> None:
 
 def _one_hot(indices: Any, depth: Any, values: Any, axis: int, wrap: bool, run: Run) -> Any:
     size = int(depth.reshape(-1)[0])
+    if size < 1:
+        raise RunError(f"OneHot: the depth is {size}, it must be positive")
     run.allow((*indices.shape, size), values.dtype)
     with np.errstate(all="ignore"):
         at = indices.astype(np.int64)

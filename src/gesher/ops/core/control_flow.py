@@ -254,7 +254,10 @@ def _(node: InferNode) -> None:
         return answers[1:]
 
     last = carried.settle(take_turn)
-    goes_on = answers[0].numbers() if answers and answers[0] is not None else None
+    again = answers[0] if answers else None
+    if again is not None and again.dtype not in (dtypes.BOOL, dtypes.UNDEFINED):
+        node.fail(f"its body gives {again.dtype.name} for whether to go on, it must be bool")
+    goes_on = again.numbers() if again is not None else None
     if node.has(1) and condition is not None and not condition.reshape(-1)[0]:
         turns: DimLike | None = 0
     elif begins and (not node.has(1) or (goes_on is not None and bool(goes_on.reshape(-1)[0]))):

@@ -216,7 +216,8 @@ def _spread_expr(p: Builder, v: Expr, x: Expr, axis: int, block_size: int) -> Ex
         return p.reshape(v, (v.shape[0], *(1,) * (x.rank - axis - 1)))
     before, count, after = v.shape[:axis], v.shape[axis], v.shape[axis + 1:]
     v = p.hold(p.reshape(v, (*before, count, 1, *after)), "scales of blocks",
-               ("same", count, ceil_div(x.shape[axis], block_size)))
+               ("same", count, ceil_div(x.shape[axis], block_size)),
+               *(("same", a, b) for i, (a, b) in enumerate(zip(x.shape, v.shape)) if i != axis))
     v = p.broadcast_to(v, (*before, count, block_size, *after))
     return p.take(p.reshape(v, (*before, count * block_size, *after)), axis, 0, x.shape[axis])
 
