@@ -63,7 +63,8 @@ def child(setup: str, run: str) -> tuple[float, float, float]:
 
 def peak_of(code: str) -> float:
     """The peak resident memory of a process that runs `code`, interpreter and mapped files included, in megabytes."""
-    done = subprocess.run([sys.executable, "-c", f"{_PEAK}\n{code}\nprint(peak())"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", f"{_PEAK}\n{code}\nprint(peak())"], capture_output=True, text=True,
+                          check=False)
     if done.returncode:
         raise SystemExit(f"a measured process failed:\n{code}\n{done.stderr}")
     return float(done.stdout.strip().splitlines()[-1])
