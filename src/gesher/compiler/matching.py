@@ -8,6 +8,7 @@ from gesher.base.dtypes import FLOAT
 from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike, decide_eq, decide_le, decide_lt, product
 
+from .along import ArgMax, CumSum
 from .attention import Attention
 from .blockwise import MatMulBits
 from .convolutions import BlockedConv, BlockedWindow, ToBlocks, ToPlain
@@ -204,7 +205,7 @@ class Select(Kernel):
 
 KERNELS: tuple[type[Kernel], ...] = (Attention, Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv,
                                     ConvTransposed, MaxWindow, Softmax, LayerNorm, RankedTrees, Trees, Recurrent,
-                                    Reduce, Select, MatMulBits, *INTEGER)
+                                    Reduce, Select, ArgMax, CumSum, MatMulBits, *INTEGER)
 
 
 def match(e: Expr) -> Kernel | None:

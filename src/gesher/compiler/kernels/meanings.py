@@ -183,6 +183,21 @@ def recurrent(kind: str, x: Array, w: Array, r: Array, bias: Array | None = None
     return y, last[0], last[1]
 
 
+def extreme(x: Array, *, smallest: bool = False, last: bool = False) -> Array:
+    """Where the largest or smallest of x (outer,n,inner) stands along axis 1; NaN beats all."""
+    v = x[:, ::-1] if last else x
+    found = (np.argmin if smallest else np.argmax)(v, axis=1)
+    return x.shape[1] - 1 - found if last else found
+
+
+def running_sum(x: Array, *, exclusive: bool = False, reverse: bool = False) -> Array:
+    """Sums of x (outer,n,inner) along axis 1 up to each element."""
+    v = x[:, ::-1] if reverse else x
+    y = np.cumsum(v, axis=1, dtype=np.float64)
+    y = y - v if exclusive else y
+    return y[:, ::-1] if reverse else y
+
+
 TREE_TESTS: dict[str, Callable[[Array, float], Array]] = {
     # In the order of the enum in gs_trees.h.
     "LEQ": lambda x, v: x <= v, "LT": lambda x, v: x < v, "GTE": lambda x, v: x >= v, "GT": lambda x, v: x > v,
