@@ -134,6 +134,31 @@ def test_heads_merged_with_the_batch():
     assert kernels(steps) == ["gs_attention_f32"]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_heads_that_share_keys_by_repeating_them(turned):
+    p = Builder()
+    q, k, v = (p.input(x, FLOAT, (B, n, heads * D)) for x, n, heads in (("q", S, 6), ("k", T, 2), ("v", T, 2)))
+
+    def apart(x, heads):
+        return p.transpose(p.reshape(x, (x.shape[0], x.shape[1], heads, D)), (0, 2, 1, 3))
+
+    def repeated(x):
+        y = apart(x, 2)
+        wide = p.broadcast_to(p.reshape(y, (B, 2, 1, *y.shape[2:])), (B, 2, 3, *y.shape[2:]))
+        return p.reshape(wide, (B, 6, *y.shape[2:]))
+
+    keys = repeated(k)
+    if turned:
+        scores = p.contract(apart(q, 6), p.transpose(keys, (0, 1, 3, 2)), [3], [2], [0, 1], [0, 1])
+    else:
+        scores = p.contract(apart(q, 6), keys, [3], [3], [0, 1], [0, 1])
+    w = p.composite("softmax", softmax_meaning, scores * 0.3, axis=3)
+    y = p.transpose(p.contract(w, repeated(v), [3], [2], [0, 1], [0, 1]), (0, 2, 1, 3))
+    steps = holds([q, k, v], y, lambda rng, b, s, t: [f32(rng, b, n, h * D) for n, h in ((s, 6), (t, 2), (t, 2))])
+    # Nothing is repeated: the kernel reads the keys where they lie.
+    assert len(steps) == 1 and kernels(steps) == ["gs_attention_f32"]
+
+
 def test_a_row_of_minus_infinity_is_nan_as_softmax_says():
     h = Heads()
     m = h.p.input("m", FLOAT, (B, 1, S, T))

@@ -229,8 +229,15 @@ def _of_pieces(e: Expr) -> Parts | None:
             root, scale = readers[0], scale * factor
     if not np.isfinite(np.float32(scale)):
         return None
-    return Parts(_arranged(q, s["a_batch"], s["a_axes"][0]), _arranged(k, s["b_batch"], s["b_axes"][0]),
-                 _arranged(v, p["b_batch"], None, p["b_axes"][0]), root, changed, scale)
+    whole_k, whole_v = _arranged(k, s["b_batch"], s["b_axes"][0]), _arranged(v, p["b_batch"], None, p["b_axes"][0])
+    whole_q = _arranged(q, s["a_batch"], s["a_axes"][0])
+    shared = _shared_heads(k, s["b_batch"], s["b_axes"][0], None), _shared_heads(v, p["b_batch"], None, p["b_axes"][0])
+    if shared[0] is not None and shared[1] is not None and shared[0].shape[2] == shared[1].shape[2]:
+        each = shared[0].shape[2]
+        whole_k, whole_v, of_q = shared[0], shared[1], whole_q
+        whole_q = View(of_q.base, (of_q.shape[0], shared[0].shape[1], each, *of_q.shape[2:]),
+                       (of_q.strides[0], of_q.strides[1] * each, *of_q.strides[1:]), of_q.offset)
+    return Parts(whole_q, whole_k, whole_v, root, changed, scale)
 
 
 def _product_below(e: Expr) -> Expr | None:
@@ -258,6 +265,31 @@ def _arranged(x: Expr, batch: Sequence[int], column: int | None, row: int | None
     v = view_of(x)
     axes = (*batch, row, column)
     return View(v.base, tuple(x.shape[i] for i in axes), tuple(v.strides[i] for i in axes), v.offset)
+
+
+def _shared_heads(x: Expr, batch: Sequence[int], column: int | None, row: int | None) -> View | None:
+    """Keys or values (batch, heads, rows, columns) whose heads are those of another tensor, each several times one
+    behind the other, as (batch, groups, heads of a group, rows, columns) of that; None for all others."""
+    perm = list(range(x.rank))
+    if x.prim == "transpose":
+        perm, x = list(x.params["perm"]), x.args[0]
+    if x.rank != 4 or len(batch) != 2 or x.prim != "reshape" or x.args[0].prim != "broadcast":
+        return None
+    wide = x.args[0]
+    below = wide.args[0]
+    b, h = (perm[a] for a in batch)
+    rest = [i for i in range(4) if i not in (b, h)]
+    if wide.rank != 5 or below.rank != 5 or (b, h) != (0, 1) or wide.shape[3:] != x.shape[2:] \
+            or not decide_eq(wide.shape[0], x.shape[0]) or not decide_eq(below.shape[2], 1) \
+            or any(not decide_eq(below.shape[i], wide.shape[i]) for i in (0, 1, 3, 4)):
+        return None
+    told = perm[row if column is None else column]  # type: ignore[index]
+    left = next(i for i in rest if i != told)
+    rows, columns = (told, left) if column is None else (left, told)
+    v = view_of(below)
+    axes = (0, 1, 2, rows + 1, columns + 1)
+    strides = tuple(0 if i == 2 else v.strides[i] for i in axes)
+    return View(v.base, tuple(wide.shape[i] for i in axes), strides, v.offset)
 
 
 # The composite

@@ -165,7 +165,9 @@ GS_INLINE float gs_attention_weigh(float* x, int64_t low, int64_t high, int64_t 
     gs_store_n(x + whole, e, rest);
     for (int64_t i = 0; i < rest; i++) added += x[whole + i];
   }
-  float scale = *most == -__builtin_inff() ? 0.0f : gs_expf(*most - base);
+  float scale = 0;
+  // Not in the first block of a row, which is the only one of short keys.
+  if (*most != -__builtin_inff()) scale = gs_expf(*most - base);
   *total = *total * scale + added;
   *most = now;
   return scale;

@@ -67,6 +67,9 @@ GS_LOCAL void gs_gemm_f32_plain(const GsGemm* g, GsPool* pool) {
 #define GS_GEMM_KC 768
 #define GS_GEMM_L2 (80 * 1024)
 #endif
+// A pass may be somewhat longer where that spares one: each reads and writes C. Floats of A that stay in L2.
+#define GS_GEMM_KC_MOST (GS_GEMM_KC + GS_GEMM_KC / 2)
+#define GS_GEMM_L2_A (128 * 1024)
 
 typedef struct GsGemmTile {
   int64_t K, a_row, b_row, c_row;
@@ -153,6 +156,29 @@ static void (*const gs_gemm_micros[GS_GEMM_NV][GS_GEMM_MR])(const GsGemmTile*) _
 // Floats of B packed: panels of NR columns, the last filled up with zeros.
 GS_LOCAL int64_t gs_gemm_f32_packed(int64_t K, int64_t N) { return gs_round_up(N, GS_GEMM_NR) * K; }
 
+#if defined(__clang__) || __GNUC__ >= 12
+#define GS_GEMM_PACK_FOURS 1
+typedef float gs_v4 __attribute__((vector_size(16)));
+typedef float gs_v4_u __attribute__((vector_size(16), aligned(4), may_alias));
+
+// Four columns of B, each side by side along k, as rows of a panel: 4 x 4 numbers at a time change their places.
+GS_INLINE void gs_gemm_pack_four(int64_t K, const float* b, int64_t b_col, float* to) {
+  int64_t k = 0;
+  for (; k + 4 <= K; k += 4) {
+    gs_v4 a0 = *(const gs_v4_u*)(b + k), a1 = *(const gs_v4_u*)(b + b_col + k);
+    gs_v4 a2 = *(const gs_v4_u*)(b + 2 * b_col + k), a3 = *(const gs_v4_u*)(b + 3 * b_col + k);
+    gs_v4 low01 = __builtin_shufflevector(a0, a1, 0, 4, 1, 5), high01 = __builtin_shufflevector(a0, a1, 2, 6, 3, 7);
+    gs_v4 low23 = __builtin_shufflevector(a2, a3, 0, 4, 1, 5), high23 = __builtin_shufflevector(a2, a3, 2, 6, 3, 7);
+    *(gs_v4_u*)(to + k * GS_GEMM_NR) = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+    *(gs_v4_u*)(to + (k + 1) * GS_GEMM_NR) = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+    *(gs_v4_u*)(to + (k + 2) * GS_GEMM_NR) = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+    *(gs_v4_u*)(to + (k + 3) * GS_GEMM_NR) = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
+  }
+  for (; k < K; k++)
+    for (int j = 0; j < 4; j++) to[k * GS_GEMM_NR + j] = b[k + j * b_col];
+}
+#endif
+
 // Pack the panels first .. last of one B to `out`: out[panel][k][column].
 GS_LOCAL void gs_gemm_f32_pack(int64_t K, int64_t N, const float* b, int64_t b_row, int64_t b_col, float* out,
                                int64_t first, int64_t last) {
@@ -171,7 +197,12 @@ GS_LOCAL void gs_gemm_f32_pack(int64_t K, int64_t N, const float* b, int64_t b_r
       // Columns lie apart: walk 16 of k at a time, so that a line that was read is used up.
       for (int64_t k0 = 0; k0 < K; k0 += 16) {
         int64_t k1 = gs_min_i64(k0 + 16, K);
-        for (int64_t j = 0; j < cols; j++)
+        int64_t j = 0;
+#ifdef GS_GEMM_PACK_FOURS
+        for (; b_row == 1 && j + 4 <= cols; j += 4)
+          gs_gemm_pack_four(k1 - k0, from + j * b_col + k0, b_col, to + k0 * GS_GEMM_NR + j);
+#endif
+        for (; j < cols; j++)
           for (int64_t k = k0; k < k1; k++) to[k * GS_GEMM_NR + j] = from[k * b_row + j * b_col];
         for (int64_t k = k0; k < k1; k++)
           for (int64_t j = cols; j < GS_GEMM_NR; j++) to[k * GS_GEMM_NR + j] = 0;
@@ -182,20 +213,20 @@ GS_LOCAL void gs_gemm_f32_pack(int64_t K, int64_t N, const float* b, int64_t b_r
 
 // C[m0 .. m1, n0 .. n1] of one matrix; n0 is a multiple of NR. `panels`: all of B packed, or NULL: B is read where it
 // stands (columns side by side), except the last panel where it is not full: that one is packed at `tail`.
-GS_LOCAL void gs_gemm_block(const GsGemm* g, int64_t batch, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
-                            const float* panels, const float* tail) {
+GS_LOCAL void gs_gemm_rows(const GsGemm* g, int64_t batch, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
+                           int64_t kc_most, const float* panels, const float* tail) {
   const float* a0 = g->a + batch * g->a_batch;
   const float* b0 = g->b + batch * g->b_batch;
   float* c0 = g->c + batch * g->c_batch;
-  float edge[GS_GEMM_MR * GS_GEMM_NR], bias_edge[GS_GEMM_NR], copied[GS_GEMM_MR * GS_GEMM_KC];
-  int64_t K = g->K, kc_most = gs_min_i64(K, GS_GEMM_KC);
+  float edge[GS_GEMM_MR * GS_GEMM_NR], bias_edge[GS_GEMM_NR], copied[GS_GEMM_MR * GS_GEMM_KC_MOST];
+  int64_t K = g->K;
   int64_t nc = gs_max_i64(GS_GEMM_L2 / gs_max_i64(kc_most, 1) / GS_GEMM_NR, 1) * GS_GEMM_NR;
   for (int64_t nb = n0; nb < n1; nb += nc) {
     int64_t ne = gs_min_i64(nb + nc, n1);
     // An empty sum is still a bias: the loop runs once for K = 0.
-    for (int64_t k0 = 0; k0 == 0 || k0 < K; k0 += GS_GEMM_KC) {
-      int64_t kc = gs_min_i64(GS_GEMM_KC, K - k0);
-      int last = k0 + GS_GEMM_KC >= K;
+    for (int64_t k0 = 0; k0 == 0 || k0 < K; k0 += kc_most) {
+      int64_t kc = gs_min_i64(kc_most, K - k0);
+      int last = k0 + kc >= K;
       for (int64_t m = m0; m < m1; m += GS_GEMM_MR) {
         int64_t rows = gs_min_i64(GS_GEMM_MR, m1 - m);
         GsGemmTile t = {.K = kc, .a = a0 + m * g->a_row + k0, .a_row = g->a_row, .first = k0 == 0 && !g->accumulate,
@@ -203,9 +234,9 @@ GS_LOCAL void gs_gemm_block(const GsGemm* g, int64_t batch, int64_t m0, int64_t 
         if (g->a_col != 1) {
           for (int64_t k = 0; k < kc; k++)
             for (int64_t i = 0; i < rows; i++)
-              copied[i * GS_GEMM_KC + k] = a0[(m + i) * g->a_row + (k0 + k) * g->a_col];
+              copied[i * GS_GEMM_KC_MOST + k] = a0[(m + i) * g->a_row + (k0 + k) * g->a_col];
           t.a = copied;
-          t.a_row = GS_GEMM_KC;
+          t.a_row = GS_GEMM_KC_MOST;
         }
         for (int64_t n = nb; n < ne; n += GS_GEMM_NR) {
           int64_t cols = gs_min_i64(GS_GEMM_NR, g->N - n), nv = gs_ceil_div(cols, GS_W);
@@ -244,6 +275,19 @@ GS_LOCAL void gs_gemm_block(const GsGemm* g, int64_t batch, int64_t m0, int64_t 
       }
     }
   }
+}
+
+// The same, so many rows at a time that A stays in L2 while all of B passes.
+GS_LOCAL void gs_gemm_block(const GsGemm* g, int64_t batch, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
+                            const float* panels, const float* tail) {
+  int64_t parts = gs_max_i64(gs_ceil_div(g->K, GS_GEMM_KC_MOST), 1);
+  int64_t kc_most = gs_max_i64(gs_round_up(gs_ceil_div(g->K, parts), 4), 4);
+  int64_t rows = gs_max_i64(GS_GEMM_L2_A / kc_most / GS_GEMM_MR, 8) * GS_GEMM_MR;
+  // Chunks of equal length: a short last one would read all of B for little.
+  int64_t chunks = gs_max_i64(gs_ceil_div(m1 - m0, rows + rows / 2), 1);
+  rows = gs_round_up(gs_ceil_div(m1 - m0, chunks), GS_GEMM_MR);
+  for (int64_t m = m0; m < m1; m += rows)
+    gs_gemm_rows(g, batch, m, gs_min_i64(m + rows, m1), n0, n1, kc_most, panels, tail);
 }
 
 // sum of x[k] * y[k]
