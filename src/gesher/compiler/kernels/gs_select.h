@@ -3,7 +3,7 @@
 // Equal elements keep their order (the lower place comes first), -0 equals +0, and NaN counts as larger than every
 // number. Elements become whole numbers that order alike, so one heap serves all types.
 
-#include "gs_pool.h"
+#include "gs_rows_f32.h"
 
 typedef struct GsSelect {
   int64_t outer, n, inner, k;  // x (outer, n, inner); k <= n
@@ -102,6 +102,25 @@ GS_INLINE void gs_sink(GsKeyed* heap, int64_t n, int64_t at, GsKeyed item) {
   heap[at] = item;
 }
 
+// From `a` on the first place of a row of floats that may come before the one at the heap's top, or n. NaN may: it
+// is neither larger nor smaller.
+GS_INLINE int64_t gs_select_next(const float* x, int64_t a, int64_t n, float top, const int largest) {
+  const gs_vf t = gs_splat(top);
+  for (; a + 4 * GS_W <= n; a += 4 * GS_W) {
+    gs_vi out = {0};
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) {
+      gs_vf now = gs_load(x + a + v * GS_W);
+      out |= largest ? ~(now <= t) : ~(now >= t);
+    }
+    int any = 0;
+    for (int l = 0; l < GS_W; l++) any |= out[l];
+    if (any) break;
+  }
+  while (a < n && (largest ? x[a] <= top : x[a] >= top)) a++;
+  return a;
+}
+
 GS_LOCAL void gs_select_task(void* arg, int64_t begin, int64_t end, int thread) {
   const GsSelect* s = arg;
   int64_t k = s->k;
@@ -111,7 +130,13 @@ GS_LOCAL void gs_select_task(void* arg, int64_t begin, int64_t end, int thread) 
     for (int64_t a = 0; a < k; a++) heap[a] = (GsKeyed){gs_select_key(s, base + a * s->inner), a};
     for (int64_t a = k / 2 - 1; a >= 0; a--) gs_sink(heap, k, a, heap[a]);
     // The heap holds the k first so far; a later place never goes before an equal one.
+    const float* floats = s->type == GS_KEY_F32 && s->inner == 1 ? (const float*)s->x + base : 0;
     for (int64_t a = k; a < s->n; a++) {
+      if (floats) {
+        float top = floats[heap[0].place];
+        a = s->largest ? gs_select_next(floats, a, s->n, top, 1) : gs_select_next(floats, a, s->n, top, 0);
+        if (a == s->n) break;
+      }
       uint64_t key = gs_select_key(s, base + a * s->inner);
       if (key < heap[0].key) gs_sink(heap, k, 0, (GsKeyed){key, a});
     }
