@@ -18,7 +18,7 @@ SOURCE = """
 KERNEL(plain, gs_select_plain)
 KERNEL(fast, gs_select_run)
 GS_EXPORT int64_t need(GsPool* pool, const int64_t* s) {
-  GsSelect g = {.k = s[3]}; return gs_select_scratch(&g, gs_pool_size(pool)); }
+  GsSelect g = {s[0], s[1], s[2], s[3], (int)s[4]}; return gs_select_scratch(&g, gs_pool_size(pool)); }
 """
 isas = pytest.mark.parametrize("isa", ISAS, ids=lambda i: i.name)
 
@@ -70,6 +70,20 @@ def test_threads_share_the_rows(isa):
     for threads in (2, 3):
         check(isa, "fast", x, 17, True, threads)
         check(isa, "fast", x, 300, False, threads)
+
+
+@isas
+@pytest.mark.parametrize("shape", [(2, 700, 1), (1, 300, 3), (3, 5000, 1)])
+def test_many_of_long_rows(isa, shape):
+    rng = np.random.default_rng(3)
+    for coarse in (False, True):
+        x = rng.standard_normal(shape).astype(np.float32)
+        x = np.round(x) if coarse else x
+        for odd in (np.nan, -np.nan, np.inf, -np.inf, -0.0):
+            x[rng.random(shape) < 0.02] = odd
+        for k in (3, 65, 100, shape[1]):
+            for largest in (False, True):
+                check(isa, "fast", x, k, largest, threads=2)
 
 
 @isas

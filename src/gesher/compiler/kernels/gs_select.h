@@ -121,12 +121,57 @@ GS_INLINE int64_t gs_select_next(const float* x, int64_t a, int64_t n, float top
   return a;
 }
 
+// Many of a row of floats: a count of the leading bits tells which can be among the first k; these are sorted, 11 bits
+// at a time, the last ones first, so that equal elements keep their order. `a` and `b` have room for n each.
+GS_LOCAL void gs_select_many(const GsSelect* s, int64_t row, int64_t base, uint64_t* a, uint64_t* b) {
+  enum { DIGITS = 2048 };
+  int64_t place[DIGITS] = {0}, m = 0;
+  for (int64_t i = 0; i < s->n; i++) {
+    uint32_t key = (uint32_t)gs_select_key(s, base + i * s->inner);
+    a[i] = (uint64_t)key << 32 | (uint64_t)i;
+    place[key >> 21]++;
+  }
+  uint64_t last = 0;
+  for (int64_t sum = place[0]; sum < s->k; sum += place[last]) last++;
+  for (int64_t i = 0; i < s->n; i++) {
+    b[m] = a[i];
+    m += a[i] >> 53 <= last;
+  }
+  for (int shift = 32; shift < 64; shift += 11) {
+    memset(place, 0, sizeof place);
+    for (int64_t i = 0; i < m; i++) place[b[i] >> shift & (DIGITS - 1)]++;
+    int64_t sum = 0;
+    for (int d = 0; d < DIGITS; d++) {
+      int64_t n = place[d];
+      place[d] = sum, sum += n;
+    }
+    for (int64_t i = 0; i < m; i++) a[place[b[i] >> shift & (DIGITS - 1)]++] = b[i];
+    uint64_t* other = a;
+    a = b, b = other;
+  }
+  for (int64_t j = 0; j < s->k; j++) gs_select_store(s, row, j, (int64_t)(uint32_t)b[j]);
+}
+
+GS_INLINE int gs_select_is_many(const GsSelect* s) {
+  return s->type == GS_KEY_F32 && s->k > 64 && s->n >= 256 && s->n < (int64_t)1 << 32;
+}
+
+// Words of scratch of one thread.
+GS_INLINE int64_t gs_select_words(const GsSelect* s) {
+  return gs_select_is_many(s) ? 2 * s->n + 1 : 2 * gs_max_i64(s->k, 1);
+}
+
 GS_LOCAL void gs_select_task(void* arg, int64_t begin, int64_t end, int thread) {
   const GsSelect* s = arg;
   int64_t k = s->k;
-  GsKeyed* heap = (GsKeyed*)s->scratch + thread * k;
+  uint64_t* room = s->scratch + thread * gs_select_words(s);
+  GsKeyed* heap = (GsKeyed*)room;
   for (int64_t row = begin; row < end; row++) {
     int64_t base = row / s->inner * s->n * s->inner + row % s->inner;
+    if (gs_select_is_many(s)) {
+      gs_select_many(s, row, base, room, room + s->n);
+      continue;
+    }
     for (int64_t a = 0; a < k; a++) heap[a] = (GsKeyed){gs_select_key(s, base + a * s->inner), a};
     for (int64_t a = k / 2 - 1; a >= 0; a--) gs_sink(heap, k, a, heap[a]);
     // The heap holds the k first so far; a later place never goes before an equal one.
@@ -148,7 +193,7 @@ GS_LOCAL void gs_select_task(void* arg, int64_t begin, int64_t end, int thread) 
 }
 
 // 64-bit words of scratch for a pool of `threads`.
-GS_LOCAL int64_t gs_select_scratch(const GsSelect* s, int threads) { return 2 * threads * gs_max_i64(s->k, 1); }
+GS_LOCAL int64_t gs_select_scratch(const GsSelect* s, int threads) { return threads * gs_select_words(s); }
 
 GS_LOCAL void gs_select_run(const GsSelect* s, GsPool* pool) {
   if (s->k <= 0) return;
