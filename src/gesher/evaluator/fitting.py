@@ -15,7 +15,7 @@ import numpy as np
 
 from gesher.base import dtypes
 from gesher.base.errors import GesherError, ModelError, RunError
-from gesher.ir import Node, SequenceType, TensorType
+from gesher.ir import Node, SequenceType, SparseTensorType, TensorType
 from gesher.ops import Fact
 from gesher.ops.fit import types
 from gesher.ops.rules import InferNode, allow
@@ -37,7 +37,7 @@ class Fitting:
         operator, schema: what the node means.
     """
 
-    __slots__ = ("answers", "operator", "rule", "schema", "steers", "unsure")
+    __slots__ = ("answers", "operator", "rule", "schema", "sparse", "steers", "unsure")
 
     def __init__(self, node: Node, operator: Operator, schema: Schema):
         self.operator, self.schema = operator, schema
@@ -48,6 +48,8 @@ class Fitting:
         self.steers = [a <= {"tensor(int64)", "tensor(int32)"} for a in allowed]
         # An optional that is there is fed as what it holds.
         self.unsure = [any(t.startswith("optional") for t in a) for a in allowed]
+        # A sparse tensor reaches its reader as the dense one that it stands for.
+        self.sparse = [bool(a) and all(t.startswith("sparse_tensor") for t in a) for a in allowed]
         self.answers: dict[Any, Told] = {}
 
     def hold(self, node: Node, inputs: Sequence[Any], budget: int, remember: bool) -> Told:
@@ -112,6 +114,8 @@ class Fitting:
         if index < len(self.unsure) and self.unsure[index]:
             return Fact(None, why="it may be an optional")
         if isinstance(x, np.ndarray):
+            if index < len(self.sparse) and self.sparse[index]:
+                return Fact(SparseTensorType(dtypes.from_numpy(x.dtype), x.shape))
             return Fact(TensorType(dtypes.from_numpy(x.dtype), x.shape), x if self._is_steering(index, x) else None)
         if isinstance(x, list) and x and all(isinstance(y, np.ndarray) for y in x):
             same = {y.shape for y in x}
