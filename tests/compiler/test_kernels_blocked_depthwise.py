@@ -93,6 +93,9 @@ def test_windows_of_all_kinds(isa, name, mean):
             pool(isa, name, x, (3, 3), (2, 2), pad=(1, 1), ceil=True, **options)
             pool(isa, name, x, (2, 3), (1, 2), (2, 2), pad=(1, 2), **options)
             pool(isa, name, x, size, **options)
+    for threads in (1, 2):  # wider than what is kept of a row
+        pool(isa, name, picture(1, 3, 4, 150), (2, 70), (1, 3), pad=(1, 30), mean=mean, threads=threads)
+        pool(isa, name, picture(1, 3, 4, 150), (2, 3), (1, 2), (1, 9), pad=(1, 1), mean=mean, threads=threads)
 
 
 @isas

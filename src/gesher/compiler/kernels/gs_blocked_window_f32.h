@@ -44,31 +44,66 @@ GS_LOCAL void gs_blocked_window_f32_plain(const GsBlockedWindow* v, GsPool* pool
       }
 }
 
-// The sums or maxima of a tile. `count` and `mean` are constants where this is inlined.
-GS_INLINE void gs_blocked_window_tile(const int count, const int mean, const GsPlaces* t, float* y) {
-  gs_vf r[GS_PLACES];
-#pragma GCC unroll 7
-  for (int i = 0; i < count; i++) r[i] = mean ? (gs_vf){0} : gs_splat(-__builtin_inff());
+// The sum or maximum of one window of any width.
+GS_INLINE void gs_blocked_window_place(const int mean, const GsPlaces* t, float* y) {
+  gs_vf a = gs_load(t->outside);
   const float* row = t->x;
   for (int64_t ky = t->k0; ky < t->k1; ky++, row += t->row)
-    for (int64_t kx = 0; kx < t->KW; kx++)
-#pragma GCC unroll 7
-      for (int i = 0; i < count; i++) {
-        gs_vf a = gs_place(t, row, t->left + i * t->step + kx * t->tap);
-        r[i] = mean ? r[i] + a : gs_maxv(r[i], a);
-      }
-#pragma GCC unroll 7
-  for (int i = 0; i < count; i++) gs_store(y + i * GS_W, r[i]);
+    for (int64_t kx = 0; kx < t->KW; kx++) {
+      gs_vf b = gs_place(t, row, t->left + kx * t->tap);
+      a = mean ? a + b : gs_maxv(a, b);
+    }
+  gs_store(y, a);
 }
 
-#define GS_WINDOW(count, mean) \
-  GS_NOINLINE void gs_blocked_window_##count##_##mean(const GsPlaces* t, float* y) { \
-    gs_blocked_window_tile(count, mean, t, y); }
-#define GS_WINDOW_NAME(count, mean) gs_blocked_window_##count##_##mean,
-GS_PLACES_EACH(GS_WINDOW, 0)
-GS_PLACES_EACH(GS_WINDOW, 1)
-static void (*const gs_blocked_windows[2][GS_PLACES])(const GsPlaces*, float*) __attribute__((unused)) = {
-  {GS_PLACES_EACH(GS_WINDOW_NAME, 0)}, {GS_PLACES_EACH(GS_WINDOW_NAME, 1)}};
+// The same for as many places as have their columns in GS_WINDOW_COLUMNS, which all usual windows fit: columns first,
+// each once, then these along the row.
+#define GS_WINDOW_COLUMNS 64
+
+// The sums or maxima of `count` vectors each, from[i * step + k * apart] in vectors, k < taps.
+GS_INLINE void gs_blocked_window_run(const int mean, const float* from, int64_t step, int64_t taps, int64_t apart,
+                                     int64_t count, float* to) {
+  gs_vf none = mean ? (gs_vf){0} : gs_splat(-__builtin_inff());
+  int64_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    gs_vf a[4] = {none, none, none, none};
+    const float* p = from + i * step * GS_W;
+    for (int64_t k = 0; k < taps; k++, p += apart * GS_W)
+#pragma GCC unroll 4
+      for (int u = 0; u < 4; u++) {
+        gs_vf b = gs_load(p + u * step * GS_W);
+        a[u] = mean ? a[u] + b : gs_maxv(a[u], b);
+      }
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; u++) gs_store(to + (i + u) * GS_W, a[u]);
+  }
+  for (; i < count; i++) {
+    gs_vf a = none;
+    for (int64_t k = 0; k < taps; k++) {
+      gs_vf b = gs_load(from + (i * step + k * apart) * GS_W);
+      a = mean ? a + b : gs_maxv(a, b);
+    }
+    gs_store(to + i * GS_W, a);
+  }
+}
+
+GS_INLINE void gs_blocked_window_columns(const int mean, const GsPlaces* t, int64_t count, float* y) {
+  _Alignas(64) float column[GS_WINDOW_COLUMNS * GS_W];
+  int64_t columns = (count - 1) * t->step + (t->KW - 1) * t->tap + 1;
+  int64_t j0 = gs_min_i64(gs_max_i64(-t->left, 0), columns);
+  int64_t j1 = gs_max_i64(j0, gs_min_i64(t->W - t->left, columns));
+  for (int64_t j = 0; j < j0; j++) gs_store(column + j * GS_W, gs_load(t->outside));
+  if (j0 < j1) gs_blocked_window_run(mean, t->x + (t->left + j0) * GS_W, 1, t->k1 - t->k0, t->row / GS_W, j1 - j0,
+                                     column + j0 * GS_W);
+  for (int64_t j = j1; j < columns; j++) gs_store(column + j * GS_W, gs_load(t->outside));
+  gs_blocked_window_run(mean, column, t->step, t->KW, t->tap, count, y);
+}
+GS_NOINLINE void gs_blocked_max_columns(const GsPlaces* t, int64_t count, float* y) {
+  gs_blocked_window_columns(0, t, count, y);
+}
+GS_NOINLINE void gs_blocked_sum_columns(const GsPlaces* t, int64_t count, float* y) {
+  gs_blocked_window_columns(1, t, count, y);
+}
 
 // A task is a row of outputs of a block.
 GS_LOCAL void gs_blocked_window_task(void* arg, int64_t begin, int64_t end, int thread) {
@@ -77,7 +112,9 @@ GS_LOCAL void gs_blocked_window_task(void* arg, int64_t begin, int64_t end, int 
   float outside[GS_W];
   for (int i = 0; i < GS_W; i++) outside[i] = v->mean ? 0 : -__builtin_inff();
   int64_t H = v->in[0], W = v->in[1], OH = v->out[0], OW = v->out[1], s = v->stride[1];
-  int64_t KW = v->kernel[1], tiles = gs_ceil_div(OW, GS_PLACES), size = OW / tiles;
+  int64_t KW = v->kernel[1], reach = (KW - 1) * v->dilation[1] + 1, by_columns = reach <= GS_WINDOW_COLUMNS;
+  int64_t most = by_columns ? (GS_WINDOW_COLUMNS - reach) / s + 1 : 1;
+  int64_t tiles = gs_ceil_div(OW, most), size = OW / tiles;
   GsPlaces t = {.W = W, .KW = KW, .row = v->dilation[0] * W * GS_W, .step = s, .tap = v->dilation[1],
                 .outside = outside};
   for (int64_t i = begin; i < end; i++) {
@@ -88,7 +125,9 @@ GS_LOCAL void gs_blocked_window_task(void* arg, int64_t begin, int64_t end, int 
     for (int64_t j = 0, ox = 0; j < tiles; j++) {
       int64_t count = size + (j < OW % tiles);
       t.left = ox * s - v->pad[1];
-      gs_blocked_windows[v->mean != 0][count - 1](&t, y + ox * GS_W);
+      if (by_columns) (v->mean ? gs_blocked_sum_columns : gs_blocked_max_columns)(&t, count, y + ox * GS_W);
+      else if (v->mean) gs_blocked_window_place(1, &t, y + ox * GS_W);
+      else gs_blocked_window_place(0, &t, y + ox * GS_W);
       ox += count;
     }
     if (v->mean != 1) continue;
