@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -101,7 +103,7 @@ def test_equal_models_in_memory_share_a_session():
 @pytest.mark.parametrize("damage", ["cut", "form", "library"])
 def test_what_is_damaged_is_planned_again(path, damage):
     first = compile(gesher.load(path), KEPT)
-    key = frozen.key_for(first.model, session.inlined.__qualname__, "")
+    key = session._key(first.model, KEPT, None)
     folder = cache.find(key, frozen.SESSIONS).folder
     plan = folder / frozen.PLAN
     if damage == "cut":
@@ -152,3 +154,23 @@ def test_entries_of_all_shelves_are_evicted(monkeypatch, path):
     left = [f for shelf in ("models", "sessions", "kernels") if (root / shelf).is_dir()
             for f in (root / shelf).iterdir()]
     assert len(left) <= 1
+
+
+def test_the_engine_reads_back_before_it_asks_anything(path, monkeypatch):
+    x = {"x": np.ones((2, 12), np.float32)}
+    with gesher.session(path, threads=1) as first:
+        want = first.run(x)["y"]
+    monkeypatch.setattr("gesher.engines.compiled.CompiledEngine.refuses", lambda *a: pytest.fail("asked"))
+    with gesher.session(path, threads=1) as again:
+        np.testing.assert_array_equal(again.run(x)["y"], want)
+
+
+def test_reading_back_opens_no_book(path):
+    """A fresh process that reads a session back imports neither operators nor the optimiser nor what plans."""
+    with gesher.session(path, threads=1):
+        pass
+    code = ("import sys, gesher; s = gesher.session(sys.argv[1], threads=1); "
+            "print([m for m in ('gesher.optimizer', 'gesher.compiler.lower', 'gesher.ops.core.softmax') "
+            "if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gesher.symbolic import Dim
 
-from .lower import Fallback
+from .lowered import Fallback
 from .steps import Program
 from .work import works
 

@@ -30,7 +30,7 @@ from . import cache, cpu
 from .demands import Demand
 from .digest import digest, house
 from .loops import Buffer
-from .lower import Lowered, Stage
+from .lowered import Lowered, Stage
 from .packed import ALIGNMENT, array_of
 from .steps import Program
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,29 +24,30 @@ from gesher.base import dtypes, knobs
 from gesher.base.errors import GesherError, RunError
 from gesher.evaluator.feeds import Feeds
 from gesher.evaluator.plan import Plan as GraphSteps
-from gesher.evaluator.plan import make_plans, read_only
-from gesher.inference import Facts, infer
+from gesher.evaluator.plan import read_only
 from gesher.ir import Graph, Model, Node, TensorType, Value
-from gesher.ops import Run
-from gesher.ops.rules import attributes_of
 from gesher.primitives import Expr
-from gesher.primitives.simplify import replace
-from gesher.rewriter.inline import Inlined, inlined
 from gesher.symbolic import Dim, Equalities, evaluate, fresh
 
 from . import cpu, frozen, natives, target
-from . import plan as planning
 from .conditions import sizes_of
-from .demands import Misfit, demands
-from .explain import explain
-from .lower import Fallback, Lowered, Lowering, NeedsOracle, Stage, captured_by
-from .profile import Profile
+from .demands import Misfit
+from .lowered import Fallback, Lowered, NeedsOracle, Stage, captured_by
 from .quick import NotAsTaken, Quick
 from .segment import Module, Segment
 from .steps import Program
 
+if TYPE_CHECKING:
+    from gesher.inference import Facts
+    from gesher.rewriter.inline import Inlined
+
+    from .profile import Profile
+
+# What plans (inference, lowering, the optimiser, the book of operators) is imported where something is planned: a
+# session that is read back opens none of it.
+
 Env = dict[Value, Any]
-Prepare = Callable[[Model], Inlined]
+Prepare = Callable[[Model], "Inlined"]
 
 # Ways in which conditions come out that get a lowering of their own.
 _MOST_VARIANTS = 8
@@ -73,12 +74,12 @@ class Options:
     kept: bool = False
 
 
-def compile(model: Model, options: Options | None = None, prepare: Prepare = inlined) -> CompiledSession:
+def compile(model: Model, options: Options | None = None, prepare: Prepare | None = None) -> CompiledSession:
     """Make a model ready to run as native code.
 
     Args:
-        prepare: gives what to compile in the model's place: the same meaning, with its functions put in place. A model
-            whose session was kept is not prepared again.
+        prepare: gives what to compile in the model's place: the same meaning, with its functions put in place (None:
+            just that). A model whose session was kept is not prepared again.
 
     Raises:
         UnsupportedError: some operator has neither a lowering nor a reference rule, or there is no C compiler.
@@ -86,6 +87,20 @@ def compile(model: Model, options: Options | None = None, prepare: Prepare = inl
         ModelError: the model is not a right one.
     """
     return CompiledSession(model, options or Options(), prepare)
+
+
+def read_back(model: Model, options: Options, prepare: Prepare | None = None) -> CompiledSession | None:
+    """The session of a model that was kept, None where there is none."""
+    key = _key(model, options, prepare)
+    kept = frozen.thaw(model, key) if key else None
+    return None if kept is None else CompiledSession(model, options, prepare, kept)
+
+
+def _key(model: Model, options: Options, prepare: Prepare | None) -> str:
+    """The name under which the session is kept; "" where it is not."""
+    # Steps are told and timed of what was planned here.
+    wanted = options.kept and not options.timed and knobs.DEBUG.number < 2
+    return frozen.key_for(model, prepare.__qualname__ if prepare else "", options.isa) if wanted else ""
 
 
 class CompiledSession:
@@ -98,7 +113,8 @@ class CompiledSession:
     own_opsets: dict[Node, dict[str, int]]
     whole: Model
 
-    def __init__(self, model: Model, options: Options, prepare: Prepare):
+    def __init__(self, model: Model, options: Options, prepare: Prepare | None = None,
+                 kept: frozen.Frozen | None = None):
         self.model, self.options, self._prepare = model, options, prepare
         self.isa = cpu.isa(options.isa) if options.isa else None
         self.outputs = [v.name for v in model.graph.outputs]
@@ -108,10 +124,9 @@ class CompiledSession:
         self._careful: GraphSession | None = None
         self._trust = _TRUST
         self.random = np.random.default_rng(options.seed)
-        # Steps are told and timed of what was planned here.
-        wanted = options.kept and not options.timed and knobs.DEBUG.number < 2
-        key = frozen.key_for(model, prepare.__qualname__, options.isa) if wanted else ""
-        kept = frozen.thaw(model, key) if key else None
+        key = "" if kept is not None else _key(model, options, prepare)
+        if key:
+            kept = frozen.thaw(model, key)
         self.planned = kept is None
         if kept is None:
             self._plan()
@@ -126,7 +141,11 @@ class CompiledSession:
 
     def _plan(self) -> None:
         """Infer, lower and compile the model."""
-        put_in_place = self._prepare(self.model)
+        from gesher.evaluator.plan import make_plans
+        from gesher.inference import infer
+        from gesher.rewriter.inline import inlined
+
+        put_in_place = (self._prepare or inlined)(self.model)
         self.whole, self.own_opsets = put_in_place.model, put_in_place.opsets
         self.facts = infer(self.whole, opsets=self.own_opsets)
         self.steps = make_plans(self.whole, self.own_opsets)
@@ -226,6 +245,8 @@ class CompiledSession:
         if not self.planned:
             with self.lock:
                 self._plan()
+        from .explain import explain
+
         return explain(self)
 
     def close(self) -> None:
@@ -260,6 +281,8 @@ class GraphSession:
         return made
 
     def _lowered(self, oracle: Env | None, asks: bool = False) -> Variant:
+        from .lower import Lowering
+
         session = self.session
         with target.building_for(session.isa):
             lowering = Lowering(self.steps, session.facts, self.given, self.trusting, session.steps, oracle, asks)
@@ -350,6 +373,11 @@ class Variant:
                 leaf.name = v.name
                 entering[e] = leaf
                 by_expr[leaf] = v
+        from gesher.primitives.simplify import replace
+
+        from . import plan as planning
+        from .demands import demands
+
         whole = replace(list(stage.outputs.values()), entering)
         roots = planning.prepared(whole)
         from gesher.primitives import walk
@@ -482,6 +510,9 @@ class Variant:
 
     def _fall_back(self, f: Fallback, env: Env) -> None:
         """Run a node by its reference rule."""
+        from gesher.ops import Run
+        from gesher.ops.rules import attributes_of
+
         step, session = f.step, self.session
         inputs = [None if v is None else self.get(v, env) for v in step.inputs]
         assert step.rule is not None and step.schema is not None and step.fitting is not None

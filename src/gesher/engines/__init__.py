@@ -62,6 +62,11 @@ def prepare(model: Model, name: str = "auto", options: Options | None = None) ->
     Raises:
         UnsupportedError: the engine is unknown, missing here, or refuses the model.
     """
+    options = options or Options()
+    # A session that was kept runs: nothing else need be asked.
+    kept = engine(AUTO_ORDER[0] if name == "auto" else name).read_back(model, options)
+    if kept is not None:
+        return kept
     chosen = choose(model) if name == "auto" else engine(name)
     why = chosen.missing()
     if why:
@@ -70,4 +75,4 @@ def prepare(model: Model, name: str = "auto", options: Options | None = None) ->
     if reasons:
         raise UnsupportedError(f"the engine '{chosen.name}' does not take this model: " + "; ".join(reasons),
                                who=chosen.name, place=(model.place,))
-    return chosen.prepare(model, options or Options())
+    return chosen.prepare(model, options)

@@ -13,14 +13,15 @@ from .reference import without_rules
 
 if TYPE_CHECKING:
     from gesher.compiler import session as compiler
+    from gesher.rewriter.inline import Inlined
 
 
 class CompiledSession(Session):
     """One model as native code; see `compiler.session`."""
 
-    def __init__(self, model: Model, options: Options):
+    def __init__(self, model: Model, options: Options, session: compiler.CompiledSession):
         super().__init__(model, options)
-        self._session = compiled(model, threads=options.threads, seed=options.seed or 0, kept=True)
+        self._session = session
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         return self._session.run(feeds)    # it checks them itself
@@ -52,13 +53,29 @@ class CompiledEngine(Engine):
     def refuses(self, model: Model) -> list[str]:
         return without_rules(model)    # what does not compile is run by them
 
+    def read_back(self, model: Model, options: Options) -> Session | None:
+        from gesher.compiler import session as compiler
+
+        found = compiler.read_back(model, compiler.Options(**_told(options)), optimised)
+        return None if found is None else CompiledSession(model, options, found)
+
     def prepare(self, model: Model, options: Options) -> Session:
-        return CompiledSession(model, options)
+        return CompiledSession(model, options, compiled(model, **_told(options)))
+
+
+def _told(options: Options) -> dict[str, Any]:
+    return {"threads": options.threads, "seed": options.seed or 0, "kept": True}
 
 
 def compiled(model: Model, **options: Any) -> compiler.CompiledSession:
     """The optimised model, compiled; the caller closes it. Options are those of `compiler.session.Options`."""
     from gesher.compiler import session as compiler
+
+    return compiler.compile(model, compiler.Options(**options), optimised)
+
+
+def optimised(model: Model) -> Inlined:
+    """What is compiled in a model's place. The optimiser is imported when it is needed: not for a kept session."""
     from gesher.optimizer import for_compiler
 
-    return compiler.compile(model, compiler.Options(**options), for_compiler)
+    return for_compiler(model)

@@ -98,6 +98,10 @@ class Engine(ABC):
     def refuses(self, model: Model) -> list[str]:
         """The reasons why it cannot run this model; empty where it can, or where only trying tells."""
 
+    def read_back(self, model: Model, options: Options) -> Session | None:
+        """A session of this very model that was kept when it was prepared before; None where there is none."""
+        return None
+
     @abstractmethod
     def prepare(self, model: Model, options: Options) -> Session:
         """Make the model ready.
