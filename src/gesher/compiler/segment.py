@@ -235,13 +235,17 @@ def compile_exprs(inputs: Sequence[Any], roots: Sequence[Any], title: str = "exp
     >>> compile_exprs([x], [x + 1.0]).run([np.float32([1, 2])], {})[0].tolist()
     [2.0, 3.0]
     """
+    with target.building_for(isa):
+        return Module([plan_exprs(inputs, roots)], title, threads, extra).segments[0]
+
+
+def plan_exprs(inputs: Sequence[Any], roots: Sequence[Any]) -> Program:
+    """The program of expressions by themselves, for the instruction set that is being built for."""
     from .demands import demands
     from .plan import build as plan
     from .plan import check_types, prepared
 
-    with target.building_for(isa):
-        ready = prepared(roots)
-        check_types(ready)
-        known = {s for e in inputs for d in e.shape if isinstance(d, Dim) for s in d.symbols()}
-        program = plan("segment", inputs, ready, demands=demands(roots, known))
-        return Module([program], title, threads, extra).segments[0]
+    ready = prepared(roots)
+    check_types(ready)
+    known = {s for e in inputs for d in e.shape if isinstance(d, Dim) for s in d.symbols()}
+    return plan("segment", inputs, ready, demands=demands(roots, known))
