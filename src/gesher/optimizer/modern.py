@@ -112,11 +112,13 @@ def _dropout(work: Work, node: Node) -> Any:
 @rule("batch_norm_that_only_infers", "BatchNormalization", current=False, reach=0)
 def _batch_norm(work: Work, node: Node) -> Any:
     version = work.version(node)
-    if work.is_current(node) or version < 9 or any(o is not None and o.uses for o in node.outputs[1:]):
+    if work.is_current(node) or not version or any(o is not None and o.uses for o in node.outputs[1:]):
         return None
-    # From 7 on, more than one output says that it trains.
-    if len(node.outputs) > 1:
+    # Until opset 6 an attribute says that it does not train, from 7 on that there is but one output.
+    if len(node.outputs) > 1 if version >= 7 else not work.attribute(node, "is_test"):
         return "it trains"
+    if version < 9 and not work.attribute(node, "spatial"):
+        return "every place has statistics of its own"
     return work.op("BatchNormalization", *node.inputs, epsilon=work.attribute(node, "epsilon"),
                    momentum=work.attribute(node, "momentum"))
 

@@ -214,6 +214,9 @@ def put_in_place(work: Work, pairs: dict[Value, Value], same: bool = False) -> l
     touched: list[Value] = []
     for old, new in pairs.items():
         work.learn(new, old)
+        if not new.name and new.producer is not None:
+            # So that explanations, profiles and the C speak of what the model's people know.
+            work.edit.rename(new, old.name)
         maker = old.producer
         if any(isinstance(u, Graph) for u in old.uses) and not _can_be_given_out(old, new):
             # An output keeps its name, so something must make it.
