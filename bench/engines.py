@@ -145,15 +145,19 @@ def kept(rows: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     return result
 
 
-def machine(threads: Sequence[int]) -> list[str]:
-    """What was measured on, for the table."""
+def machine(rows: Sequence[dict[str, Any]], threads: Sequence[int]) -> list[str]:
+    """What was measured on, when, and how busy the machine was with other work, for the table."""
     name = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                  if line.startswith("model name")), "unknown processor")
     peaks = "; ".join(f"{p.threads} thread{'s' * (p.threads > 1)}: {p.flops / 1e9:.0f} GFLOP/s, int8 "
                       f"{p.int8 / 1e9:.0f} GOP/s, {p.bytes / 1e9:.1f} GB/s" for p in map(peak.here, threads))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True,
                             check=False).stdout.strip()
-    return [f"- {name}, {os.cpu_count()} cores; measured peaks: {peaks}",
+    times, busy = sorted(r["measured"] for r in rows), os.getloadavg()[2]
+    when = f"- rows measured {times[0]} to {times[-1]} UTC; " if times else "- "
+    return [f"{when}load average {busy:.1f} on {os.cpu_count()} cores" +
+            (": others were at work, so trust the undisturbed ratios more" if busy > (os.cpu_count() or 1) else ""),
+            f"- {name}, {os.cpu_count()} cores; measured peaks: {peaks}",
             f"- Python {sys.version.split()[0]}, {table.versions()}; commit {commit or 'unknown'}"]
 
 
@@ -213,7 +217,7 @@ def main() -> None:
         if these := [r for r in rows if r["figure"] == "race" and r["threads"] == t]:
             print(f"\n{t} thread{'s' * (t > 1)}\n{table.means(these)}")
     if given.write:
-        table.put(HERE / "RESULTS.md", table.section(whole, machine(threads)))
+        table.put(HERE / "RESULTS.md", table.section(whole, machine(whole, threads)))
 
 
 if __name__ == "__main__":
