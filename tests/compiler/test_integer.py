@@ -137,3 +137,17 @@ def test_what_saturates_and_what_has_no_kernel_keeps_its_meaning():
     wild = counted(p, rng, convolved(p, rng, x, 8, 3), INT8, -128, 1e6)
     feeds = [some(rng, (1, 4, 6, 6), UINT8), some(rng, (5, 4, 3, 3), INT8), some(rng, (1, 2, 4, 4, 4), UINT8)]
     assert kernels(holds([x, w, deep], [loose, deeper, wild], feeds, {})) == ["gs_conv_i8"]
+
+
+@isas
+def test_quotients_that_are_counted_are_those_of_a_division(isa):
+    rng = np.random.default_rng(6)
+    for scale in (0.1, 0.0123, 3.7, 1e-3):
+        p = Builder()
+        x = p.input("x", FLOAT, (n,))
+        roots = [quantize_expr(p, x / scale, None, INT8), quantize_expr(p, x / scale + 7.0, None, UINT8)]
+        # Halves of a count and their neighbours, what is clipped, and what is no number.
+        halves = ((rng.integers(-300, 300, 4000) + 0.5) * np.float64(np.float32(scale))).astype(np.float32)
+        up, down = (np.nextafter(halves, np.float32(to)) for to in (np.inf, -np.inf))
+        fed = np.concatenate([halves, up, down, np.float32([np.inf, -np.inf, 3e38, -3e38, 1e-40, -0.0])])
+        holds([x], roots, [fed], {n: fed.size}, isa)

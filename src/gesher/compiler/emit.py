@@ -293,6 +293,8 @@ class Writer:
             return f"({args[0]} ? {args[1]} : {args[2]})"
         if s.op == "cast":
             return cast(args[0], s.args[0].dtype, s.dtype)
+        if s.op == "quotient":
+            return f"gs_quotient_f32({args[0]}, {', '.join(number(v, s.dtype) for _, v in s.params)})"
         if s.op == "clip_cast":
             bounds = [number(v, s.args[0].dtype) for _, v in s.params]
             return f"({s.dtype.c})gs_clip_i32({args[0]}, {', '.join(bounds)})"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gesher.base.dtypes import BOOL, DOUBLE, FLOAT, INT8, INT64, UINT8, DType
+from gesher.base.dtypes import BOOL, DOUBLE, FLOAT, INT8, INT32, INT64, UINT8, DType
 from gesher.base.errors import CompileError
 from gesher.primitives import MAPS, REDUCTIONS, Expr
 from gesher.primitives.table import computing, identity
@@ -122,7 +122,11 @@ class Puller:
         """As `value`, though `e` itself may be the one that is being stored."""
         if e.prim in _SMOOTH and (found := self._quotient(e.args[0], index, scope)) is not None:
             return self.let(scope.place(index), "v", Apply(e.prim, (found,), e.dtype))
-        clipped = self._clipped(e)
+        if e.prim == "round" and (found := self._to_be_counted(e.args[0], index, scope)) is not None:
+            return self.let(scope.place(index), "v", Apply(e.prim, (found,), e.dtype))
+        # Bytes that are taken apart again at once need not be made.
+        byte = e.args[0] if e.prim == "cast" and e.dtype is INT32 else e
+        clipped = None if byte is not e and (byte in self.buffers or byte in self.ready) else self._clipped(byte)
         if clipped is not None:
             x, low, high = clipped
             return self.let(scope.place(index), "v", Apply("clip_cast", (self.value(x, index, scope),), e.dtype,
@@ -152,6 +156,24 @@ class Puller:
             return None
         inverse = Number(float(e.dtype.numpy.type(1 / divisor.value)), e.dtype)
         return self.let(scope.place(index), "v", Apply("mul", (self.value(e.args[0], index, scope), inverse), e.dtype))
+
+    def _to_be_counted(self, e: Expr, index: At, scope: Scope) -> Scalar | None:
+        """A number divided by a constant scale, and perhaps a zero point added, that is about to be rounded: quantisers
+        divide, and the quotient is made of products that give the same bits (`gs_quotient_f32`)."""
+        if e.dtype is not FLOAT or e in self.buffers or e in self.ready:
+            return None
+        if e.prim == "add":
+            for quotient, other in (e.args, e.args[::-1]):
+                if quotient.prim == "div" and (found := self._to_be_counted(quotient, index, scope)) is not None:
+                    both = (found, self.value(other, index, scope))
+                    return self.let(scope.place(index), "v", Apply("add", both, FLOAT))
+            return None
+        scale = number_of(e.args[1]) if e.prim == "div" else None
+        if scale is None or not 1e-30 < abs(scale) < 1e30:
+            return None
+        inverse = float(np.float32(1) / np.float32(scale))
+        return self.let(scope.place(index), "v", Apply("quotient", (self.value(e.args[0], index, scope),), FLOAT,
+                                                       (("by", scale), ("inverse", inverse))))
 
     def _clipped(self, e: Expr) -> tuple[Expr, float, float] | None:
         """What a cast to bytes clips before, and where: together they are a few instructions. (NaN becomes `low`.)"""

@@ -99,6 +99,17 @@ GS_SIGNED(i64, int64_t, uint64_t)
 
 // Floats to integers: cut toward zero; what does not fit is the lowest integer.
 GS_INLINE int32_t gs_i32_of_f32(float x) { return x >= -2147483648.0f && x < 2147483648.0f ? (int32_t)x : INT32_MIN; }
+// a / b to the last bit, of b and its correctly rounded inverse: what the first product is off is what b times it
+// leaves of a, times the inverse (P. Markstein, IBM J. Res. Dev. 34, 1990). Infinite quotients have no such rest.
+GS_INLINE float gs_quotient_f32(float a, float b, float inverse) {
+#if defined(__FMA__) || defined(__aarch64__)
+  float q = a * inverse, better = __builtin_fmaf(__builtin_fmaf(-q, b, a), inverse, q);
+  return fabsf(q) < 0x1p100f ? better : q;
+#else
+  (void)inverse;
+  return a / b;
+#endif
+}
 // Clipped first; NaN becomes `low`.
 GS_INLINE int32_t gs_clip_i32(float x, float low, float high) {
   x = x > low ? x : low;
