@@ -153,3 +153,17 @@ def test_windows_narrow_and_wide(size, stride, inner):
     fed.reshape(-1)[7] = np.nan
     for op in ("max", "sum"):
         holds([x], [p.window(x, op, size, stride, pads)], [fed], {n: 2})
+
+
+@pytest.mark.parametrize(("shape", "perm"), [((7, 33), (1, 0)), ((2, 5, 9, 4), (0, 2, 3, 1)),
+                                               ((3, 1, 40, 6), (3, 1, 0, 2))])
+def test_a_transposition_that_gets_memory_goes_by_blocks(shape, perm):
+    x = np.random.default_rng(4).standard_normal((3, *shape)).astype(np.float32)
+    p = Builder()
+    e = p.input("x", FLOAT, (n, *shape))
+    moved = p.transpose(e, (0, *(a + 1 for a in perm)))
+    assert holds([e], [moved], [x], {n: 3}) == ["gs_transpose"]
+    # What is done to the elements on the way takes it along.
+    assert holds([e], [p.neg(moved)], [x], {n: 3}) == []
+    for count in (0, 1):
+        holds([e], [moved], [x[:count]], {n: count})

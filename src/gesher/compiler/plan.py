@@ -40,6 +40,7 @@ from .loops import (
     writes,
 )
 from .matching import match
+from .moves import Transpose
 from .nests import At, Puller, Scope, describe
 from .packed import moved
 from .steps import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
@@ -331,6 +332,9 @@ class _Planner:
                         buffers[x] = self.buffer(x.name or x.prim, x.dtype, x.shape)
                 self.together.update(kernel.also)
             return [self.kernel(e, kernel, target, buffers, ready, given)]
+        moved = Transpose.of(e)
+        if moved is not None and moved.operands[0] in buffers:
+            return [self.kernel(e, moved, target, buffers, ready, given)]
         others = {k: v for k, v in buffers.items() if k is not e}
         small = {k: v for k, v in given.items() if decide_eq(product(k.shape), 1)}
         puller = self.puller(others, ready, small)

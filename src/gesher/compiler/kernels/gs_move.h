@@ -37,13 +37,45 @@ typedef struct GsTransposeRun {
 #define GS_MOVE(T)                                                                     \
   for (int64_t i = 0; i < rows; i++)                                                   \
     for (int64_t j = 0; j < columns; j++) ((T*)y)[i * to + j] = ((const T*)x)[i + j * from]
+#if defined(__clang__) || __GNUC__ >= 12
+// Four by four elements of four bytes in registers.
+typedef uint32_t gs_four __attribute__((vector_size(16)));
+typedef uint32_t gs_four_u __attribute__((vector_size(16), aligned(4), may_alias));
+GS_INLINE void gs_move_fours(const uint32_t* x, uint32_t* y, int64_t from, int64_t to) {
+  gs_four a = *(const gs_four_u*)x, b = *(const gs_four_u*)(x + from);
+  gs_four c = *(const gs_four_u*)(x + 2 * from), d = *(const gs_four_u*)(x + 3 * from);
+  gs_four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+  gs_four ba = __builtin_shufflevector(a, b, 2, 6, 3, 7), dc = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  *(gs_four_u*)y = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+  *(gs_four_u*)(y + to) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+  *(gs_four_u*)(y + 2 * to) = __builtin_shufflevector(ba, dc, 0, 1, 4, 5);
+  *(gs_four_u*)(y + 3 * to) = __builtin_shufflevector(ba, dc, 2, 3, 6, 7);
+}
+GS_INLINE void gs_move_words(const uint32_t* x, uint32_t* y, int64_t rows, int64_t columns, int64_t from, int64_t to) {
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    int64_t j = 0;
+    for (; j + 4 <= columns; j += 4) gs_move_fours(x + i + j * from, y + i * to + j, from, to);
+    for (; j < columns; j++)
+      for (int64_t r = i; r < i + 4; r++) y[r * to + j] = x[r + j * from];
+  }
+  for (; i < rows; i++)
+    for (int64_t j = 0; j < columns; j++) y[i * to + j] = x[i + j * from];
+}
+#else
+GS_INLINE void gs_move_words(const uint32_t* x, uint32_t* y, int64_t rows, int64_t columns, int64_t from, int64_t to) {
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < columns; j++) y[i * to + j] = x[i + j * from];
+}
+#endif
+
 GS_INLINE void gs_move_rectangle(const char* x, char* y, int64_t rows, int64_t columns, int64_t from, int64_t to,
                                  int64_t bytes) {
   typedef struct { uint64_t a, b; } sixteen;
   switch (bytes) {
     case 1: GS_MOVE(uint8_t); break;
     case 2: GS_MOVE(uint16_t); break;
-    case 4: GS_MOVE(uint32_t); break;
+    case 4: gs_move_words((const uint32_t*)(const void*)x, (uint32_t*)(void*)y, rows, columns, from, to); break;
     case 8: GS_MOVE(uint64_t); break;
     default: GS_MOVE(sixteen);
   }
