@@ -159,3 +159,41 @@ def test_transposed_convolutions_are_made_by_phases(kernel, stride, pad, extra, 
         fed = np.random.default_rng(9).standard_normal((2, 3, *[size, 9][:axes])).astype(np.float32)
         want = evaluate([y], {"x": fed})[0]
         np.testing.assert_allclose(segment.run([fed], {n: 2, h: size})[0], want, rtol=1e-3, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("isa", [i.name for i in cpu.here().isas()])
+@pytest.mark.parametrize(("k", "stride", "groups"), [(1, 1, 1), (3, 1, 1), (3, 2, 1), (3, 1, 24), (5, 2, 24)])
+def test_biases_and_bounds_are_the_kernels_own(isa, k, stride, groups):
+    net = Net(10)
+    p = net.p
+    x = p.input("x", FLOAT, (n, 24, 18, 19))
+    y = net.conv(x, 24, 1)
+    clipped = p.min(p.max(net.conv(y, 24, k, stride, groups), -0.25), 0.5)
+    root = net.conv(p.max(clipped, 0.0), 20, 1)
+    segment = compile_exprs([x], [clipped, root], isa=cpu.isa(isa))
+    inside = [s for s in segment.steps if isinstance(s, KernelStep) and getattr(s.kernel, "clamp", None)]
+    assert [s.kernel.clamp for s in inside] == [(-0.25, 0.5)] and all(s.tile is None for s in inside)
+    fed = np.random.default_rng(11).standard_normal((2, 24, 18, 19)).astype(np.float32)
+    fed[1, 3, 5, 7] = np.nan
+    for a, b in zip(segment.run([fed], {n: 2}), evaluate([clipped, root], {"x": fed})):
+        # Where a NaN goes, a Winograd tile may spread it; it never vanishes.
+        assert not (np.isnan(b) & ~np.isnan(a)).any() and np.isnan(a).mean() < 0.2
+        np.testing.assert_allclose(a[~np.isnan(a)], b[~np.isnan(a)], rtol=1e-3, atol=1e-4)
+
+
+@needs_compiler
+def test_what_is_no_bias_stays_an_epilogue():
+    net = Net(12)
+    p = net.p
+    x = p.input("x", FLOAT, (n, 20, 9, 9))
+    y = net.conv(x, 20)
+    places = p.constant(net.rng.standard_normal((1, 1, 9, 9)).astype(np.float32))
+    roots = [p.max(net.conv(y, 20) + places, 0.0), p.max(net.conv(y, 20), p.input("low", FLOAT, ())),
+             net.conv(y, 20) + 2.5, p.min(p.max(net.conv(y, 20), 1.0), -1.0)]
+    segment = compile_exprs([x, p.input("low", FLOAT, ())], roots)
+    rng = np.random.default_rng(13)
+    fed, low = rng.standard_normal((2, 20, 9, 9)).astype(np.float32), np.float32(0.25)
+    want = evaluate(roots, {"x": fed, "low": low})
+    for a, b in zip(segment.run([fed, np.array(low)], {n: 2}), want):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)

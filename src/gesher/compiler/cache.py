@@ -152,7 +152,9 @@ def _build(key: str, make: Callable[[Path], dict[str, Any]], shelf: Shelf, model
     made = _open(models / key, shelf)
     if made is None:
         raise OSError(f"the entry {models / key} was damaged as soon as it was written")
-    _evict(models, keep=key)
+    # A kernel is about to be linked into a model, whose own entry evicts what is too much.
+    if shelf is not KERNELS:
+        _evict(models, keep=key)
     return made
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from gesher.base.dtypes import FLOAT
 from gesher.primitives import Expr
-from gesher.symbolic import Dim, DimLike, product
+from gesher.symbolic import Dim, DimLike, decide_eq, product
 
 from .indexing import unravel
 from .kernel import Kernel, Point, Spell
 from .kernels import blocked_packing as packing
 from .kernels.blocked_choice import variant
 from .layout import is_depthwise
-from .packed import packed
+from .packed import array_of, packed
+from .spelling import number
 from .views import same_memory
 
 # The relative L2 error against exact sums that Winograd's products may have.
@@ -94,6 +96,41 @@ class BlockedConv(Kernel):
                       packing.blocked_shape(shape[0], of["channels"], shape[2], shape[3], groups, self.lanes),
                       partial(_blocked, shape, groups, self.lanes, plain))
 
+    bias: Expr | None = None
+    clamp: tuple[float, float] | None = None
+
+    def absorbs(self, end: Expr) -> bool:
+        """A bias and bounds: the kernel adds and clamps while the sums are in registers."""
+        low, high, bias, e = -math.inf, math.inf, None, end
+        while e is not self.expr:
+            if e.prim not in ("max", "min", "add") or (e.prim != "add" and bias is not None):
+                return False
+            x, y = e.args if e.args[1].prim == "broadcast" else e.args[::-1]
+            if y.prim != "broadcast" or y.args[0].prim != "constant" or x.prim == "broadcast":
+                return False
+            held = y.args[0]
+            if e.prim == "add":
+                # One number for each lane of each block, and for nothing else.
+                if bias is not None or held.rank < e.rank - 1 or held.shape[1 - e.rank] != e.shape[1] \
+                        or held.shape[-1] != self.lanes or product(held.shape) != product((e.shape[1], self.lanes)):
+                    return False
+                bias = held
+            else:
+                if decide_eq(product(held.shape), 1) is not True:
+                    return False
+                number = float(array_of(held.params["value"]).reshape(-1)[0])
+                if number != number or (low > -math.inf if e.prim == "max" else high < math.inf):
+                    return False
+                low, high = (number, high) if e.prim == "max" else (low, number)
+            e = x
+        if low > high:
+            return False
+        self.bias = bias
+        self.clamp = (low, high) if (low, high) != (-math.inf, math.inf) else None
+        if bias is not None:
+            self.operands.append(bias)
+        return True
+
     @classmethod
     def match(cls, e: Expr) -> BlockedConv | None:
         bundle = _composite(e, "blocked_convolve")
@@ -108,7 +145,11 @@ class BlockedConv(Kernel):
                   *_axes(**{"in": places, "out": self.places, "kernel": self.w.shape[2:], "stride": of["strides"],
                             "dilation": of["dilations"], "pad": [lo for lo, _ in of["pads"]]}),
                   ("plain_x", int(of["plain_x"])), ("tile", self.tile_side)]
-        return [*((k, spell(d)) for k, d in fields), ("x", point(self.operands[0])), ("w", point(self.operands[1]))]
+        more = [] if self.bias is None else [("bias", point(self.bias))]
+        if self.clamp is not None:
+            more += [("clamp", "1"), *((k, number(b, FLOAT)) for k, b in zip(("low", "high"), self.clamp))]
+        return [*((k, spell(d)) for k, d in fields), ("x", point(self.operands[0])), ("w", point(self.operands[1])),
+                *more]
 
     def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
         image, block = unravel(self.expr.shape[:2], batch)

@@ -70,6 +70,10 @@ class Kernel(ABC):
         with `tiles` or `changes`."""
         raise CompileError(f"the kernel {self.function} takes no epilogue, and was asked where its tiles lie")
 
+    def absorbs(self, end: Expr) -> bool:
+        """Take the elementwise steps from its expression to `end` into itself, where it can; whether it did."""
+        return False
+
     def flops(self) -> DimLike | None:
         """Floating-point operations of one turn, multiplications and additions each; None where nobody counts them."""
         return None

@@ -364,11 +364,16 @@ class _Planner:
 
     def kernel(self, e: Expr, kernel: Kernel, target: Buffer, buffers: dict[Expr, Buffer], ready: dict[Expr, Any],
                given: dict[Expr, Any], end: Expr | None = None) -> KernelStep:
+        absorbed = end is not None and kernel.absorbs(end)
         pointers = {x: buffers[x] for x in kernel.operands}
         also = {x: buffers[x] for x in kernel.also}
         step = KernelStep(self.name(f"{e.prim if e.prim != 'item' else e.args[0].params['name']}_{target.name}"),
                           describe(e), kernel, {**pointers, **also}, target, set(pointers.values()),
                           {target, *also.values()})
+        if absorbed:
+            assert end is not None
+            step.comment = f"{step.comment}, then {describe(end)}"
+            return step
         start = e
         if end is None:
             if kernel.changes is None:

@@ -25,7 +25,7 @@ GS_LOCAL void gs_blocked_depthwise_f32_plain(const GsBlocked* v, GsPool* pool) {
             sum += (double)v->x[((i * H + iy) * W + ix) * GS_W + lane]
                  * (double)v->w[(c / GS_W * taps + tap) * GS_W + lane];
         }
-        v->y[(i * places + p) * GS_W + lane] = (float)sum;
+        v->y[(i * places + p) * GS_W + lane] = gs_blocked_clamped_one(v, (float)sum);
       }
     if (v->epilogue) v->epilogue(v->context, v->y + i * places * GS_W, GS_W, i, 0, 0, places, GS_W);
   }
@@ -40,6 +40,7 @@ typedef struct GsPlaces {
   int64_t row;              // floats from a row of taps to the next
   int64_t left, step, tap;  // columns: of the first place's first tap, from place to place, from tap to tap
   const float *x, *outside; // the row that k0 falls on; what stands for places outside
+  gs_vf low, high;          // convolutions: outputs are kept between them
 } GsPlaces;
 
 // The vector in column `ix` of a row.
@@ -79,7 +80,7 @@ GS_INLINE void gs_blocked_depthwise_tile(const int count, const int KW, const in
     }
   }
 #pragma GCC unroll 7
-  for (int i = 0; i < count; i++) gs_store(y + i * GS_W, sum[i]);
+  for (int i = 0; i < count; i++) gs_store(y + i * GS_W, gs_blocked_clamped(sum[i], t->low, t->high));
 }
 
 #define GS_PLACES_EACH(X, ...) \
@@ -120,7 +121,8 @@ GS_LOCAL void gs_blocked_depthwise_task(void* arg, int64_t begin, int64_t end, i
   int64_t KH = v->kernel[0], KW = v->kernel[1];
   int64_t tiles = gs_ceil_div(OW, GS_PLACES), size = OW / tiles, larger = OW % tiles, told = 0;
   int quick = (KW == 3 || KW == 5 || KW == 7) && s <= 2 && v->dilation[1] == 1 ? (int)((KW - 3) + s) : 0;
-  GsPlaces t = {.W = W, .KW = KW, .row = v->dilation[0] * W * GS_W, .step = s, .tap = v->dilation[1], .outside = zeros};
+  GsPlaces t = {.W = W, .KW = KW, .row = v->dilation[0] * W * GS_W, .step = s, .tap = v->dilation[1], .outside = zeros,
+                .low = gs_blocked_low(v), .high = gs_blocked_high(v)};
   for (int64_t i = begin; i < end; i++) {
     int64_t image = i / OH, oy = i % OH, block = image % blocks, top = oy * v->stride[0] - v->pad[0];
     gs_taps_inside(top, H, KH, v->dilation[0], &t.k0, &t.k1);

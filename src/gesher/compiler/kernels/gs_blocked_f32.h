@@ -23,6 +23,8 @@ typedef struct GsBlocked {
   int plain_x;             // x is (N,C,H,W) instead, as a model's input is; then C / group may be any
   const float* w;          // packed
   const float* bias;       // filled up to whole blocks, or NULL
+  int clamp;               // outputs are then kept between low and high (NaN stays NaN)
+  float low, high;
   float* y;                // (N, O / b rounded up, OH, OW, b)
   int tile;                // Winograd: outputs on a tile's side, 2 or 4
   // With each finished run of places: batch = n * blocks + block, m = the first place in the picture, rows = places,
@@ -31,6 +33,15 @@ typedef struct GsBlocked {
   void* context;
   float* scratch;          // as many floats as the kernel's _scratch says, 64-byte aligned
 } GsBlocked;
+
+// Between which numbers outputs are kept.
+GS_INLINE gs_vf gs_blocked_low(const GsBlocked* v) { return gs_splat(v->clamp ? v->low : -__builtin_inff()); }
+GS_INLINE gs_vf gs_blocked_high(const GsBlocked* v) { return gs_splat(v->clamp ? v->high : __builtin_inff()); }
+// Of a number and a NaN, gs_vmax and gs_vmin give their second.
+GS_INLINE gs_vf gs_blocked_clamped(gs_vf x, gs_vf low, gs_vf high) { return gs_vmin(high, gs_vmax(low, x)); }
+GS_INLINE float gs_blocked_clamped_one(const GsBlocked* v, float x) {
+  return !v->clamp ? x : x < v->low ? v->low : x > v->high ? v->high : x;
+}
 
 GS_INLINE int64_t gs_blocked_count(int64_t channels) { return gs_ceil_div(channels, GS_W); }
 
@@ -70,7 +81,7 @@ GS_LOCAL void gs_blocked_conv_plain_task(void* arg, int64_t begin, int64_t end, 
             sum += (double)gs_blocked_channel(v, n, o / Og * Cg + c)[(iy * v->in[1] + ix) * pixel]
                  * (double)gs_blocked_weight(v, o, c, tap, taps);
         }
-        y[p * GS_W + lane] = (float)sum;
+        y[p * GS_W + lane] = gs_blocked_clamped_one(v, (float)sum);
       }
     if (v->epilogue) v->epilogue(v->context, y, GS_W, i, 0, 0, places, GS_W);
   }
@@ -95,6 +106,7 @@ typedef struct GsBlockedTile {
   const int64_t* at;          // where each place's input begins, from x
   const int64_t* segments;    // runs of x that w's rows go with, from there: first count[0] of length[0], then [1]
   int64_t count[2], length[2];
+  const gs_vf* bounds;        // low and high, between which outputs are kept; NULL for none
   float* y;                   // places of a block stand side by side
   int64_t y_block;            // from a block to the next, in floats
 } GsBlockedTile;
@@ -127,6 +139,13 @@ GS_INLINE void gs_blocked_micro(const int places, const int blocks, const GsBloc
         }
       }
     }
+  if (t->bounds) {
+    const gs_vf low = t->bounds[0], high = t->bounds[1];
+#pragma GCC unroll 16
+    for (int i = 0; i < places; i++)
+#pragma GCC unroll 2
+      for (int j = 0; j < blocks; j++) sum[i][j] = gs_blocked_clamped(sum[i][j], low, high);
+  }
 #pragma GCC unroll 16
   for (int i = 0; i < places; i++)
 #pragma GCC unroll 2
@@ -328,8 +347,10 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
     int64_t block = g * p->blocks + 2 * pair, first = r0 * p->OW + q0;
     float* y = v->y + ((n * all_blocks + block) * places + first) * GS_W;
     x = p->copied ? strip : x + top * p->row + left * p->pixel;
+    const gs_vf bounds[2] = {gs_blocked_low(v), gs_blocked_high(v)};
     GsBlockedTile t = {.w = v->w + block * GS_W * K,
-                       .bias = v->bias ? v->bias + block * GS_W : 0, .segments = job->segments,
+                       .bias = v->bias ? v->bias + block * GS_W : 0,
+                       .bounds = v->clamp ? bounds : 0, .segments = job->segments,
                        .count = {p->count[0], p->count[1]}, .length = {p->length[0], p->length[1]},
                        .y_block = places * GS_W};
     // Tiles of nearly equal size: two of ten go quicker than one of fourteen and one of six.

@@ -104,7 +104,8 @@ GS_LOCAL void gs_winograd_plain_task(void* arg, int64_t begin, int64_t end, int 
             double value = v->bias ? (double)v->bias[block * GS_W + lane] : 0;
             for (int64_t k = 0; k < s * s; k++)
               value += (double)a[j / m * s + k / s] * (double)a[j % m * s + k % s] * sum[k];
-            if (oy + j / m < OH && ox + j % m < OW) y[((oy + j / m) * OW + ox + j % m) * GS_W + lane] = (float)value;
+            if (oy + j / m < OH && ox + j % m < OW) y[((oy + j / m) * OW + ox + j % m) * GS_W + lane] =
+              gs_blocked_clamped_one(v, (float)value);
           }
         }
     if (v->epilogue) v->epilogue(v->context, y, GS_W, i, 0, 0, OH * OW, GS_W);
@@ -328,7 +329,7 @@ GS_INLINE void gs_winograd_row_out(const int step, const GsBlocked* v, const flo
                                    const float* bias, int64_t ty, int64_t tx, int64_t count, float* y) {
   const int m = gs_winograd_m(step), s = gs_winograd_s(step);
   int64_t OH = v->out[0], OW = v->out[1], oy = ty * m, rows = gs_min_i64(m, OH - oy);
-  gs_vf add = bias ? gs_load(bias) : (gs_vf){0};
+  gs_vf add = bias ? gs_load(bias) : (gs_vf){0}, low = gs_blocked_low(v), high = gs_blocked_high(v);
   for (int64_t ox = tx * m; count > 0; count--, ox += m, M += GS_W) {
     gs_vf half[4][6];
 #pragma GCC unroll 6
@@ -348,14 +349,16 @@ GS_INLINE void gs_winograd_row_out(const int step, const GsBlocked* v, const flo
         gs_vf o[4];
         gs_winograd_out(step, half[i], o);
 #pragma GCC unroll 4
-        for (int j = 0; j < m; j++) gs_store(to + (i * OW + j) * GS_W, o[j] + add);
+        for (int j = 0; j < m; j++)
+          gs_store(to + (i * OW + j) * GS_W, gs_blocked_clamped(o[j] + add, low, high));
       }
       continue;
     }
     for (int64_t i = 0; i < rows; i++) {
       gs_vf o[4];
       gs_winograd_out(step, half[i], o);
-      for (int64_t j = 0; j < cols; j++) gs_store(to + (i * OW + j) * GS_W, o[j] + add);
+      for (int64_t j = 0; j < cols; j++)
+        gs_store(to + (i * OW + j) * GS_W, gs_blocked_clamped(o[j] + add, low, high));
     }
   }
 }
