@@ -183,9 +183,10 @@ def test_functions_that_double_are_inferred_in_a_second(operator: str) -> None:
     graph = Graph("main")
     call = graph.append(Node("F0", [graph.add_input("x", TensorType(FLOAT, (sym("n"), sym("m"))))], domain="my"))
     graph.add_output(call.output)
-    start = time.perf_counter()
+    start = time.process_time()
     facts = infer(model_of(graph, *functions))
-    assert time.perf_counter() - start < 5
+    # Called 2^26 times it would never end.
+    assert time.process_time() - start < 60
     if operator == "Add":
         assert facts.shape(call.output) == (sym("n"), sym("m"))
 

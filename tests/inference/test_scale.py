@@ -28,9 +28,9 @@ def chain(nodes: int) -> Model:
 def seconds(model: Model) -> float:
     best = float("inf")
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         facts = infer(model)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
         assert facts.shape(model.graph.outputs[0]) == (sym("batch"), 8)
     return best
 
