@@ -37,8 +37,8 @@ from .steps import Program
 if TYPE_CHECKING:
     from .session import CompiledSession
 
-PLAN, WEIGHTS = "plan.json", "weights.bin"
-SESSIONS = cache.Shelf("sessions", (PLAN, WEIGHTS), PLAN)
+PLAN = "plan.json"
+SESSIONS = cache.Shelf("sessions", (PLAN, cache.WEIGHTS), PLAN)
 # Changes with what `plan.json` holds.
 _FORM = 1
 
@@ -73,7 +73,7 @@ def freeze(session: CompiledSession, key: str) -> bool:
     values = session.graphs()[0].variants[0].programs[0].values
 
     def make(folder: Path) -> dict[str, Any]:
-        with open(folder / WEIGHTS, "wb") as out:
+        with open(folder / cache.WEIGHTS, "wb") as out:
             for value in values:
                 out.write(bytes(-out.tell() % ALIGNMENT))
                 out.write(np.ascontiguousarray(array_of(value)).reshape(-1).view(np.uint8).data)
@@ -120,7 +120,6 @@ def _plan_of(session: CompiledSession) -> dict[str, Any] | None:
         "demands": [[d.kind, symbols.code(d.a), symbols.code(d.b), d.what, symbols.row(d.turns)]
                     for d in program.demands],
         "weights": places,
-        "takes": variant.takes_things_for_granted,
         "known": symbols.row(list(lowered.symbols)),
         "symbols": symbols.table,
     }
@@ -146,7 +145,7 @@ def thaw(model: Model, key: str) -> Frozen | None:
     try:
         plan = json.loads((kept.folder / PLAN).read_text(encoding="utf-8"))
         entry = cache.find(plan["library"])
-        return None if entry is None else _thawed(model, plan, entry, kept.folder / WEIGHTS)
+        return None if entry is None else _thawed(model, plan, entry, kept.folder / cache.WEIGHTS)
     except (OSError, ValueError, KeyError, IndexError, TypeError, GesherError) as e:
         knobs.debug(1, f"the kept session {key[:12]} cannot be used, the model is planned again: {e}")
         return None
