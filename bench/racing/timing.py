@@ -1,7 +1,9 @@
 """Interleaved timing: a worker process for each engine, their runs in turns, so that all meet the same weather.
 
-What a reader would guess wrong: short runs are taken in slices of some milliseconds, because taking turns costs more
-than they do, and because what the turn before left in the caches and spinning on the cores spoils the first of a slice.
+What a reader would guess wrong: runs are taken in slices of some milliseconds, two at the least, because taking turns
+costs more than short ones do, and because what the turn before left in the caches spoils the first of a slice. And a
+process is halted (SIGSTOP) while it is not its turn: pools of threads go on spinning after their work, and on a machine
+whose cores are all raced on they would take from the next one's time.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -85,8 +88,9 @@ class Worker:
         self.ready = self._answer(_LOAD_LIMIT) or {}
 
     def ask(self, *command: Any) -> Any:
-        """The worker's answer; None where it failed."""
+        """The worker's answer; None where it failed. It is awake while it works and halted otherwise."""
         try:
+            self.process.send_signal(signal.SIGCONT)
             self.pipe.send(command)
         except OSError as e:
             self.failed = self.failed or f"its process is gone: {e}"
@@ -108,10 +112,12 @@ class Worker:
         if isinstance(answer, dict) and "failed" in answer:
             self.failed = answer["failed"]
             return None
+        self.process.send_signal(signal.SIGSTOP)
         return answer
 
     def close(self) -> None:
         with contextlib.suppress(OSError):    # one that died was reported
+            self.process.send_signal(signal.SIGCONT)
             self.pipe.send(None)
         try:
             self.process.wait(10)
@@ -130,7 +136,7 @@ def write_feeds(feeds: Mapping[str, Any], folder: Path, name: str = "feeds") -> 
 def take_turns(workers: Mapping[str, Worker], timings: Mapping[str, Timing], seconds: float, least: int = 5) -> None:
     """Run each worker for about `seconds`, in turns, and add to its timing; a slow one runs twice at the least."""
     alive = [name for name in workers if not workers[name].failed]
-    counts = dict.fromkeys(alive, 1)
+    counts = dict.fromkeys(alive, 2)
     spent = dict.fromkeys(alive, 0.0)
 
     def wants(name: str) -> bool:
@@ -148,8 +154,8 @@ def take_turns(workers: Mapping[str, Worker], timings: Mapping[str, Timing], sec
             timings[name].cpu.append(cpu)
             spent[name] += sum(times)
             # The first of a slice pays for the turn.
-            timings[name].runs += times[1:] if len(times) > 2 else times
-            counts[name] = max(1, min(2000, int(_SLICE / max(median(times), 1e-7))))
+            timings[name].runs += times[1:]
+            counts[name] = max(2, min(2000, int(_SLICE / max(median(times), 1e-7))))
 
 
 def race(model: Path, feeds: Mapping[str, Any], engines: Sequence[str], threads: int, seconds: float, *,
