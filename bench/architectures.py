@@ -1,0 +1,135 @@
+"""Which real architectures cross from PyTorch, with fixed and with free dims, and why where they do not.
+
+    python bench/architectures.py [--only NAME ...] [--kind KIND ...] [--engines reference,onnxruntime] [--verbose]
+
+Each is built small with random weights (`architecture_zoo/`), exported, and held against PyTorch on every engine: at
+the example's size, and with free dims at other sizes too. The exit status is 1 where one does not cross.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from architecture_zoo import Architecture, Case, architectures
+
+import gesher
+from gesher.base.errors import GesherError, UnsupportedError
+from gesher.evaluator.difference import difference
+from gesher.frontends import ExportOptions, frontend_for, verify
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one architecture in one mode.
+
+    Attributes:
+        status: "right", "refused" (an error that says why), "wrong" (a difference), "failed" (any other error).
+        seconds: of exporting, verification excluded.
+    """
+
+    name: str
+    mode: str
+    status: str
+    why: str = ""
+    nodes: int = 0
+    seconds: float = 0.0
+
+
+def outcome(row: Architecture, mode: str, engines: Sequence[str]) -> Outcome:
+    """Export one architecture and hold it against PyTorch."""
+    try:
+        case = row.case()
+    except ImportError as e:
+        return Outcome(row.name, mode, "failed", f"cannot be built here: {e}")
+    if mode == "dynamic" and (row.static_only or not case.dynamic):
+        return Outcome(row.name, mode, "static only", row.static_only)
+    start = time.process_time()
+    try:
+        return _cross(row, case, mode, engines)
+    except UnsupportedError as e:
+        return Outcome(row.name, mode, "refused", str(e), seconds=time.process_time() - start)
+    except GesherError as e:
+        return Outcome(row.name, mode, "wrong", str(e), seconds=time.process_time() - start)
+    except Exception:
+        return Outcome(row.name, mode, "failed", traceback.format_exc(limit=-4), seconds=time.process_time() - start)
+
+
+def _cross(row: Architecture, case: Case, mode: str, engines: Sequence[str]) -> Outcome:
+    options = ExportOptions(dynamic=case.dynamic if mode == "dynamic" else None, **case.settings)
+    start = time.process_time()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = frontend_for(case.module).export(case.module, case.example, options)
+    took = time.process_time() - start
+    nodes = len(made.model.graph)
+    if "reference" in engines:
+        verify(made)
+    if mode == "dynamic" and len(made.trials) < 3:
+        told = "; ".join(str(w.message) for w in caught if "trial" in str(w.message))
+        return Outcome(row.name, mode, "failed", f"only {len(made.trials)} sizes were tried: {told}", nodes, took)
+    for engine in engines:
+        if engine == "reference":
+            continue
+        with gesher.session(made.model, engine) as session:
+            for trial in made.trials:
+                got = session.run(trial.feeds)
+                for name, answer in trial.answers.items():
+                    rtol = case.rtol if case.rtol is not None else trial.rtol.get(name)
+                    atol = case.atol if case.atol is not None else trial.atol.get(name)
+                    d = difference(got[name], answer, rtol=rtol, atol=atol, engine=engine, output=name)
+                    if not d.ok:
+                        return Outcome(row.name, mode, "wrong", f"{engine}, trial '{trial.name}': {d}", nodes, took)
+    return Outcome(row.name, mode, "right", "", nodes, took)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", default=[], help="names of architectures")
+    parser.add_argument("--kind", nargs="*", default=[], help="kinds of architectures")
+    parser.add_argument("--mode", choices=("static", "dynamic"), help="one mode only")
+    parser.add_argument("--engines", default="reference,onnxruntime")
+    parser.add_argument("--verbose", action="store_true", help="the whole of each cause")
+    parser.add_argument("--json", type=Path, help="a file for the outcomes")
+    given = parser.parse_args()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    rows = [r for r in architectures().values() if (not given.only or r.name in given.only)
+            and (not given.kind or r.kind in given.kind)]
+    print(f"PyTorch {torch.__version__}; seconds of the processor for the export without verification\n")
+    print(f"{'architecture':26} {'static':12} {'dynamic':12} {'nodes':>11} {'seconds':>13}")
+    outcomes: list[Outcome] = []
+    for row in rows:
+        pair = [outcome(row, m, given.engines.split(",")) for m in ("static", "dynamic") if given.mode in (None, m)]
+        outcomes += pair
+        print(f"{row.name:26} " + " ".join(f"{o.status:12}" for o in pair) + " "
+              + "/".join(str(o.nodes) for o in pair).rjust(11) + " " + "/".join(f"{o.seconds:.1f}" for o in pair
+                                                                               ).rjust(13), flush=True)
+        for o in pair:
+            if o.why:
+                told = o.why if given.verbose else " ".join(o.why.split())[:300]
+                print(f"    {o.mode}: {told}", flush=True)
+    for mode in ("static", "dynamic"):
+        of = [o for o in outcomes if o.mode == mode and o.status != "static only"]
+        if of:
+            print(f"{mode}: {sum(o.status == 'right' for o in of)} of {len(of)} right, "
+                  f"{sum(o.status == 'wrong' for o in of)} wrong")
+    if given.json:
+        given.json.write_text(json.dumps([asdict(o) for o in outcomes], indent=1))
+    return int(any(o.status not in ("right", "static only") for o in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
