@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from tests.compiler import standalone
+from tests.compiler.test_integer import convolved, counted, some
 from tests.compiler.test_layout import a_net, h, n
 
-from gesher.base.dtypes import INT64
+from gesher.base.dtypes import INT8, INT64, UINT8
 from gesher.compiler import cpu, target, toolchain
 from gesher.compiler.segment import plan_exprs
+from gesher.ops.quantized import matmul_integers
 from gesher.primitives import Builder, Expr, evaluate
 from gesher.symbolic import sym
 
@@ -53,7 +56,22 @@ def words():
     return [ids], [values, places, p.cumulate(y, 1)], [rng.integers(0, 50, (3, 11))], {n: 3, m: 11}
 
 
-NETS = {"pictures": pictures, "words": words}
+def bytes_():
+    """Integer convolutions (plain, of groups, of each channel by itself) and products, with and without zero points."""
+    p, rng = Builder(), np.random.default_rng(2)
+    x = p.input("x", UINT8, (n, 12, h, 11))
+    made = [counted(p, rng, convolved(p, rng, x, o, k, stride, groups, w_zero=zero)) for o, k, stride, groups, zero in
+            ((70, 3, 1, 1, False), (8, 3, 2, 4, True), (12, 3, 1, 12, False), (12, 5, 2, 12, True))]
+    a = p.input("a", INT8, (n, 5, 33))
+    w, zero = p.constant(some(rng, (33, 70), INT8)), p.constant(some(rng, (70,), INT8))
+    made += [matmul_integers(p, a, None, w, zero), matmul_integers(p, a, p.constant(np.int8(-7)), w, None)]
+    return [x, a], made, [some(rng, (2, 12, 9, 11), UINT8), some(rng, (2, 5, 33), INT8)], {n: 2, h: 9}
+
+
+NETS = {"pictures": pictures, "words": words, "bytes": bytes_}
+# Processors to emulate: what the code may use, and how the compiler is told so.
+DOT = replace(cpu.isa("neon"), name="neon-dot", needs=cpu.isa("neon").needs | {"asimddp"}, zig="-mcpu=generic+dotprod")
+EMULATED = {"neon": cpu.isa("neon"), "neon-dot": DOT}
 SANITIZERS = {
     "memory": (1, ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-sanitize=alignment"]),
     "threads": (3, ["-fsanitize=thread"]),
@@ -61,9 +79,9 @@ SANITIZERS = {
 
 
 @cache
-def ready(net: str, isa: str):
+def ready(net: str, isa: cpu.Isa):
     inputs, roots, feeds, sizes = NETS[net]()
-    with target.building_for(cpu.isa(isa)):
+    with target.building_for(isa):
         program = plan_exprs(inputs, roots)
     want = evaluate(roots, {e.params["name"]: x for e, x in zip(inputs, feeds)})
     return program, feeds, sizes, want
@@ -81,7 +99,7 @@ def hold(got, want) -> None:
 def test_sanitizers_find_nothing(net, watched, tmp_path):
     threads, flags = SANITIZERS[watched]
     isa = cpu.isa("avx2") if cpu.isa("avx2").runs_on(cpu.here()) else cpu.here().isas()[-1]
-    program, feeds, sizes, want = ready(net, isa.name)
+    program, feeds, sizes, want = ready(net, isa)
     (tmp_path / "model.c").write_text(standalone.source_of(program))
     done = subprocess.run(["gcc", "-std=gnu11", "-O1", "-g", "-w", "-ffp-contract=fast", "-fopenmp-simd", isa.march,
                            *flags, str(tmp_path / "model.c"), "-o", str(tmp_path / "model"), "-lm", "-pthread"],
@@ -95,16 +113,18 @@ def test_sanitizers_find_nothing(net, watched, tmp_path):
 
 @needs_emulator
 @pytest.mark.slow
-@pytest.mark.parametrize("net", NETS if WHOLE else ["words"])
-def test_another_processor_gives_the_same(net, tmp_path):
+@pytest.mark.parametrize(("net", "isa"), [(net, isa) for net in NETS for isa in EMULATED] if WHOLE else
+                         [("words", "neon"), ("bytes", "neon-dot")])
+def test_another_processor_gives_the_same(net, isa, tmp_path):
     compiler = toolchain.find()
     if compiler.kind != "zig":
         pytest.skip("only zig compiles for another processor with nothing else installed")
-    program, feeds, sizes, want = ready(net, "neon")
+    program, feeds, sizes, want = ready(net, EMULATED[isa])
     (tmp_path / "model.c").write_text(standalone.source_of(program))
-    done = subprocess.run([*compiler.command, "-target", "aarch64-linux-musl", "-static", "-std=gnu11", "-O2", "-w",
-                           "-ffp-contract=fast", "-fopenmp-simd", str(tmp_path / "model.c"), "-o",
-                           str(tmp_path / "model"), "-lm"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*compiler.command, "-target", "aarch64-linux-musl", "-static", EMULATED[isa].zig,
+                           "-std=gnu11", "-O2", "-w", "-ffp-contract=fast", "-fopenmp-simd",
+                           str(tmp_path / "model.c"), "-o", str(tmp_path / "model"), "-lm"],
+                          capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:2000]
     emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     assert emulator is not None
