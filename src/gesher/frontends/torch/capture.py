@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from gesher.base.errors import UnsupportedError
 from gesher.frontends.protocol import ExportOptions
 
+from .decompositions import fallbacks
 from .recurrent import RecurrencesWhole
 
 
@@ -115,7 +116,11 @@ def evaluating(module: Any) -> Any:
 def _functional(program: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return program.run_decompositions({})
+        try:
+            return program.run_decompositions(fallbacks())
+        except Exception:
+            # Some of PyTorch's decompositions do not survive functionalising. Whole, operators are refused by name.
+            return program.run_decompositions({})
 
 
 def _arguments(module: Any, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -36,8 +36,13 @@ def _(t: Translation, *_: Any, **_kw: Any) -> Value:
     return _filled(t, 1)
 
 
-@aten("full", "full_like", "new_full")
+@aten("full", "full_like")
 def _(t: Translation, _size: Any, value: Any, *_: Any, **_kw: Any) -> Value:
+    return _filled(t, value)
+
+
+@aten("new_full")
+def _(t: Translation, _x: Value, _size: Any, value: Any, **_kw: Any) -> Value:
     return _filled(t, value)
 
 

@@ -251,7 +251,11 @@ def _(t: Translation, x: Value, a: Value, b: Value, *, value: Any = 1) -> Value:
 
 @aten("atan2")
 def _(t: Translation, y: Value, x: Value) -> Value:
-    y, x = t.cast(y, t.out_dtype), t.cast(x, t.out_dtype)
+    return arctangent(t, t.cast(y, t.out_dtype), t.cast(x, t.out_dtype))
+
+
+def arctangent(t: Translation, y: Value, x: Value) -> Value:
+    """The angle of the point (x, y), from -pi to pi."""
     zero = t.scalar(0, x)
     angle = t.b.Atan(t.b.Div(y, x))
     turn = t.b.Where(t.b.Less(y, zero), t.scalar(-math.pi, x), t.scalar(math.pi, x))

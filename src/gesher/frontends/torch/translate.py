@@ -21,8 +21,8 @@ from gesher.ops.build import Builder
 
 from .capture import Captured, evaluating
 from .sizes import Sizes
-from .translation import Translation, dtype_of, name_of
-from .translators import find
+from .translation import Pair, Translation, dtype_of, name_of, shape_of
+from .translators import find, speaks_complex
 
 DEFAULT_OPSET = 20
 
@@ -78,8 +78,9 @@ def _refuse_unknown(program: Any, title: str) -> None:
         if node.op != "call_function" or node.target is operator.getitem:
             continue
         name = name_of(node.target)
-        if name in _ASSERTIONS or _symbolic(node) or find(node.target) is not None:
+        if name in _ASSERTIONS or _symbolic(node) or find(node) is not None:
             continue
+        name += " of complex numbers" if speaks_complex(node) else ""
         unknown[name] += 1
         lines.setdefault(name, _source_line(node))
     if unknown:
@@ -116,7 +117,7 @@ def _inputs(t: Translation, program: Any, values: dict[Any, Any], options: Expor
                 continue
             name = wished[len(names)] if len(names) < len(wished) else node.name
             names.append(name)
-            values[node] = t.b.input(name, dtype_of(fake.dtype), t.sizes.shape(fake.shape))
+            values[node] = t.b.input(name, dtype_of(fake.dtype), t.sizes.shape(shape_of(fake)))
             t.sizes.learn(values[node], fake.shape)
             continue
         if kind not in ("PARAMETER", "BUFFER", "CONSTANT_TENSOR"):
@@ -141,8 +142,11 @@ def _inputs(t: Translation, program: Any, values: dict[Any, Any], options: Expor
 
 
 def _tensor(tensor: Any) -> Tensor:
-    """A weight without a copy, where numpy knows its type."""
+    """A weight without a copy, where numpy knows its type; complex numbers as pairs."""
     tensor = tensor.detach()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    tensor = tensor.resolve_neg()
     dtype = dtype_of(tensor.dtype)
     if tensor.dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz,
                         torch.float8_e5m2fnuz):
@@ -165,9 +169,16 @@ def _node(t: Translation, node: Any, values: dict[Any, Any]) -> None:
         values[node] = fake
         return
 
+    pairs = speaks_complex(node)
+    t.fakes = []
+
     def argument(x: Any) -> Any:
         if isinstance(x, torch.fx.Node):
+            told = x.meta.get("val")
+            t.fakes.append(told)
             x = values[x]
+            if pairs and isinstance(told, torch.Tensor) and told.is_complex():
+                return Pair(x)
         if isinstance(x, torch.SymInt):
             return t.sizes.dim(x)
         if isinstance(x, (torch.SymFloat, torch.SymBool)):
@@ -186,7 +197,7 @@ def _node(t: Translation, node: Any, values: dict[Any, Any]) -> None:
             positional.append(argument(raw))
     t.out, t.target = fake, name
     before = t.b.graph.last
-    translator = find(node.target)
+    translator = find(node)
     assert translator is not None, name
     try:
         made = translator(t, *positional, **keywords)
@@ -194,6 +205,9 @@ def _node(t: Translation, node: Any, values: dict[Any, Any]) -> None:
         where = _module_path(node)
         raise e.within(*(p for p in (where, name, _source_line(node)) if p)) from None
     _name_new_nodes(t, before, node)
+    if pairs:
+        made = made.value if isinstance(made, Pair) else [v.value if isinstance(v, Pair) else v for v in made] \
+            if isinstance(made, (list, tuple)) else made
     values[node] = made
     fakes = fake if isinstance(fake, (list, tuple)) else [fake]
     for v, f in zip(made if isinstance(made, (list, tuple)) else [made], fakes):
@@ -213,8 +227,9 @@ def _agree(t: Translation, v: Value, fake: Any, name: str) -> None:
                          rule="export-differs", place=(v.name,), advice=_OURS)
     if shape is None:
         return
-    wrong = len(shape) != fake.ndim or any(isinstance(a, int) and isinstance(b, int) and a != b
-                                           for a, b in zip(shape, fake.shape))
+    told = shape_of(fake)
+    wrong = len(shape) != len(told) or any(isinstance(a, int) and isinstance(b, int) and a != b
+                                           for a, b in zip(shape, told))
     if wrong:
         raise ModelError(f"{name} gives the shape {tuple(map(str, shape))} where PyTorch gives {tuple(fake.shape)}",
                          rule="export-differs", place=(v.name,), advice=_OURS)

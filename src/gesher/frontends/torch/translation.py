@@ -31,15 +31,35 @@ DTYPES: dict[torch.dtype, DType] = {
     torch.float8_e5m2fnuz: dtypes.FLOAT8E5M2FNUZ}
 
 
+# Complex numbers cross as pairs of these, along a last axis of two.
+PARTS: dict[torch.dtype, torch.dtype] = {torch.complex64: torch.float32, torch.complex128: torch.float64,
+                                         torch.complex32: torch.float16}
+
+
 def dtype_of(d: torch.dtype) -> DType:
-    """ONNX's type for PyTorch's.
+    """ONNX's type for PyTorch's; for complex numbers that of their parts.
 
     Raises:
         UnsupportedError: ONNX has none.
     """
+    d = PARTS.get(d, d)
     if d not in DTYPES:
         raise UnsupportedError(f"ONNX has no data type for {d}", who="torch")
     return DTYPES[d]
+
+
+def shape_of(fake: Any) -> tuple[Any, ...]:
+    """The shape of a value for what PyTorch says of it: complex numbers are pairs along one axis more."""
+    return (*fake.shape, 2) if fake.dtype in PARTS else tuple(fake.shape)
+
+
+class Pair:
+    """A complex value: (..., 2) reals. Translators of complex operators are given and give these."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Value):
+        self.value = value
 
 
 class Translation:
@@ -48,6 +68,7 @@ class Translation:
     def __init__(self, b: Builder, sizes: Sizes):
         self.b, self.sizes = b, sizes
         self.out: Any = None
+        self.fakes: list[Any] = []
         self.target = ""
         self.transposed: dict[Value, Value] = {}
 
@@ -75,7 +96,7 @@ class Translation:
     def out_shape(self) -> tuple[DimLike, ...]:
         """The shape of the (first) result, as PyTorch says it."""
         out = self.out[0] if isinstance(self.out, (tuple, list)) else self.out
-        return self.sizes.shape(out.shape)
+        return self.sizes.shape(shape_of(out))
 
     # Values
 
@@ -200,7 +221,11 @@ Translator = Callable[..., Any]
 TABLE: dict[str, Translator] = {}
 
 
-def aten(*names: str) -> Callable[[Translator], Translator]:
+# For nodes that take or give complex numbers.
+COMPLEX: dict[str, Translator] = {}
+
+
+def aten(*names: str, table: dict[str, Translator] = TABLE) -> Callable[[Translator], Translator]:
     """Register a translator for ATen operators: `add.Tensor`, `relu` (its `default` overload).
 
     An operator of another namespace is written with it: `gesher::lstm`.
@@ -208,7 +233,7 @@ def aten(*names: str) -> Callable[[Translator], Translator]:
     def keep(f: Translator) -> Translator:
         for name in names:
             namespace, _, op = name.rpartition("::")
-            TABLE[f"{namespace or 'aten'}.{op}" + ("" if "." in op else ".default")] = f
+            table[f"{namespace or 'aten'}.{op}" + ("" if "." in op else ".default")] = f
         return f
 
     return keep

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import activations, creation, elementwise, indexing, layers, recurrent, reductions, shaping
-from .translation import TABLE, Translator, name_of
+import torch
 
-FAMILIES = (activations, creation, elementwise, indexing, layers, recurrent, reductions, shaping)
+from . import activations, complexes, creation, elementwise, indexing, layers, recurrent, reductions, shaping, strides
+from .translation import COMPLEX, TABLE, Translator, name_of
+
+FAMILIES = (activations, complexes, creation, elementwise, indexing, layers, recurrent, reductions, shaping,
+            strides)
 
 
-def find(target: Any) -> Translator | None:
-    """The translator of an operator of a graph, by its full name."""
-    return TABLE.get(name_of(target))
+def speaks_complex(node: Any) -> bool:
+    """True where a node of a graph takes or gives complex numbers."""
+    def complex_in(x: Any) -> bool:
+        if isinstance(x, torch.fx.Node):
+            return complex_in(x.meta.get("val"))
+        if isinstance(x, (list, tuple)):
+            return any(complex_in(v) for v in x)
+        return isinstance(x, torch.Tensor) and x.is_complex()
+
+    return complex_in(node.meta.get("val")) or complex_in(node.args) or complex_in(list(node.kwargs.values()))
+
+
+def find(node: Any) -> Translator | None:
+    """The translator of a node of a graph, by its operator's full name."""
+    return (COMPLEX if speaks_complex(node) else TABLE).get(name_of(node.target))
