@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gesher.api import check, compare, export, infer, load, save, session
+    from gesher.api import check, compare, export, infer, load, save, session, to_torch
     from gesher.base.errors import (
         CompileError,
         FormatError,
@@ -31,7 +31,8 @@ __version__ = "0.1.0"
 
 # Where each public name lives; looked up when it is first asked for.
 _HOMES = {
-    **dict.fromkeys(("check", "compare", "export", "infer", "load", "save", "session"), "gesher.api"),
+    **dict.fromkeys(("check", "compare", "export", "infer", "load", "save", "session", "to_torch"),
+                    "gesher.api"),
     **dict.fromkeys(("CompileError", "FormatError", "GesherError", "ModelError", "RunError", "UnsupportedError"),
                     "gesher.base.errors"),
     **dict.fromkeys(("Finding", "Report"), "gesher.base.report"),
@@ -40,7 +41,7 @@ _HOMES = {
 
 __all__ = [
     "CompileError", "Finding", "FormatError", "GesherError", "Model", "ModelError", "Report", "RunError",
-    "UnsupportedError", "__version__", "check", "compare", "export", "infer", "load", "save", "session",
+    "UnsupportedError", "__version__", "check", "compare", "export", "infer", "load", "save", "session", "to_torch",
 ]
 
 

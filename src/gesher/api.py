@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from gesher.base.report import Report
     from gesher.engines import Session
     from gesher.engines.compare import Comparison
+    from gesher.engines.torch.module import OnnxModule
     from gesher.inference import Facts
 
-__all__ = ["check", "compare", "export", "infer", "load", "save", "session"]
+__all__ = ["check", "compare", "export", "infer", "load", "save", "session", "to_torch"]
 
 Source = "Model | str | PathLike[str]"
 
@@ -63,6 +64,23 @@ def session(model: Model | str | PathLike[str], engine: str = "auto", *, threads
     from gesher.engines import Options, prepare
 
     return prepare(_model(model), engine, Options(threads=threads, precision=precision, seed=seed))
+
+
+def to_torch(model: Model | str | PathLike[str], *, trainable: Callable[[str], bool] | None = None,
+             seed: int = 0) -> OnnxModule:
+    """A model as a `torch.nn.Module` with its float initializers as parameters, differentiable and trainable.
+
+    Args:
+        trainable: which float initializers are parameters, by name; the others are buffers (default: all but running
+            statistics, operators' settings, and constants that have no name of their own).
+        seed: of the random operators.
+
+    Raises:
+        UnsupportedError: operators of the model are not in the book.
+    """
+    from gesher.engines.torch.module import OnnxModule
+
+    return OnnxModule(_model(model), trainable=trainable, seed=seed)
 
 
 def compare(model: Model | str | PathLike[str], engines: Sequence[str] | None = None,

@@ -26,7 +26,7 @@ from gesher.engines.timing import measure
 from gesher.evaluator.random_feeds import random_feeds
 from gesher.ops.build import Builder
 
-HERE = [n for n in ("reference", "compiled", "onnxruntime", "openvino") if engine(n).missing() is None]
+HERE = [n for n in ("reference", "compiled", "onnxruntime", "openvino", "torch") if engine(n).missing() is None]
 
 
 def small() -> gesher.Model:
@@ -38,8 +38,8 @@ def small() -> gesher.Model:
     return b.model()
 
 
-def test_all_four_engines_are_declared() -> None:
-    assert names()[:4] == ("reference", "compiled", "onnxruntime", "openvino")
+def test_all_five_engines_are_declared() -> None:
+    assert names()[:5] == ("reference", "compiled", "onnxruntime", "openvino", "torch")
     assert engine("reference").missing() is None
 
 

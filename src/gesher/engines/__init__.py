@@ -21,7 +21,7 @@ def names() -> tuple[str, ...]:
     from importlib.metadata import entry_points
 
     found = {p.name for p in entry_points(group="gesher.engines")}
-    ours = [n for n in ("reference", "compiled", "onnxruntime", "openvino") if n in found]
+    ours = [n for n in ("reference", "compiled", "onnxruntime", "openvino", "torch") if n in found]
     return (*ours, *sorted(found - set(ours)))
 
 

@@ -69,6 +69,11 @@ class Evaluator:
         """The names of the outputs, in order."""
         return [v.name for v in self.model.graph.outputs]
 
+    @property
+    def graphs(self) -> list[Graph]:
+        """The main graph and all that can be reached from it: bodies and functions."""
+        return list(self._plans)
+
     def run(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None,
             on_value: OnValue | None = None) -> dict[str, Any]:
         """Run the model; gives its outputs by name, in their order.
@@ -86,7 +91,7 @@ class Evaluator:
         wanted = self.model.graph.outputs if outputs is None else self._wanted(outputs)
         try:
             env = self._feeds.check(feeds)
-            results = _Running(self, on_value).run(self._plans[self.model.graph], env, wanted)
+            results = Running(self, on_value).run(self._plans[self.model.graph], env, wanted)
         except GesherError as e:
             e.within(self.model.place)
             raise
@@ -94,7 +99,7 @@ class Evaluator:
 
     def values(self, feeds: Mapping[str, Any], wanted: Sequence[Value]) -> list[Any]:
         """As `run`, but gives any values of the main graph, by identity instead of by name."""
-        return _Running(self, None).run(self._plans[self.model.graph], self._feeds.check(feeds), wanted)
+        return Running(self, None).run(self._plans[self.model.graph], self._feeds.check(feeds), wanted)
 
     def run_node(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
         """Run one node of the model's opsets on `inputs` (arrays, None for those left out).
@@ -139,25 +144,25 @@ def run_node(node: Node, inputs: Sequence[Any], opsets: dict[str, int], *, budge
     evaluator = Evaluator(model, budget=budget, seed=seed)
     env = {v: np.asarray(x) if isinstance(x, np.generic) else x for v, x in zip(values, inputs) if v is not None}
     wanted = [o for o in copy.outputs if o is not None]
-    results = iter(_Running(evaluator, None).run(evaluator._plans[graph], env, wanted))
+    results = iter(Running(evaluator, None).run(evaluator._plans[graph], env, wanted))
     return [None if o is None else _given_out(next(results)) for o in copy.outputs]
 
 
-class _Frame:
+class Frame:
     """A graph being run."""
 
     __slots__ = ("at", "bindings", "call", "closures", "env", "plan")
 
     def __init__(self, plan: Plan, env: Env, bindings: Mapping[str, Attribute] | None,
-                 closures: dict[Graph, _Frame] | None, call: Step | None = None):
+                 closures: dict[Graph, Frame] | None, call: Step | None = None):
         self.plan, self.env, self.bindings, self.call = plan, env, bindings, call
         # Graphs that a call hands to a function as attributes: they capture from the caller.
         self.closures = closures
         self.at = 0
 
 
-class _Running:
-    """One run: its random numbers, its hook."""
+class Running:
+    """One run: its random numbers, its hook. Who computes nodes in another way overrides `applied` and `constants`."""
 
     def __init__(self, evaluator: Evaluator, on_value: OnValue | None):
         self.evaluator, self.on_value = evaluator, on_value
@@ -169,12 +174,16 @@ class _Running:
     def run(self, plan: Plan, env: Env, wanted: Sequence[Value]) -> list[Any]:
         self.kept = frozenset(wanted)
         # What is fed wins over an initializer of the same input.
-        env = {**plan.constants, **env}
+        env = {**self.constants(plan), **env}
         with np.errstate(all="ignore"):
-            self._walk(_Frame(plan, env, None, None))
+            self._walk(Frame(plan, env, None, None))
         return [env[v] for v in wanted]
 
-    def _walk(self, first: _Frame) -> None:
+    def constants(self, plan: Plan) -> Mapping[Value, Any]:
+        """The initializers of a graph."""
+        return plan.constants
+
+    def _walk(self, first: Frame) -> None:
         """Run a graph to its end. Calls of functions stand on a stack of ours, so they may nest deep."""
         stack = [first]
         while stack:
@@ -192,11 +201,11 @@ class _Running:
                 if frame.call is not None:
                     self._finish(frame.call, [frame.env[o] for o in frame.plan.graph.outputs], stack[-1])
 
-    def _step(self, step: Step, frame: _Frame) -> None:
+    def _step(self, step: Step, frame: Frame) -> None:
         env = frame.env
         inputs = [None if v is None else env[v] for v in step.inputs]
         try:
-            results = self._applied(step, inputs, frame)
+            results = self.applied(step, inputs, frame)
         except GesherError as e:
             if e.advice is None and not e.place:
                 e.advice = told_of(inputs)
@@ -208,7 +217,8 @@ class _Running:
                            advice=told_of(inputs)) from e
         self._finish(step, results, frame)
 
-    def _applied(self, step: Step, inputs: list[Any], frame: _Frame) -> list[Any]:
+    def applied(self, step: Step, inputs: list[Any], frame: Frame) -> list[Any]:
+        """What a node that calls no function makes of its inputs: a value for each output."""
         assert step.rule is not None and step.schema is not None and step.fitting is not None
         node = step.node
         attributes = step.attributes
@@ -218,7 +228,7 @@ class _Running:
         told = step.fitting.hold(node, inputs, self.budget, step.attributes is not None)
         if step.rule.takes_run:
             def run_graph(graph: Graph, values: Sequence[Any]) -> list[Any]:
-                return self._body(graph, values, frame)
+                return self.body(graph, values, frame)
 
             run = Run(node, step.schema, run_graph=run_graph, random=self.random, budget=self.budget,
                       opsets=self.evaluator.model.opsets_of(frame.plan.graph), functions=self.functions)
@@ -235,7 +245,7 @@ class _Running:
         hold_results(told, results, node.op_type)
         return results
 
-    def _finish(self, step: Step, results: list[Any], frame: _Frame) -> None:
+    def _finish(self, step: Step, results: list[Any], frame: Frame) -> None:
         env = frame.env
         for i, value in enumerate(step.node.outputs):
             if value is not None:
@@ -246,10 +256,10 @@ class _Running:
             if value not in self.kept:
                 del env[value]
 
-    def _called(self, step: Step, function: Function, frame: _Frame) -> _Frame:
+    def _called(self, step: Step, function: Function, frame: Frame) -> Frame:
         call = bind(step.node, frame.bindings)
         plan = self.plans[function]
-        env: Env = dict(plan.constants)
+        env: Env = dict(self.constants(plan))
         for i, value in enumerate(function.inputs):
             given = step.inputs[i] if i < len(step.inputs) else None
             env[value] = None if given is None else frame.env[given]
@@ -257,20 +267,20 @@ class _Running:
                     for g in (a.value if a.kind == Kind.GRAPHS else (a.value,))}
         if closures and frame.closures:
             closures = {g: frame.closures.get(g, f) for g, f in closures.items()}
-        return _Frame(plan, env, bindings_of(call, function), closures or None, step)
+        return Frame(plan, env, bindings_of(call, function), closures or None, step)
 
-    def _body(self, graph: Graph, inputs: Sequence[Any], outer: _Frame) -> list[Any]:
+    def body(self, graph: Graph, inputs: Sequence[Any], outer: Frame) -> list[Any]:
         """Run a nested graph. What it captures comes from the frame around it."""
         if outer.closures:
             outer = outer.closures.get(graph, outer)
         plan = self.plans[graph]
         if len(inputs) != len(graph.inputs):
             raise RunError(f"{graph.place} has {len(graph.inputs)} inputs, {len(inputs)} are given")
-        env: Env = dict(plan.constants)
+        env: Env = dict(self.constants(plan))
         for value in plan.captures:
             env[value] = outer.env[value]
         env.update(zip(graph.inputs, inputs))
-        self._walk(_Frame(plan, env, outer.bindings, outer.closures))
+        self._walk(Frame(plan, env, outer.bindings, outer.closures))
         return [env[o] for o in graph.outputs]
 
 
