@@ -17,20 +17,28 @@ static void follow(void* context, float* c, int64_t ldc, int64_t batch, int64_t 
     for (int64_t j = 0; j < cols; j++)
       c[i * ldc + j] = c[i * ldc + j] * 2 + (float)(batch * 100 + (m + i) * 16 + n + j) * (ldc == GS_W ? 1 : 1000);
 }
-static GsBlocked fill(const int64_t* s, const float* x, const float* w, const float* bias, float* y, int64_t after,
-                      float* scratch) {
+static GsBlocked fill(const int64_t* s, const float* x, const float* w, const float* bias, const float* bias_too,
+                      const float* residual, const float* gate, float* y, int64_t after, float* scratch) {
   GsBlocked v = {.N = s[0], .C = s[1], .O = s[2], .group = s[3], .plain_x = (int)s[16], .tile = (int)s[17], .x = x,
-                 .w = w, .bias = bias, .y = y, .epilogue = after ? follow : 0, .scratch = scratch};
+                 .w = w, .bias = bias, .bias_too = bias_too, .residual = residual, .gate = gate, .silu = (int)s[18],
+                 .clamp = (int)s[19], .low = -0.5f, .high = 8, .y = y, .epilogue = after ? follow : 0,
+                 .scratch = scratch};
   int64_t* lists[6] = {v.in, v.out, v.kernel, v.stride, v.dilation, v.pad};
   for (int i = 0; i < 6; i++) memcpy(lists[i], s + 4 + i * 2, 16);
   return v;
 }
-#define ARGS GsPool* pool, const int64_t* s, const float* x, const float* w, const float* bias, float* y, \\
-  int64_t after, float* scratch
+#define ARGS GsPool* pool, const int64_t* s, const float* x, const float* w, const float* bias, \\
+  const float* bias_too, const float* residual, const float* gate, float* y, int64_t after, float* scratch
+#define FILLED GsBlocked v = fill(s, x, w, bias, bias_too, residual, gate, y, after, scratch)
 #define KERNEL(name, kernel, size) \\
-  GS_EXPORT void name(ARGS) { GsBlocked v = fill(s, x, w, bias, y, after, scratch); kernel(&v, pool); } \\
-  GS_EXPORT int64_t name##_need(ARGS) { GsBlocked v = fill(s, x, w, bias, y, after, scratch); (void)v; return size; }
+  GS_EXPORT void name(ARGS) { FILLED; kernel(&v, pool); } \\
+  GS_EXPORT int64_t name##_need(ARGS) { FILLED; (void)v; return size; }
 """
+
+
+# What the kernels themselves do with finished sums, one after the other.
+ENDS = ({"residual": True}, {"residual": True, "clamp": True}, {"silu": True}, {"silu": True, "residual": True},
+        {"bias_too": True, "residual": True, "clamp": True}, {"bias_too": True, "silu": True})
 
 
 def output_size(size, kernel, stride, dilation, before, after):
@@ -47,8 +55,11 @@ def with_nan_lanes(x: np.ndarray, b: int) -> np.ndarray:
 
 def run(source, isa, name, pack: Callable[[np.ndarray, int], np.ndarray], seed, *, N=1, C=3, O=4, size=(7, 9),
         kernel=(3, 3), stride=(1, 1), dilation=(1, 1), before=(0, 0), beyond=None, group=1, bias=True, after=False,
-        threads=1, plain_x=False, tile=0):
-    """Draw a convolution and call the kernel: what it wrote and what it should have, both (N,O,OH,OW)."""
+        threads=1, plain_x=False, tile=0, bias_too=False, residual=False, gate=False, silu=False, clamp=False):
+    """Draw a convolution and call the kernel: what it wrote and what it should have, both (N,O,OH,OW).
+
+    `clamp` keeps outputs between -0.5 and 8.
+    """
     rng = np.random.default_rng(seed)
     b = isa.width
     x = rng.standard_normal((N, C, *size)).astype(np.float32)
@@ -56,16 +67,31 @@ def run(source, isa, name, pack: Callable[[np.ndarray, int], np.ndarray], seed, 
     shift = rng.standard_normal(O).astype(np.float32) if bias else None
     out = tuple(map(output_size, size, kernel, stride, dilation, before, beyond or before))
     assert min(out) >= 0, out
-    expected = meanings.convolution(x, w, shift, out, stride, dilation, before, group)
     blocks = blocked_packing.blocks_of(O, b)
+    more = rng.standard_normal(O).astype(np.float32) if bias_too else None
+    gates = rng.standard_normal((N, C, 1, 1)).astype(np.float32) if gate else None
+    add = rng.standard_normal((N, O, *out)).astype(np.float32) if residual else None
+    expected = meanings.convolution(x if gates is None else x * gates, w, shift, out, stride, dilation, before, group)
+    if more is not None:
+        expected = expected + more[:, None, None]
+    if silu:
+        expected = expected / (1 + np.exp(-expected))
+    if add is not None:
+        expected = expected + add
+    if clamp:
+        expected = np.clip(expected, -0.5, 8)
     if after:
         n, o, p = np.ogrid[:N, :O, :int(np.prod(out))]
         expected = expected * 2 + ((n * blocks + o // b) * 100 + p * 16 + o % b).reshape(expected.shape)
-    shape = np.array([N, C, O, group, *size, *out, *kernel, *stride, *dilation, *before, plain_x, tile], np.int64)
+    shape = np.array([N, C, O, group, *size, *out, *kernel, *stride, *dilation, *before, plain_x, tile, silu, clamp],
+                     np.int64)
     untouched = np.float32(-98765.5)
     y = guarded(np.full((N, blocks, *out, b), untouched, np.float32))
     arguments = [shape, guarded(x if plain_x else with_nan_lanes(x, b)), guarded(pack(w, b)),
-                 None if shift is None else guarded(blocked_packing.pack_bias(shift, b)), y, int(after)]
+                 None if shift is None else guarded(blocked_packing.pack_bias(shift, b)),
+                 None if more is None else guarded(blocked_packing.pack_bias(more, b)),
+                 None if add is None else guarded(with_nan_lanes(add, b)),
+                 None if gates is None else guarded(with_nan_lanes(gates, b)), y, int(after)]
     floats = call(source, isa, name + "_need", *arguments, None, threads=threads)
     call(source, isa, name, *arguments, scratch(floats), threads=threads)
     assert not (y == untouched).any()  # lanes without an output are written too

@@ -81,6 +81,24 @@ def test_long_rows_are_cut_in_columns(isa):
 
 
 @isas
+@pytest.mark.parametrize("name", ["plain", "fast"])
+def test_what_follows_the_sums(isa, name):
+    for seed, end in enumerate(blocked_calls.ENDS):
+        check(isa, name, seed, C=17, O=40, size=(9, 8), before=(1, 1), after=seed % 2, threads=seed % 2 + 1, **end)
+        check(isa, name, seed, C=3, O=7, N=2, size=(5, 70), plain_x=True, stride=(2, 1), after=True, **end)
+
+
+@isas
+@pytest.mark.parametrize("name", ["plain", "fast"])
+def test_gated_channels(isa, name):
+    for seed, (C, O, kernel, size) in enumerate([(5, 3, (1, 1), (6, 7)), (40, 37, (1, 1), (9, 31)),
+                                                 (33, 24, (3, 2), (8, 9)), (16, 64, (1, 1), (1, 1))]):
+        check(isa, name, seed, N=3, C=C, O=O, kernel=kernel, size=size, gate=True, after=seed % 2)
+        check(isa, name, seed, N=2, C=C, O=O, kernel=kernel, size=size, before=(1, 0), gate=True, residual=True,
+              clamp=True, threads=2)
+
+
+@isas
 def test_groups_of_whole_blocks(isa):
     b = isa.width
     for name in ("plain", "fast"):

@@ -50,6 +50,13 @@ def test_depthwise(isa, kernel):
 
 
 @isas
+@pytest.mark.parametrize("name", ["plain", "fast"])
+def test_what_follows_the_sums(isa, name):
+    for seed, end in enumerate(blocked_calls.ENDS):
+        check(isa, name, seed, 37, N=2, size=(5, 23), before=(1, 1), after=seed % 2, threads=seed % 2 + 1, **end)
+
+
+@isas
 def test_depthwise_on_threads(isa):
     for threads in (2, 3):
         check(isa, "fast", threads, 70, N=2, size=(40, 39), before=(1, 1), threads=threads, after=True)

@@ -49,6 +49,15 @@ def test_sizes_and_pads(isa, name, tile, stride):
 
 @isas
 @tiles
+@pytest.mark.parametrize("name", ["plain", "fast"])
+def test_what_follows_the_sums(isa, name, tile, stride):
+    for seed, end in enumerate(blocked_calls.ENDS):
+        C, O = (3, 5) if name == "plain" else (21, 37)
+        check(isa, name, seed, tile, stride, C=C, O=O, size=(7, 9), before=(1, 1), after=seed % 2, **end)
+
+
+@isas
+@tiles
 def test_all_numbers_of_channels(isa, tile, stride):
     for C in (1, 4, 15, 16, 17, 40):
         for O in (1, 7, 8, 16, 24, 32, 33, 50):

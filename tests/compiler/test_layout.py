@@ -7,6 +7,7 @@ import pytest
 
 from gesher.base.dtypes import FLOAT
 from gesher.compiler import cpu, target, toolchain
+from gesher.compiler.convolutions import BlockedConv
 from gesher.compiler.layout import blocked_layout
 from gesher.compiler.plan import prepared
 from gesher.compiler.segment import compile_exprs
@@ -161,6 +162,72 @@ def test_transposed_convolutions_are_made_by_phases(kernel, stride, pad, extra, 
         np.testing.assert_allclose(segment.run([fed], {n: 2, h: size})[0], want, rtol=1e-3, atol=1e-4)
 
 
+def convolutions_of(segment):
+    return [s for s in segment.steps if isinstance(s, KernelStep) and isinstance(s.kernel, BlockedConv)]
+
+
+def silu(p, x):
+    return x * p.sigmoid(x)
+
+
+@needs_compiler
+@pytest.mark.parametrize("isa", [i.name for i in cpu.here().isas()])
+@pytest.mark.parametrize(("k", "stride", "groups"), [(1, 1, 1), (3, 1, 1), (3, 1, 24)])
+def test_residuals_and_silu_are_the_kernels_own(isa, k, stride, groups):
+    net = Net(14)
+    p = net.p
+    x = p.input("x", FLOAT, (n, 24, 18, 19))
+    y = silu(p, net.conv(x, 24, 1))
+    a = p.max(net.conv(y, 24, k, stride, groups) + y, 0.0)
+    b = a + silu(p, net.conv(a, 24, k, stride, groups))
+    # The other side of a sum brings a bias of its own, as where a ResNet's pictures become smaller.
+    c = p.max(net.conv(b, 24, k, stride, groups) + net.conv(b, 24, 1), 0.0)
+    root = net.conv(c, 8, 1)
+    segment = compile_exprs([x], [root], isa=cpu.isa(isa))
+    steps = convolutions_of(segment)
+    assert sum(s.kernel.epilogue.silu for s in steps) == 2
+    assert sum(s.kernel.epilogue.residual is not None for s in steps) == 3
+    assert max(len(s.kernel.epilogue.biases) for s in steps) == 2 and all(s.tile is None for s in steps)
+    fed = np.random.default_rng(15).standard_normal((2, 24, 18, 19)).astype(np.float32)
+    np.testing.assert_allclose(segment.run([fed], {n: 2})[0], evaluate([root], {"x": fed})[0], rtol=1e-3, atol=1e-3)
+
+
+@needs_compiler
+def test_steps_in_another_order_are_not_taken_for_these():
+    net = Net(16)
+    p = net.p
+    x = p.input("x", FLOAT, (n, 24, 9, 10))
+    y = net.conv(x, 24, 1)
+    bias = p.constant(net.rng.standard_normal((24, 1, 1)).astype(np.float32))
+    roots = [net.conv(e, 8, 1) for e in (
+        p.max(net.conv(y, 24, 1), 0.0) + bias, p.max(net.conv(y, 24, 1), 0.0) + y, silu(p, net.conv(y, 24, 1) + y),
+        silu(p, p.max(net.conv(y, 24, 1), 0.0)), net.conv(y, 24, 1) + y + x, p.max(silu(p, net.conv(y, 24, 1)), 0.0),
+        y * p.sigmoid(net.conv(y, 24, 1)), net.conv(y, 24, 1) + bias + bias * 2.0 + bias * 3.0)]
+    segment = compile_exprs([x], roots)
+    fed = np.random.default_rng(17).standard_normal((2, 24, 9, 10)).astype(np.float32)
+    for a, b in zip(segment.run([fed], {n: 2}), evaluate(roots, {"x": fed})):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+@needs_compiler
+@pytest.mark.parametrize("k", [1, 3])
+def test_gates_go_into_the_weights_where_that_is_less_work(k):
+    net = Net(18)
+    p = net.p
+    x = p.input("x", FLOAT, (n, 24, h, 19))
+    y = p.max(net.conv(x, 24, 3, groups=24), 0.0)
+    gate = p.sigmoid(net.conv(p.mean(y, (2, 3), True), 24, 1))
+    z = p.min(net.conv(y * gate, 40, k) + net.conv(x, 40, 1), 1.0)
+    wide = p.max(net.conv(z, 700, 1), 0.0)
+    small = p.slice(wide, (0, 0, 0, 0), (n, 700, 3, 3))
+    few = net.conv(small * p.sigmoid(net.conv(p.mean(small, (2, 3), True), 700, 1)), 40, 1)
+    segment = compile_exprs([x], [z, few])
+    assert [s.kernel.gate is not None for s in convolutions_of(segment)].count(True) == (k == 1)
+    fed = np.random.default_rng(19).standard_normal((3, 24, 17, 19)).astype(np.float32)
+    for a, b in zip(segment.run([fed], {n: 3, h: 17}), evaluate([z, few], {"x": fed})):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
 @needs_compiler
 @pytest.mark.parametrize("isa", [i.name for i in cpu.here().isas()])
 @pytest.mark.parametrize(("k", "stride", "groups"), [(1, 1, 1), (3, 1, 1), (3, 2, 1), (3, 1, 24), (5, 2, 24)])
@@ -172,8 +239,8 @@ def test_biases_and_bounds_are_the_kernels_own(isa, k, stride, groups):
     clipped = p.min(p.max(net.conv(y, 24, k, stride, groups), -0.25), 0.5)
     root = net.conv(p.max(clipped, 0.0), 20, 1)
     segment = compile_exprs([x], [clipped, root], isa=cpu.isa(isa))
-    inside = [s for s in segment.steps if isinstance(s, KernelStep) and getattr(s.kernel, "clamp", None)]
-    assert [s.kernel.clamp for s in inside] == [(-0.25, 0.5)] and all(s.tile is None for s in inside)
+    inside = [s for s in convolutions_of(segment) if s.kernel.epilogue.clamp]
+    assert [s.kernel.epilogue.clamp for s in inside] == [(-0.25, 0.5)] and all(s.tile is None for s in inside)
     fed = np.random.default_rng(11).standard_normal((2, 24, 18, 19)).astype(np.float32)
     fed[1, 3, 5, 7] = np.nan
     for a, b in zip(segment.run([fed], {n: 2}), evaluate([clipped, root], {"x": fed})):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import partial
 from typing import Any
 
 from gesher.base.dtypes import FLOAT
 from gesher.primitives import Expr
-from gesher.symbolic import Dim, DimLike, decide_eq, product
+from gesher.symbolic import Dim, DimLike, product
 
+from .epilogues import Epilogue, epilogue_of
 from .indexing import unravel
 from .kernel import Kernel, Point, Spell
 from .kernels import blocked_packing as packing
 from .kernels.blocked_choice import variant
 from .layout import is_depthwise
-from .packed import array_of, packed
+from .packed import packed
 from .spelling import number
 from .views import same_memory
 
@@ -96,39 +96,18 @@ class BlockedConv(Kernel):
                       packing.blocked_shape(shape[0], of["channels"], shape[2], shape[3], groups, self.lanes),
                       partial(_blocked, shape, groups, self.lanes, plain))
 
-    bias: Expr | None = None
-    clamp: tuple[float, float] | None = None
+    epilogue = Epilogue()
+    gate: Expr | None = None
 
-    def absorbs(self, end: Expr) -> bool:
-        """A bias and bounds: the kernel adds and clamps while the sums are in registers."""
-        low, high, bias, e = -math.inf, math.inf, None, end
-        while e is not self.expr:
-            if e.prim not in ("max", "min", "add") or (e.prim != "add" and bias is not None):
-                return False
-            x, y = e.args if e.args[1].prim == "broadcast" else e.args[::-1]
-            if y.prim != "broadcast" or y.args[0].prim != "constant" or x.prim == "broadcast":
-                return False
-            held = y.args[0]
-            if e.prim == "add":
-                # One number for each lane of each block, and for nothing else.
-                if bias is not None or held.rank < e.rank - 1 or held.shape[1 - e.rank] != e.shape[1] \
-                        or held.shape[-1] != self.lanes or product(held.shape) != product((e.shape[1], self.lanes)):
-                    return False
-                bias = held
-            else:
-                if decide_eq(product(held.shape), 1) is not True:
-                    return False
-                number = float(array_of(held.params["value"]).reshape(-1)[0])
-                if number != number or (low > -math.inf if e.prim == "max" else high < math.inf):
-                    return False
-                low, high = (number, high) if e.prim == "max" else (low, number)
-            e = x
-        if low > high:
+    def absorbs(self, end: Expr, held: Container[Expr]) -> bool:
+        """Biases, a residual, bounds and silu: the kernel does these while the sums are in registers."""
+        found = epilogue_of(end, self.expr, self.lanes, held)
+        if found is None:
             return False
-        self.bias = bias
-        self.clamp = (low, high) if (low, high) != (-math.inf, math.inf) else None
-        if bias is not None:
-            self.operands.append(bias)
+        self.epilogue = found
+        self.operands += found.biases
+        if found.residual is not None:
+            self.operands.append(found.residual)
         return True
 
     @classmethod
@@ -136,18 +115,31 @@ class BlockedConv(Kernel):
         bundle = _composite(e, "blocked_convolve")
         if bundle is None or bundle.args[1].prim != "constant":
             return None
-        return cls(e, bundle.args[0], bundle.args[1], dict(bundle.params["of"]))
+        (x, w), of = bundle.args, dict(bundle.params["of"])
+        made = cls(e, x, w, of)
+        gated = _gated(x)
+        if gated is not None and made.variant == "direct" and of["groups"] == 1 and not of["plain_x"]:
+            # As many multiplications as there are weights, instead of places by channels.
+            places = [d if isinstance(d, int) else USUAL for d in gated[0].shape[2:-1]]
+            if product(w.shape) < product(places) * of["channels"]:  # type: ignore[operator]
+                made.gate = same_memory(gated[1])
+                made.operands = [same_memory(gated[0]), made.operands[1], made.gate]
+        return made
 
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
-        of, x = self.of, self.x
+        of, x = self.of, self.operands[0]
         places = x.shape[2:] if of["plain_x"] else x.shape[2:-1]
         fields = [("N", x.shape[0]), ("C", of["channels"]), ("O", self.w.shape[0]), ("group", of["groups"]),
                   *_axes(**{"in": places, "out": self.places, "kernel": self.w.shape[2:], "stride": of["strides"],
                             "dilation": of["dilations"], "pad": [lo for lo, _ in of["pads"]]}),
                   ("plain_x", int(of["plain_x"])), ("tile", self.tile_side)]
-        more = [] if self.bias is None else [("bias", point(self.bias))]
-        if self.clamp is not None:
-            more += [("clamp", "1"), *((k, number(b, FLOAT)) for k, b in zip(("low", "high"), self.clamp))]
+        after = self.epilogue
+        more = [(name, point(b)) for name, b in zip(("bias", "bias_too"), after.biases)]
+        more += [(name, point(e)) for name, e in (("residual", after.residual), ("gate", self.gate)) if e is not None]
+        if after.silu:
+            more.append(("silu", "1"))
+        if after.clamp is not None:
+            more += [("clamp", "1"), *((k, number(b, FLOAT)) for k, b in zip(("low", "high"), after.clamp))]
         return [*((k, spell(d)) for k, d in fields), ("x", point(self.operands[0])), ("w", point(self.operands[1])),
                 *more]
 
@@ -160,7 +152,19 @@ class BlockedConv(Kernel):
 
     def describe(self) -> str:
         w = self.w.shape
-        return f"{self.variant} convolution {'x'.join(map(str, w[2:]))}, {w[1]}*{self.of['groups']} -> {w[0]} channels"
+        gated = "gated " if self.gate is not None else ""
+        return f"{self.variant} convolution {'x'.join(map(str, w[2:]))}, {gated}{w[1]}*{self.of['groups']} -> {w[0]} " \
+               "channels"
+
+
+def _gated(x: Expr) -> tuple[Expr, Expr] | None:
+    """Blocks and the numbers, one a channel of each image, that multiply them; None where `x` is no such product."""
+    if x.prim != "mul":
+        return None
+    for blocks, repeated in (x.args, x.args[::-1]):
+        if repeated.prim == "broadcast" and repeated.args[0].shape == (*x.shape[:2], *(1,) * (x.rank - 3), x.shape[-1]):
+            return blocks, repeated.args[0]
+    return None
 
 
 def _picture(w: Expr) -> tuple[int, ...]:

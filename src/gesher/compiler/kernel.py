@@ -7,7 +7,7 @@ in the same breath, which element of the result stands where in a finished tile.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from gesher.base.errors import CompileError
 from gesher.primitives import Expr
@@ -70,8 +70,9 @@ class Kernel(ABC):
         with `tiles` or `changes`."""
         raise CompileError(f"the kernel {self.function} takes no epilogue, and was asked where its tiles lie")
 
-    def absorbs(self, end: Expr) -> bool:
-        """Take the elementwise steps from its expression to `end` into itself, where it can; whether it did."""
+    def absorbs(self, end: Expr, held: Container[Expr]) -> bool:
+        """Take the elementwise steps from its expression to `end` into itself, where it can; whether it did. `held` is
+        what lies in memory."""
         return False
 
     def flops(self) -> DimLike | None:

@@ -364,7 +364,7 @@ class _Planner:
 
     def kernel(self, e: Expr, kernel: Kernel, target: Buffer, buffers: dict[Expr, Buffer], ready: dict[Expr, Any],
                given: dict[Expr, Any], end: Expr | None = None) -> KernelStep:
-        absorbed = end is not None and kernel.absorbs(end)
+        absorbed = end is not None and kernel.absorbs(end, {k for k in buffers if k is not end})
         pointers = {x: buffers[x] for x in kernel.operands}
         also = {x: buffers[x] for x in kernel.also}
         step = KernelStep(self.name(f"{e.prim if e.prim != 'item' else e.args[0].params['name']}_{target.name}"),

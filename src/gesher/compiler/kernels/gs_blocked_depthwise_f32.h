@@ -17,7 +17,7 @@ GS_LOCAL void gs_blocked_depthwise_f32_plain(const GsBlocked* v, GsPool* pool) {
     for (int64_t p = 0; p < places; p++)
       for (int64_t lane = 0; lane < GS_W; lane++) {
         int64_t c = i % blocks * GS_W + lane;
-        double sum = v->bias ? (double)v->bias[c] : 0;
+        double sum = gs_blocked_bias_one(v, c);
         for (int64_t tap = 0; tap < taps; tap++) {
           int64_t iy = p / OW * v->stride[0] + tap / KW * v->dilation[0] - v->pad[0];
           int64_t ix = p % OW * v->stride[1] + tap % KW * v->dilation[1] - v->pad[1];
@@ -25,7 +25,8 @@ GS_LOCAL void gs_blocked_depthwise_f32_plain(const GsBlocked* v, GsPool* pool) {
             sum += (double)v->x[((i * H + iy) * W + ix) * GS_W + lane]
                  * (double)v->w[(c / GS_W * taps + tap) * GS_W + lane];
         }
-        v->y[(i * places + p) * GS_W + lane] = gs_blocked_clamped_one(v, (float)sum);
+        int64_t at = (i * places + p) * GS_W + lane;
+        v->y[at] = gs_blocked_done_one(v, (float)sum, at);
       }
     if (v->epilogue) v->epilogue(v->context, v->y + i * places * GS_W, GS_W, i, 0, 0, places, GS_W);
   }
@@ -41,6 +42,7 @@ typedef struct GsPlaces {
   int64_t left, step, tap;  // columns: of the first place's first tap, from place to place, from tap to tap
   const float *x, *outside; // the row that k0 falls on; what stands for places outside
   gs_vf low, high;          // convolutions: outputs are kept between them
+  const float* residual;    // what is added to the tile's outputs before that, or NULL
 } GsPlaces;
 
 // The vector in column `ix` of a row.
@@ -50,10 +52,10 @@ GS_INLINE gs_vf gs_place(const GsPlaces* t, const float* row, int64_t ix) {
 
 // A tile of `count` places. KW and step are constants where this is inlined, or KW is 0: any, and any dilation.
 GS_INLINE void gs_blocked_depthwise_tile(const int count, const int KW, const int step, const GsPlaces* t,
-                                         const float* w, const float* bias, float* y) {
+                                         const float* w, gs_vf bias, float* y) {
   gs_vf sum[GS_PLACES];
 #pragma GCC unroll 7
-  for (int i = 0; i < count; i++) sum[i] = bias ? gs_load(bias) : (gs_vf){0};
+  for (int i = 0; i < count; i++) sum[i] = bias;
   const float* row = t->x;
   const int64_t left = t->left;
   w += t->k0 * t->KW * GS_W;
@@ -80,14 +82,17 @@ GS_INLINE void gs_blocked_depthwise_tile(const int count, const int KW, const in
     }
   }
 #pragma GCC unroll 7
-  for (int i = 0; i < count; i++) gs_store(y + i * GS_W, gs_blocked_clamped(sum[i], t->low, t->high));
+  for (int i = 0; i < count; i++) {
+    if (t->residual) sum[i] += gs_load(t->residual + i * GS_W);
+    gs_store(y + i * GS_W, gs_blocked_clamped(sum[i], t->low, t->high));
+  }
 }
 
 #define GS_PLACES_EACH(X, ...) \
   X(1, __VA_ARGS__) X(2, __VA_ARGS__) X(3, __VA_ARGS__) X(4, __VA_ARGS__) X(5, __VA_ARGS__) X(6, __VA_ARGS__) \
   X(7, __VA_ARGS__)
 #define GS_DEPTHWISE(count, KW, step) \
-  GS_NOINLINE void gs_blocked_depthwise_##count##_##KW##_##step(const GsPlaces* t, const float* w, const float* bias, \
+  GS_NOINLINE void gs_blocked_depthwise_##count##_##KW##_##step(const GsPlaces* t, const float* w, gs_vf bias, \
                                                                 float* y) { \
     gs_blocked_depthwise_tile(count, KW, step, t, w, bias, y); }
 #define GS_DEPTHWISE_NAME(count, KW, step) gs_blocked_depthwise_##count##_##KW##_##step,
@@ -98,7 +103,7 @@ GS_PLACES_EACH(GS_DEPTHWISE, 5, 1)
 GS_PLACES_EACH(GS_DEPTHWISE, 5, 2)
 GS_PLACES_EACH(GS_DEPTHWISE, 7, 1)
 GS_PLACES_EACH(GS_DEPTHWISE, 7, 2)
-static void (*const gs_blocked_depthwises[7][GS_PLACES])(const GsPlaces*, const float*, const float*, float*)
+static void (*const gs_blocked_depthwises[7][GS_PLACES])(const GsPlaces*, const float*, gs_vf, float*)
   __attribute__((unused)) = {
     {GS_PLACES_EACH(GS_DEPTHWISE_NAME, 0, 0)},
     {GS_PLACES_EACH(GS_DEPTHWISE_NAME, 3, 1)}, {GS_PLACES_EACH(GS_DEPTHWISE_NAME, 3, 2)},
@@ -130,12 +135,15 @@ GS_LOCAL void gs_blocked_depthwise_task(void* arg, int64_t begin, int64_t end, i
     float* y = v->y + i * OW * GS_W;
     for (int64_t j = 0, ox = 0; j < tiles; j++) {
       int64_t count = size + (j < larger);
+      gs_blocked_soon(y + ox * GS_W, count * GS_W);
+      t.residual = v->residual && !v->silu ? v->residual + (y - v->y) + ox * GS_W : 0;
       t.left = ox * s - v->pad[1];
-      gs_blocked_depthwises[quick][count - 1](&t, v->w + block * KH * KW * GS_W, v->bias ? v->bias + block * GS_W : 0,
+      gs_blocked_depthwises[quick][count - 1](&t, v->w + block * KH * KW * GS_W, gs_blocked_bias(v, block),
                                               y + ox * GS_W);
       ox += count;
     }
     told += OW;
+    if (v->silu) gs_blocked_silu(v, y, OW * GS_W);
     if (v->epilogue && (told >= GS_BLOCKED_RUN || oy + 1 == OH || i + 1 == end)) {
       int64_t first = (oy + 1) * OW - told;
       v->epilogue(v->context, v->y + (image * OH * OW + first) * GS_W, GS_W, image, first, 0, told, GS_W);

@@ -13,7 +13,11 @@
 // w packed, a group after the other: pairs of blocks [K][2b], the last block of an odd number [K][b], where K runs over
 // [C / b][tap][c in the block]; with plain_x over [C][tap]. kernels/blocked_packing.py makes it.
 
+// With a gate, each image has weights of its own, w[o,c,k] * gate[n,c]: that is cheaper than to gate the picture where
+// this has more places than there are outputs.
+
 #include "gs_gemm_f32.h"
+#include "gs_math.h"
 
 typedef struct GsBlocked {
   int64_t N, C, O, group;  // real channels over all groups; more than one group: C / group, O / group multiples of b
@@ -23,8 +27,12 @@ typedef struct GsBlocked {
   int plain_x;             // x is (N,C,H,W) instead, as a model's input is; then C / group may be any
   const float* w;          // packed
   const float* bias;       // filled up to whole blocks, or NULL
+  const float* bias_too;   // a second one: a residual often brings its own; with `bias` only
   int clamp;               // outputs are then kept between low and high (NaN stays NaN)
   float low, high;
+  int silu;                // outputs t become t / (1 + e^-t) instead
+  const float* residual;   // of y's form, or NULL: added before outputs are clamped, or after their silu
+  const float* gate;       // (N, C / b rounded up, b), or NULL: what x is multiplied by; of the direct way alone
   float* y;                // (N, O / b rounded up, OH, OW, b)
   int tile;                // Winograd: outputs on a tile's side, 2 or 4
   // With each finished run of places: batch = n * blocks + block, m = the first place in the picture, rows = places,
@@ -41,6 +49,35 @@ GS_INLINE gs_vf gs_blocked_high(const GsBlocked* v) { return gs_splat(v->clamp ?
 GS_INLINE gs_vf gs_blocked_clamped(gs_vf x, gs_vf low, gs_vf high) { return gs_vmin(high, gs_vmax(low, x)); }
 GS_INLINE float gs_blocked_clamped_one(const GsBlocked* v, float x) {
   return !v->clamp ? x : x < v->low ? v->low : x > v->high ? v->high : x;
+}
+
+// What the sums of a block begin with, and that of one output.
+GS_INLINE gs_vf gs_blocked_bias(const GsBlocked* v, int64_t block) {
+  gs_vf bias = v->bias ? gs_load(v->bias + block * GS_W) : (gs_vf){0};
+  return v->bias_too ? bias + gs_load(v->bias_too + block * GS_W) : bias;
+}
+GS_INLINE double gs_blocked_bias_one(const GsBlocked* v, int64_t o) {
+  return (v->bias ? (double)v->bias[o] : 0) + (v->bias_too ? (double)v->bias_too[o] : 0);
+}
+
+// What becomes of a sum that is to be output i of y.
+GS_INLINE float gs_blocked_done_one(const GsBlocked* v, float x, int64_t i) {
+  float residual = v->residual ? v->residual[i] : 0;
+  return v->silu ? x * gs_sigmoidf(x) + residual : gs_blocked_clamped_one(v, x + residual);
+}
+
+// The silu of outputs that are finished but for it, while they are in L1.
+GS_NOINLINE void gs_blocked_silu(const GsBlocked* v, float* y, int64_t floats) {
+  const float* residual = v->residual ? v->residual + (y - v->y) : 0;
+  for (int64_t i = 0; i < floats; i += GS_W) {
+    gs_vf x = gs_load(y + i), z = x * gs_sigmoidv(x);
+    gs_store(y + i, residual ? z + gs_load(residual + i) : z);
+  }
+}
+
+// All of some memory will be wanted soon.
+GS_INLINE void gs_blocked_soon(const float* from, int64_t floats) {
+  for (int64_t i = 0; i < floats; i += 16) __builtin_prefetch(from + i);
 }
 
 GS_INLINE int64_t gs_blocked_count(int64_t channels) { return gs_ceil_div(channels, GS_W); }
@@ -72,16 +109,17 @@ GS_LOCAL void gs_blocked_conv_plain_task(void* arg, int64_t begin, int64_t end, 
     for (int64_t p = 0; p < places; p++)
       for (int64_t lane = 0; lane < GS_W; lane++) {
         int64_t o = block * GS_W + lane;
-        double sum = o < v->O && v->bias ? (double)v->bias[o] : 0;
+        double sum = o < v->O ? gs_blocked_bias_one(v, o) : 0;
         for (int64_t tap = 0; tap < taps && o < v->O; tap++) {
           int64_t iy = p / v->out[1] * v->stride[0] + tap / v->kernel[1] * v->dilation[0] - v->pad[0];
           int64_t ix = p % v->out[1] * v->stride[1] + tap % v->kernel[1] * v->dilation[1] - v->pad[1];
           if (iy < 0 || iy >= v->in[0] || ix < 0 || ix >= v->in[1]) continue;
           for (int64_t c = 0; c < Cg; c++)
             sum += (double)gs_blocked_channel(v, n, o / Og * Cg + c)[(iy * v->in[1] + ix) * pixel]
+                 * (v->gate ? (double)v->gate[n * gs_round_up(v->C, GS_W) + c] : 1)
                  * (double)gs_blocked_weight(v, o, c, tap, taps);
         }
-        y[p * GS_W + lane] = gs_blocked_clamped_one(v, (float)sum);
+        y[p * GS_W + lane] = gs_blocked_done_one(v, (float)sum, (i * places + p) * GS_W + lane);
       }
     if (v->epilogue) v->epilogue(v->context, y, GS_W, i, 0, 0, places, GS_W);
   }
@@ -102,10 +140,12 @@ GS_LOCAL void gs_blocked_conv_f32_plain(const GsBlocked* v, GsPool* pool) {
 #endif
 
 typedef struct GsBlockedTile {
-  const float *x, *w, *bias;  // bias of both blocks, or NULL
+  const float *x, *w;
+  gs_vf bias[2];              // what the sums of both blocks begin with
   const int64_t* at;          // where each place's input begins, from x
   const int64_t* segments;    // runs of x that w's rows go with, from there: first count[0] of length[0], then [1]
   int64_t count[2], length[2];
+  const float* residual;      // of y's form: what is added to outputs, or NULL
   const gs_vf* bounds;        // low and high, between which outputs are kept; NULL for none
   float* y;                   // places of a block stand side by side
   int64_t y_block;            // from a block to the next, in floats
@@ -118,7 +158,7 @@ GS_INLINE void gs_blocked_micro(const int places, const int blocks, const GsBloc
   for (int i = 0; i < places; i++) {
     at[i] = t->at[i];
 #pragma GCC unroll 2
-    for (int j = 0; j < blocks; j++) sum[i][j] = t->bias ? gs_load(t->bias + j * GS_W) : (gs_vf){0};
+    for (int j = 0; j < blocks; j++) sum[i][j] = t->bias[j];
   }
   const float* w = t->w;
   float* const y = t->y;
@@ -139,6 +179,12 @@ GS_INLINE void gs_blocked_micro(const int places, const int blocks, const GsBloc
         }
       }
     }
+  if (t->residual) {
+#pragma GCC unroll 16
+    for (int i = 0; i < places; i++)
+#pragma GCC unroll 2
+      for (int j = 0; j < blocks; j++) sum[i][j] += gs_load(t->residual + j * y_block + i * GS_W);
+  }
   if (t->bounds) {
     const gs_vf low = t->bounds[0], high = t->bounds[1];
 #pragma GCC unroll 16
@@ -284,11 +330,16 @@ GS_INLINE int64_t gs_blocked_tables(const GsBlockedPlan* p) {  // two floats hol
   return gs_round_up(2 * (p->count[0] + p->count[1] + p->R * gs_max_i64(p->Q, GS_BLOCKED_MR)), 16);
 }
 
+// Floats of the weights of one image.
+GS_INLINE int64_t gs_blocked_gated(const GsBlocked* v) {
+  return v->gate ? gs_round_up(gs_blocked_count(v->O) * GS_W * v->C * v->kernel[0] * v->kernel[1], 16) : 0;
+}
+
 // Floats of scratch for a pool of `threads`.
 GS_LOCAL int64_t gs_blocked_conv_f32_scratch(const GsBlocked* v, int threads) {
   if (v->out[0] <= 0 || v->out[1] <= 0 || v->O <= 0) return 0;
   GsBlockedPlan p = gs_blocked_plan(v);
-  return gs_blocked_tables(&p) + threads * gs_blocked_strip(&p);
+  return gs_blocked_tables(&p) + threads * gs_blocked_strip(&p) + gs_blocked_gated(v);
 }
 
 typedef struct GsBlockedJob {
@@ -296,7 +347,9 @@ typedef struct GsBlockedJob {
   GsBlockedPlan p;
   const int64_t *segments, *at;
   float* strips;
-  int64_t strip_floats;
+  int64_t strip_floats, first;  // the unit that a run begins with
+  const float* w;
+  float* gated;                 // weights of the image that is being made
 } GsBlockedJob;
 
 // Few zeros, mostly: no call for these.
@@ -333,6 +386,8 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
   int64_t strips = p->down * p->across, filled = -1, K = v->C / v->group * v->kernel[0] * v->kernel[1];
   int64_t places = p->OH * p->OW, all_blocks = p->blocks * v->group;
   float* strip = job->strips + thread * job->strip_floats;
+  begin += job->first;
+  end += job->first;
   for (int64_t unit = begin; unit < end; unit++) {
     int64_t pair = unit % p->pairs, which = unit / p->pairs, image = which / strips;
     int64_t n = image / v->group, g = image % v->group, blocks = gs_min_i64(2, p->blocks - 2 * pair);
@@ -348,8 +403,9 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
     float* y = v->y + ((n * all_blocks + block) * places + first) * GS_W;
     x = p->copied ? strip : x + top * p->row + left * p->pixel;
     const gs_vf bounds[2] = {gs_blocked_low(v), gs_blocked_high(v)};
-    GsBlockedTile t = {.w = v->w + block * GS_W * K,
-                       .bias = v->bias ? v->bias + block * GS_W : 0,
+    const float* residual = v->silu ? 0 : v->residual;
+    GsBlockedTile t = {.w = job->w + block * GS_W * K,
+                       .bias = {gs_blocked_bias(v, block), blocks > 1 ? gs_blocked_bias(v, block + 1) : (gs_vf){0}},
                        .bounds = v->clamp ? bounds : 0, .segments = job->segments,
                        .count = {p->count[0], p->count[1]}, .length = {p->length[0], p->length[1]},
                        .y_block = places * GS_W};
@@ -360,15 +416,43 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
       t.at = job->at + (p->R > 1 ? j : 0);
       t.x = x + (p->R > 1 ? 0 : j * v->stride[1] * p->pixel);
       t.y = y + j * GS_W;
+      t.residual = residual ? residual + (t.y - v->y) : 0;
+      for (int64_t b = 0; b < blocks; b++) {
+        // What is written comes from afar too, and stores would wait for it one by one.
+        gs_blocked_soon(t.y + b * t.y_block, held * GS_W);
+        if (v->residual) gs_blocked_soon(v->residual + (t.y - v->y) + b * t.y_block, held * GS_W);
+      }
       gs_blocked_micros[blocks - 1][held - 1](&t);
       j += held;
-      if (v->epilogue && (j - told >= GS_BLOCKED_RUN || j == count)) {
-        for (int64_t b = 0; b < blocks; b++)
-          v->epilogue(v->context, y + (b * places + told) * GS_W, GS_W, n * all_blocks + block + b, first + told, 0,
-                      j - told, GS_W);
+      if ((v->silu || v->epilogue) && (j - told >= GS_BLOCKED_RUN || j == count)) {
+        for (int64_t b = 0; b < blocks; b++) {
+          float* run = y + (b * places + told) * GS_W;
+          if (v->silu) gs_blocked_silu(v, run, (j - told) * GS_W);
+          if (v->epilogue)
+            v->epilogue(v->context, run, GS_W, n * all_blocks + block + b, first + told, 0, j - told, GS_W);
+        }
         told = j;
       }
     }
+  }
+}
+
+// The weights of blocks of outputs times the gate of the image that begins with the unit `first`.
+GS_LOCAL void gs_blocked_gate_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsBlockedJob* job = arg;
+  const GsBlocked* v = job->v;
+  (void)thread;
+  int64_t taps = v->kernel[0] * v->kernel[1], K = v->C * taps;
+  int64_t n = job->first / (job->p.down * job->p.across * job->p.pairs);
+  const float* gate = v->gate + n * gs_round_up(v->C, GS_W);
+  for (int64_t block = begin; block < end; block++) {
+    // A pair's rows are of two blocks, the last of an odd number has rows of its own.
+    int64_t width = (block ^ 1) < job->p.blocks ? 2 * GS_W : GS_W;
+    int64_t at = block / 2 * 2 * GS_W * K + (width > GS_W ? block % 2 * GS_W : 0);
+    for (int64_t c0 = 0; c0 < v->C; c0 += GS_W)
+      for (int64_t tap = 0; tap < taps; tap++)
+        for (int64_t c = c0; c < gs_min_i64(c0 + GS_W, v->C); c++, at += width)
+          gs_store(job->gated + at, gate[c] * gs_load(v->w + at));
   }
 }
 
@@ -394,5 +478,17 @@ GS_LOCAL void gs_blocked_conv_f32(const GsBlocked* v, GsPool* pool) {
       at[i] = r * v->stride[0] * p->row + q * v->stride[1] * p->pixel;
   job.segments = segments;
   job.at = at;
-  gs_parallel_for(pool, v->N * v->group * p->down * p->across * p->pairs, gs_blocked_conv_task, &job);
+  job.w = v->w;
+  int64_t units = v->group * p->down * p->across * p->pairs;
+  if (!v->gate) {
+    gs_parallel_for(pool, v->N * units, gs_blocked_conv_task, &job);
+    return;
+  }
+  job.gated = job.strips + gs_pool_size(pool) * job.strip_floats;
+  job.w = job.gated;
+  for (int64_t n = 0; n < v->N; n++) {
+    job.first = n * units;
+    gs_parallel_for(pool, p->blocks, gs_blocked_gate_task, &job);
+    gs_parallel_for(pool, units, gs_blocked_conv_task, &job);
+  }
 }

@@ -101,11 +101,11 @@ GS_LOCAL void gs_winograd_plain_task(void* arg, int64_t begin, int64_t end, int 
               sum[k] += value * (double)w[(first * C + row) * width + lane];
             }
           for (int64_t j = 0; j < m * m; j++) {
-            double value = v->bias ? (double)v->bias[block * GS_W + lane] : 0;
+            double value = gs_blocked_bias_one(v, block * GS_W + lane);
             for (int64_t k = 0; k < s * s; k++)
               value += (double)a[j / m * s + k / s] * (double)a[j % m * s + k % s] * sum[k];
-            if (oy + j / m < OH && ox + j % m < OW) y[((oy + j / m) * OW + ox + j % m) * GS_W + lane] =
-              gs_blocked_clamped_one(v, (float)value);
+            int64_t at = ((oy + j / m) * OW + ox + j % m) * GS_W + lane;
+            if (oy + j / m < OH && ox + j % m < OW) y[at] = gs_blocked_done_one(v, (float)value, y + at - v->y);
           }
         }
     if (v->epilogue) v->epilogue(v->context, y, GS_W, i, 0, 0, OH * OW, GS_W);
@@ -240,13 +240,13 @@ typedef struct GsBox {
 typedef struct GsAhead {
   int64_t boxes, lines;             // all of them
   int64_t box, plane, row, line;    // the next
-  GsBox list[8];
+  GsBox list[12];
 } GsAhead;
 
 // What does not fit the list is not asked for.
 GS_INLINE void gs_ahead_add(GsAhead* a, const float* from, int64_t planes, int64_t plane, int64_t rows, int64_t row,
                             int64_t floats) {
-  if (a->boxes == 8 || planes <= 0 || rows <= 0 || floats <= 0) return;
+  if (a->boxes == 12 || planes <= 0 || rows <= 0 || floats <= 0) return;
   int64_t lines = gs_ceil_div(floats, 16);
   a->list[a->boxes++] = (GsBox){from, planes, rows, lines, plane, row};
   a->lines += planes * rows * lines;
@@ -326,10 +326,10 @@ GS_INLINE void gs_winograd_row_in(const int step, const GsBlocked* v, const floa
 
 // `count` tiles of one row of tiles from (ty, tx), from M on, to the picture y.
 GS_INLINE void gs_winograd_row_out(const int step, const GsBlocked* v, const float* M, int64_t m_value,
-                                   const float* bias, int64_t ty, int64_t tx, int64_t count, float* y) {
+                                   gs_vf bias, int64_t ty, int64_t tx, int64_t count, float* y) {
   const int m = gs_winograd_m(step), s = gs_winograd_s(step);
   int64_t OH = v->out[0], OW = v->out[1], oy = ty * m, rows = gs_min_i64(m, OH - oy);
-  gs_vf add = bias ? gs_load(bias) : (gs_vf){0}, low = gs_blocked_low(v), high = gs_blocked_high(v);
+  gs_vf low = gs_blocked_low(v), high = gs_blocked_high(v);
   for (int64_t ox = tx * m; count > 0; count--, ox += m, M += GS_W) {
     gs_vf half[4][6];
 #pragma GCC unroll 6
@@ -343,22 +343,29 @@ GS_INLINE void gs_winograd_row_out(const int step, const GsBlocked* v, const flo
     }
     int64_t cols = gs_min_i64(m, OW - ox);
     float* to = y + (oy * OW + ox) * GS_W;
+    const float* residual = v->residual && !v->silu ? v->residual + (to - v->y) : 0;
     if (rows == m && cols == m) {
 #pragma GCC unroll 4
       for (int i = 0; i < m; i++) {
         gs_vf o[4];
         gs_winograd_out(step, half[i], o);
 #pragma GCC unroll 4
-        for (int j = 0; j < m; j++)
-          gs_store(to + (i * OW + j) * GS_W, gs_blocked_clamped(o[j] + add, low, high));
+        for (int j = 0; j < m; j++) {
+          gs_vf sum = o[j] + bias;
+          if (residual) sum += gs_load(residual + (i * OW + j) * GS_W);
+          gs_store(to + (i * OW + j) * GS_W, gs_blocked_clamped(sum, low, high));
+        }
       }
       continue;
     }
     for (int64_t i = 0; i < rows; i++) {
       gs_vf o[4];
       gs_winograd_out(step, half[i], o);
-      for (int64_t j = 0; j < cols; j++)
-        gs_store(to + (i * OW + j) * GS_W, gs_blocked_clamped(o[j] + add, low, high));
+      for (int64_t j = 0; j < cols; j++) {
+        gs_vf sum = o[j] + bias;
+        if (residual) sum += gs_load(residual + (i * OW + j) * GS_W);
+        gs_store(to + (i * OW + j) * GS_W, gs_blocked_clamped(sum, low, high));
+      }
     }
   }
 }
@@ -367,7 +374,7 @@ GS_INLINE void gs_winograd_row_out(const int step, const GsBlocked* v, const flo
   GS_NOINLINE void gs_winograd_row_in_##step(const GsBlocked* v, const float* x, int64_t ty, int64_t tx, \
                                              int64_t count, int64_t v_plane, float* V) { \
     gs_winograd_row_in(step, v, x, ty, tx, count, v_plane, V); } \
-  GS_NOINLINE void gs_winograd_row_out_##step(const GsBlocked* v, const float* M, int64_t m_value, const float* bias, \
+  GS_NOINLINE void gs_winograd_row_out_##step(const GsBlocked* v, const float* M, int64_t m_value, gs_vf bias, \
                                               int64_t ty, int64_t tx, int64_t count, float* y) { \
     gs_winograd_row_out(step, v, M, m_value, bias, ty, tx, count, y); }
 GS_WINOGRAD(2)
@@ -407,8 +414,10 @@ GS_LOCAL void gs_winograd_pair(const GsWinogradJob* job, int64_t pair, int64_t t
     int64_t row = t / p->across, tx = t % p->across, ty = row % p->down;
     int64_t image = row / p->down * p->blocks + 2 * pair;
     run = gs_min_i64(p->across - tx, t1 - t);
-    gs_ahead_add(&ahead, v->y + (image * OH * OW + ty * m * OW + tx * m) * GS_W, blocks, OH * OW * GS_W,
-                 gs_min_i64(m, OH - ty * m), OW * GS_W, gs_min_i64(run * m, OW - tx * m) * GS_W);
+    int64_t first = (image * OH * OW + ty * m * OW + tx * m) * GS_W;
+    for (int i = 0; i < 1 + (v->residual != 0); i++)
+      gs_ahead_add(&ahead, (i ? v->residual : v->y) + first, blocks, OH * OW * GS_W, gs_min_i64(m, OH - ty * m),
+                   OW * GS_W, gs_min_i64(run * m, OW - tx * m) * GS_W);
   }
   int64_t c0 = pair * p->inputs / p->pairs, c1 = (pair + 1) * p->inputs / p->pairs;
   int64_t next = gs_min_i64(2 * t1 - t0, upto);
@@ -439,7 +448,8 @@ GS_LOCAL void gs_winograd_pair(const GsWinogradJob* job, int64_t pair, int64_t t
     w += blocks * GS_W * v->C * phases;
   }
   for (int64_t b = 0; b < blocks; b++) {
-    const float *from = M + b * p->most * GS_W, *bias = v->bias ? v->bias + (2 * pair + b) * GS_W : 0;
+    const float* from = M + b * p->most * GS_W;
+    gs_vf bias = gs_blocked_bias(v, 2 * pair + b);
     for (int64_t t = t0, run; t < t1; t += run, from += run * GS_W) {
       int64_t row = t / p->across, tx = t % p->across, ty = row % p->down;
       int64_t image = row / p->down * p->blocks + 2 * pair + b;
@@ -447,11 +457,13 @@ GS_LOCAL void gs_winograd_pair(const GsWinogradJob* job, int64_t pair, int64_t t
       float* y = v->y + image * OH * OW * GS_W;
       (step == 8 ? gs_winograd_row_out_8 : step == 4 ? gs_winograd_row_out_4 : gs_winograd_row_out_2)(
         v, from, p->m_value, bias, ty, tx, run, y);
-      if (!v->epilogue) continue;
+      if (!v->silu && !v->epilogue) continue;
       int64_t rows = gs_min_i64(m, OH - ty * m), cols = gs_min_i64(run * m, OW - tx * m), first = ty * m * OW + tx * m;
       if (cols == OW) cols *= rows, rows = 1;
-      for (int64_t i = 0; i < rows; i++, first += OW)
-        v->epilogue(v->context, y + first * GS_W, GS_W, image, first, 0, cols, GS_W);
+      for (int64_t i = 0; i < rows; i++, first += OW) {
+        if (v->silu) gs_blocked_silu(v, y + first * GS_W, cols * GS_W);
+        if (v->epilogue) v->epilogue(v->context, y + first * GS_W, GS_W, image, first, 0, cols, GS_W);
+      }
     }
   }
 }

@@ -10,6 +10,11 @@ GS_INLINE float gs_float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 
 #define GS_SIGN ((int32_t)0x80000000)
 
+// y * 2^i, for y near 1 and i from -150 to 128: rounded once. `n` is i as a float.
+// In two factors, of floats or of integers in a vector: one alone has no room for i = 128 or i < -126.
+#define GS_TWO_FACTORS(y, i) \
+  ((y) * GS_FLOAT(GS_SHL(((i) >> 1) + 127, 23)) * GS_FLOAT(GS_SHL((i) - ((i) >> 1) + 127, 23)))
+
 #define GS_F float
 #define GS_I int32_t
 #define GS_FN(name) name##f
@@ -18,7 +23,9 @@ GS_INLINE float gs_float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 #define GS_BITS(x) gs_bits(x)
 #define GS_FLOAT(i) gs_float(i)
 #define GS_SHL(i, n) ((int32_t)((uint32_t)(i) << (n)))
+#define GS_LARGER(a, b) ((a) > (b) ? (a) : (b))
 #define GS_ABS(x) __builtin_fabsf(x)
+#define GS_TIMES_2_TO(y, n, i) GS_TWO_FACTORS(y, i)
 #include "gs_math.inc"
 #undef GS_F
 #undef GS_I
@@ -28,7 +35,9 @@ GS_INLINE float gs_float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 #undef GS_BITS
 #undef GS_FLOAT
 #undef GS_SHL
+#undef GS_LARGER
 #undef GS_ABS
+#undef GS_TIMES_2_TO
 
 #define GS_F gs_vf
 #define GS_I gs_vi
@@ -38,7 +47,13 @@ GS_INLINE float gs_float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 #define GS_BITS(x) ((gs_vi)(x))
 #define GS_FLOAT(i) ((gs_vf)(i))
 #define GS_SHL(i, n) ((i) << (n))
+#define GS_LARGER(a, b) gs_vmax(a, b)
 #define GS_ABS(x) ((gs_vf)((gs_vi)(x) & 0x7FFFFFFF))
+#if defined(__AVX512F__) && GS_W == 16
+#define GS_TIMES_2_TO(y, n, i) ((gs_vf)_mm512_scalef_ps((__m512)(y), (__m512)(n)))
+#else
+#define GS_TIMES_2_TO(y, n, i) GS_TWO_FACTORS(y, i)
+#endif
 #include "gs_math.inc"
 #undef GS_F
 #undef GS_I
@@ -48,7 +63,9 @@ GS_INLINE float gs_float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 #undef GS_BITS
 #undef GS_FLOAT
 #undef GS_SHL
+#undef GS_LARGER
 #undef GS_ABS
+#undef GS_TIMES_2_TO
 
 // max and min as ONNX's and numpy's: NaN where either is NaN. (fmaxf drops NaN.)
 GS_INLINE float gs_maxf(float a, float b) { return a > b || a != a ? a : b; }
