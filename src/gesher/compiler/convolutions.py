@@ -121,7 +121,7 @@ class BlockedConv(Kernel):
         if gated is not None and made.variant == "direct" and of["groups"] == 1 and not of["plain_x"]:
             # As many multiplications as there are weights, instead of places by channels.
             places = [d if isinstance(d, int) else USUAL for d in gated[0].shape[2:-1]]
-            if product(w.shape) < product(places) * of["channels"]:  # type: ignore[operator]
+            if product(w.shape) < product(places) * of["channels"]:
                 made.gate = same_memory(gated[1])
                 made.operands = [same_memory(gated[0]), made.operands[1], made.gate]
         return made
