@@ -3,7 +3,6 @@ with `GESHER_VERIFY=1`, so that a lowering that trips fails its test instead of 
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,21 @@ def _faults_are_errors() -> None:
     os.environ.setdefault("GESHER_VERIFY", "1")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cache_of_its_own() -> Iterator[None]:
-    if os.environ.get("GESHER_CACHE"):
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="gesher-test-") as folder:
-        cache = Path(folder) / "cache"
-        os.environ["GESHER_CACHE"] = str(cache)
-        yield
+CACHE = pytest.StashKey[tempfile.TemporaryDirectory]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One cache for all the workers of a run, so that what one has compiled the other need not; the workers' parent
+    makes it, and they have it by its name."""
+    if not hasattr(config, "workerinput") and not os.environ.get("GESHER_CACHE"):
+        folder = config.stash[CACHE] = tempfile.TemporaryDirectory(prefix="gesher-test-")
+        os.environ["GESHER_CACHE"] = str(Path(folder.name) / "cache")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if CACHE in config.stash:
         del os.environ["GESHER_CACHE"]
+        config.stash[CACHE].cleanup()
 
 
 @pytest.fixture(scope="session")
