@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from gesher.base.report import Finding, Report
+    from gesher.frontends.torch.custom import translates
     from gesher.ir import Model
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 _HOMES = {
     **dict.fromkeys(("check", "compare", "export", "infer", "load", "save", "session", "to_torch"),
                     "gesher.api"),
+    "translates": "gesher.frontends.torch.custom",
     **dict.fromkeys(("CompileError", "FormatError", "GesherError", "ModelError", "RunError", "UnsupportedError"),
                     "gesher.base.errors"),
     **dict.fromkeys(("Finding", "Report"), "gesher.base.report"),
@@ -42,6 +44,7 @@ _HOMES = {
 __all__ = [
     "CompileError", "Finding", "FormatError", "GesherError", "Model", "ModelError", "Report", "RunError",
     "UnsupportedError", "__version__", "check", "compare", "export", "infer", "load", "save", "session", "to_torch",
+    "translates",
 ]
 
 

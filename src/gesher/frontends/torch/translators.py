@@ -6,10 +6,22 @@ from typing import Any
 
 import torch
 
-from . import activations, complexes, creation, elementwise, indexing, layers, recurrent, reductions, shaping, strides
+from . import (
+    activations,
+    complexes,
+    creation,
+    elementwise,
+    foreign,
+    indexing,
+    layers,
+    recurrent,
+    reductions,
+    shaping,
+    strides,
+)
 from .translation import COMPLEX, TABLE, Translator, name_of
 
-FAMILIES = (activations, complexes, creation, elementwise, indexing, layers, recurrent, reductions, shaping,
+FAMILIES = (activations, complexes, creation, elementwise, foreign, indexing, layers, recurrent, reductions, shaping,
             strides)
 
 

@@ -1,0 +1,89 @@
+"""Networks of torchvision, most at any height and width; detectors with and without what follows the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from . import Case, architecture, varied
+from .pictures import BATCH, PLANE, picture
+
+
+class Detector(torch.nn.Module):
+    """A detector over one picture, which torchvision takes in a list: boxes, scores and labels."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.model([x])[0]
+
+
+class Heads(torch.nn.Module):
+    """A single-shot detector without what comes after the network: scores and offsets of every anchor."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = model.backbone, model.head
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.head(list(self.backbone(x).values()))
+
+
+def net(name: str, size: tuple[int, int] = (64, 96), free: Mapping[int, str] = PLANE, argument: str = "x",
+        video: bool = False, **settings: Any) -> None:
+    """A row: a network of torchvision by its name, with the size of its picture."""
+    def make() -> Case:
+        from torchvision.models import get_model
+
+        model = get_model(name, weights=None, **settings)
+        x = torch.randn(2, 3, 4, *size) if video else picture(2, *size)
+        return Case(varied(model), {argument: x}, {argument: dict(free)})
+
+    architecture(f"torchvision {name}", "torchvision", needs=("torchvision",))(make)
+
+
+SEGMENTS: dict[str, Any] = {"weights_backbone": None, "num_classes": 5}
+
+net("resnet18")
+net("densenet121")
+net("alexnet", (96, 96))
+net("vgg11_bn")
+net("squeezenet1_1")
+net("googlenet", init_weights=False)
+net("inception_v3", (128, 160), init_weights=False)
+net("mobilenet_v2")
+net("mobilenet_v3_small")
+net("shufflenet_v2_x0_5")
+net("mnasnet0_5")
+net("regnet_y_400mf")
+net("efficientnet_b0")
+net("efficientnet_v2_s")
+net("convnext_tiny")
+net("swin_t")
+net("swin_v2_t")
+net("vit_b_32", (64, 64), BATCH, image_size=64)
+net("maxvit_t", (64, 64), BATCH, input_size=(64, 64), partition_size=2)
+net("deeplabv3_resnet50", **SEGMENTS)
+net("fcn_resnet50", **SEGMENTS)
+net("lraspp_mobilenet_v3_large", argument="input", **SEGMENTS)
+net("r3d_18", (32, 48), {0: "batch", 2: "frames", 3: "height", 4: "width"}, video=True)
+
+
+def _ssdlite() -> Any:
+    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+
+    return varied(ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=5))
+
+
+@architecture("torchvision SSDlite heads", "torchvision", needs=("torchvision",))
+def _() -> Case:
+    return Case(Heads(_ssdlite()).eval(), {"x": picture(2, 320, 320)}, {"x": dict(BATCH)})
+
+
+@architecture("torchvision SSDlite", "torchvision", needs=("torchvision",))
+def _() -> Case:
+    return Case(Detector(_ssdlite()).eval(), {"x": torch.rand(3, 200, 300)}, None)
