@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
@@ -29,101 +32,190 @@ def _(t: Translation, x: Value, dim: int, index: Value, *, sparse_grad: bool = F
     return t.b.GatherElements(x, index, axis=t.axis(dim, t.rank(x)))
 
 
-def _indexed(t: Translation, x: Value, indices: Sequence[Value | None]
-             ) -> tuple[Value, list[int], list[Value], bool]:
-    """The operand with its indexed axes in front, those axes, their indices, and whether they stood side by side."""
-    axes = [i for i, v in enumerate(indices) if v is not None]
-    used: list[Value] = []
+def _integers(t: Translation, indices: Sequence[Value | None]) -> list[Value | None]:
+    """The indices with every mask as the places where it is true, one index for each of its axes."""
+    found: list[Value | None] = []
     for v in indices:
-        if v is not None:
-            if t.dtype(v) is dtypes.BOOL:
-                raise UnsupportedError("an index by a mask among other indices has no way to ONNX yet", who="torch",
-                                       advice="torch.where or masked_select may say the same")
-            used.append(t.cast(v, dtypes.INT64))
-    rank = t.rank(x)
-    perm = [*axes, *(i for i in range(rank) if i not in axes)]
-    side_by_side = axes == list(range(axes[0], axes[-1] + 1))
-    return t.transpose(x, perm), axes, used, side_by_side
+        if v is None:
+            found.append(None)
+        elif t.dtype(v) in (dtypes.BOOL, dtypes.UINT8):
+            where = t.b.NonZero(t.cast(v, dtypes.BOOL))
+            found += [t.b.Gather(where, t.constant(i, dtypes.INT64), axis=0) for i in range(t.rank(v))]
+        else:
+            found.append(t.cast(v, dtypes.INT64))
+    return found
+
+
+def _axes(indices: Sequence[Value | None]) -> tuple[list[int], bool]:
+    """The indexed axes, and whether what they become stays where they stood: they stand side by side."""
+    axes = [i for i, v in enumerate(indices) if v is not None]
+    return axes, axes == list(range(axes[0], axes[-1] + 1))
 
 
 def _stacked(t: Translation, used: Sequence[Value]) -> Value:
     """The indices broadcast together, one column each: (..., number of indices)."""
     if len(used) == 1:
         return t.unsqueeze(used[0], [t.rank(used[0])])
-    total = used[0]
-    for v in used[1:]:
-        total = t.b.Add(total, v)
-    shape = t.shape(total)
-    return t.b.Concat(*(t.unsqueeze(t.expand(v, shape), [len(shape)]) for v in used), axis=len(shape))
+    if all(t.shape(v) == t.shape(used[0]) and all(isinstance(s, int) for s in t.shape(v)) for v in used):
+        spread = list(used)
+    else:
+        # Their common shape may be known only when running: it is that of their sum.
+        total = used[0]
+        for v in used[1:]:
+            total = t.b.Add(total, v)
+        shape = t.b.Shape(total)
+        spread = [t.b.Expand(v, shape) for v in used]
+    rank = max(t.rank(v) for v in used)
+    return t.b.Concat(*(t.unsqueeze(v, [rank]) for v in spread), axis=rank)
+
+
+def _order(index_rank: int, first: int, rank: int) -> list[int]:
+    """The permutation that puts the axes of indices back behind the `first` axes that stood before them."""
+    return [*range(index_rank, index_rank + first), *range(index_rank), *range(index_rank + first, rank)]
 
 
 @aten("index.Tensor", "_unsafe_index.Tensor")
 def _(t: Translation, x: Value, indices: Sequence[Value | None]) -> Value:
     given = [i for i, v in enumerate(indices) if v is not None]
+    if not given:
+        return x
     if len(given) == 1:
         only, axis = indices[given[0]], given[0]
         assert only is not None
-        if t.dtype(only) is dtypes.BOOL:
-            return _by_mask(t, x, only, axis)
-        return t.b.Gather(x, t.cast(only, dtypes.INT64), axis=axis)
-    front, axes, used, side_by_side = _indexed(t, x, indices)
-    made = t.b.GatherND(front, _stacked(t, used))
+        if t.dtype(only) not in (dtypes.BOOL, dtypes.UINT8):
+            return t.b.Gather(x, t.cast(only, dtypes.INT64), axis=axis)
+        if t.rank(only) == 1:
+            return t.b.Compress(x, t.cast(only, dtypes.BOOL), axis=axis)
+    whole = _integers(t, indices)
+    axes, side_by_side = _axes(whole)
+    rank = t.rank(x)
+    if not axes:    # a mask without axes takes all or nothing
+        only = indices[given[0]]
+        assert only is not None
+        return t.b.Compress(t.unsqueeze(x, [0]), t.unsqueeze(t.cast(only, dtypes.BOOL), [0]), axis=0)
+    front = t.transpose(x, [*axes, *(i for i in range(rank) if i not in axes)])
+    made = t.b.GatherND(front, _stacked(t, [v for v in whole if v is not None]))
     if not side_by_side or axes[0] == 0:
         return made
-    # Where the indexed axes stood side by side, what they become goes back to where they stood.
-    index_rank = t.rank(made) - (t.rank(x) - len(axes))
-    order = [*range(index_rank, index_rank + axes[0]), *range(index_rank), *range(index_rank + axes[0], t.rank(made))]
-    return t.transpose(made, order)
-
-
-def _by_mask(t: Translation, x: Value, mask: Value, axis: int) -> Value:
-    """`x[..., mask]`: the elements where it is true; a mask of several axes flattens them."""
-    rank = t.rank(mask)
-    if rank == 1:
-        return t.b.Compress(x, mask, axis=axis)
-    if axis != 0:
-        raise UnsupportedError("a mask of several axes behind a slice has no way to ONNX yet", who="torch")
-    return t.b.GatherND(x, t.transpose(t.b.NonZero(mask), [1, 0]))
+    index_rank = t.rank(made) - (rank - len(axes))
+    return t.transpose(made, _order(index_rank, axes[0], t.rank(made)))
 
 
 @aten("masked_select")
 def _(t: Translation, x: Value, mask: Value) -> Value:
-    both = t.b.Shape(t.b.Where(mask, x, x))
-    return t.b.Compress(t.b.Reshape(t.b.Expand(x, both), t.ints([-1])), t.b.Reshape(t.b.Expand(mask, both),
-                                                                               t.ints([-1])))
+    if t.shape(x) != t.shape(mask):
+        both = t.b.Shape(t.b.Where(mask, x, x))
+        x, mask = t.b.Expand(x, both), t.b.Expand(mask, both)
+    return t.b.Compress(t.b.Reshape(x, t.ints([-1])), t.b.Reshape(mask, t.ints([-1])))
 
 
 @aten("nonzero")
 def _(t: Translation, x: Value) -> Value:
+    if t.rank(x) == 0:
+        # (1, 0) or (0, 0): there are no axes to name, but a place may be found.
+        found = t.unsqueeze(t.cast(x, dtypes.BOOL), [0])
+        return t.b.Compress(t.constant(np.zeros((1, 0)), dtypes.INT64), found, axis=0)
     return t.transpose(t.b.NonZero(x), [1, 0])
+
+
+@aten("nonzero_static")
+def _(t: Translation, x: Value, *, size: int, fill_value: int = -1) -> Value:
+    if t.rank(x) == 0:
+        return t.constant(np.zeros((size, 0)), dtypes.INT64)
+    found = t.transpose(t.b.NonZero(x), [1, 0])
+    blank = t.constant(np.full((size, t.rank(x)), fill_value), dtypes.INT64)
+    return t.slice(t.b.Concat(found, blank, axis=0), 0, 0, size)
+
+
+@aten("masked_scatter")
+def _(t: Translation, x: Value, mask: Value, source: Value) -> Value:
+    # The n-th true place gets the n-th element of the source.
+    shape = t.out_shape
+    wide = t.expand(mask, shape)
+    flat = t.cast(t.b.Reshape(wide, t.ints([-1])), dtypes.INT64)
+    nth = t.b.Max(t.b.Sub(t.b.CumSum(flat, t.constant(0, dtypes.INT64)), t.constant(1, dtypes.INT64)),
+                  t.constant(0, dtypes.INT64))
+    taken = t.reshape(t.b.Gather(t.b.Reshape(source, t.ints([-1])), nth, axis=0), shape)
+    return t.b.Where(wide, taken, t.expand(x, shape))
+
+
+@aten("put")
+def _(t: Translation, x: Value, index: Value, source: Value, accumulate: bool = False) -> Value:
+    flat = t.b.Reshape(x, t.ints([-1]))
+    made = t.b.ScatterElements(flat, t.b.Reshape(index, t.ints([-1])), t.b.Reshape(source, t.ints([-1])), axis=0,
+                               reduction="add" if accumulate else None)
+    return t.reshape(made, t.shape(x))
+
+
+@aten("take")
+def _(t: Translation, x: Value, index: Value) -> Value:
+    return t.b.Gather(t.b.Reshape(x, t.ints([-1])), index, axis=0)
 
 
 @aten("scatter.src", "scatter.value")
 def _(t: Translation, x: Value, dim: int, index: Value, source: Any) -> Value:
-    return _scatter(t, x, dim, index, source, None)
+    return scatter(t, x, dim, index, source, None)
 
 
 @aten("scatter_add")
 def _(t: Translation, x: Value, dim: int, index: Value, source: Any) -> Value:
-    return _scatter(t, x, dim, index, source, "add")
+    return scatter(t, x, dim, index, source, "add")
 
 
 @aten("scatter.reduce", "scatter.value_reduce")
 def _(t: Translation, x: Value, dim: int, index: Value, source: Any, *, reduce: str) -> Value:
-    return _scatter(t, x, dim, index, source, {"add": "add", "multiply": "mul"}[reduce])
+    return scatter(t, x, dim, index, source, {"add": "add", "multiply": "mul"}[reduce])
 
 
 @aten("scatter_reduce.two")
 def _(t: Translation, x: Value, dim: int, index: Value, source: Any, reduce: str, *, include_self: bool = True
       ) -> Value:
-    names = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min"}
-    if reduce not in names or not include_self:
-        raise UnsupportedError(f"scatter_reduce({reduce!r}, include_self={include_self}) has no way to ONNX yet",
-                               who="torch")
-    return _scatter(t, x, dim, index, source, names[reduce])
+    return _scatter_reduce(t, x, dim, index, source, reduce, include_self)
 
 
-def _scatter(t: Translation, x: Value, dim: int, index: Value, source: Any, reduction: str | None) -> Value:
+@aten("index_reduce")
+def _(t: Translation, x: Value, dim: int, index: Value, source: Value, reduce: str, *, include_self: bool = True
+      ) -> Value:
+    if t.rank(x) == 0:
+        x1, source1 = t.unsqueeze(x, [0]), t.b.Reshape(source, t.ints([-1]))
+        made = _scatter_reduce(t, x1, 0, t.b.Reshape(index, t.ints([-1])), source1, reduce, include_self)
+        return t.squeeze(made, [0])
+    axis, rank = t.axis(dim, t.rank(x)), t.rank(x)
+    index = t.b.Reshape(index, t.ints([-1]))
+    spread = t.expand(t.unsqueeze(index, range(1, rank - axis)), t.shape(source))
+    return _scatter_reduce(t, x, dim, spread, source, reduce, include_self)
+
+
+def _scatter_reduce(t: Translation, x: Value, dim: int, index: Value, source: Any, reduce: str, include_self: bool
+                    ) -> Value:
+    op = {"sum": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min", "mean": "add"}[reduce]
+    base = x
+    dtype = t.dtype(x)
+    if not include_self:
+        low, high = (-math.inf, math.inf) if dtype.is_float else (np.iinfo(dtype.numpy).min, np.iinfo(dtype.numpy).max)
+        neutral = {"add": 0, "mul": 1, "max": low, "min": high}[op]
+        base = scatter(t, x, dim, index, neutral, None)
+    total = scatter(t, base, dim, index, source, op)
+    if reduce != "mean":
+        return total
+    start = t.expand(t.scalar(int(include_self), x), t.shape(x))
+    times = scatter(t, start, dim, index, 1, "add")
+    times = t.b.Max(times, t.scalar(1, times))
+    if dtype.is_float:
+        return t.b.Div(total, times)
+    return t.b.Div(t.b.Sub(total, t.b.Mod(total, times)), times)
+
+
+def scatter(t: Translation, x: Value, dim: int, index: Value, source: Any, reduction: str | None) -> Value:
+    """`x` with the source's elements put where `index` says along one axis, or gathered into what is there."""
+    if t.rank(x) == 0 or t.rank(index) == 0:
+        # A scalar counts as a vector of one.
+        flat = t.b.Reshape(x, t.ints([-1])) if t.rank(x) == 0 else x
+        given = t.b.Reshape(source, t.ints([-1])) if isinstance(source, Value) else source
+        made = scatter(t, flat, 0, t.b.Reshape(index, t.ints([-1])), given, reduction)
+        return t.reshape(made, t.shape(x))
+    if t.shape(index).count(0):
+        return x
     if isinstance(source, Value) and t.rank(source) == t.rank(index):
         # PyTorch reads only as much of the source as the index covers.
         ours, theirs = t.shape(source), t.shape(index)
@@ -132,29 +224,56 @@ def _scatter(t: Translation, x: Value, dim: int, index: Value, source: Any, redu
                 source = t.slice(source, axis, 0, b)
     else:
         source = t.expand(t.value(source, t.dtype(x)), t.shape(index))
+    if reduction in ("max", "min") and t.b.opsets[""] < 18:
+        raise UnsupportedError("scattering the largest or smallest needs opset 18", who="torch")
+    if t.dtype(x) is dtypes.BOOL and reduction is not None:
+        wide = t.b.ScatterElements(t.cast(x, dtypes.INT32), index, t.cast(source, dtypes.INT32),
+                                   axis=t.axis(dim, t.rank(x)), reduction=reduction)
+        return t.cast(wide, dtypes.BOOL)
     return t.b.ScatterElements(x, index, t.cast(source, t.dtype(x)), axis=t.axis(dim, t.rank(x)), reduction=reduction)
 
 
 @aten("index_put", "_unsafe_index_put")
 def _(t: Translation, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False) -> Value:
-    given = [i for i, v in enumerate(indices) if v is not None]
-    first = indices[given[0]]
-    assert first is not None
-    if len(given) == 1 and t.dtype(first) is dtypes.BOOL:
-        if t.rank(values) == 0 and given[0] == 0 and not accumulate:
-            mask = t.unsqueeze(first, range(t.rank(first), t.rank(x)))
-            return t.b.Where(mask, t.cast(values, t.dtype(x)), x)
-        raise UnsupportedError("putting several values in by a mask has no way to ONNX yet", who="torch",
-                               advice="torch.where may say the same")
-    front, axes, used, _ = _indexed(t, x, indices)
-    index = _stacked(t, used)
-    rest = t.shape(front)[len(axes):]
-    updates = t.expand(t.cast(values, t.dtype(x)), (*t.shape(index)[:-1], *rest))
-    if given[0] != 0 and t.rank(values) > len(rest):
-        raise UnsupportedError("putting values in behind a slice has no way to ONNX yet", who="torch")
+    values = t.cast(values, t.dtype(x))
+    masks = [v for v in indices if v is not None]
+    if len(masks) == 1 and t.dtype(masks[0]) is dtypes.BOOL and t.rank(values) == 0 and not accumulate:
+        first = next(i for i, v in enumerate(indices) if v is not None)
+        return t.b.Where(t.unsqueeze(masks[0], range(t.rank(masks[0]), t.rank(x) - first)), values, x)
+    whole = _integers(t, indices)
+    axes, side_by_side = _axes(whole)
+    rank = t.rank(x)
+    perm = [*axes, *(i for i in range(rank) if i not in axes)]
+    front = t.transpose(x, perm)
+    index = _stacked(t, [v for v in whole if v is not None])
+    index_rank, rest = t.rank(index) - 1, rank - len(axes)
+    # What x[indices] would look like, which the values broadcast to, with the indices' axes where they stand in it.
+    lead = t.b.Slice(t.b.Shape(index), t.ints([0]), t.ints([index_rank]), t.ints([0]))
+    shape = t.b.Concat(lead, t.sizes.vector(t.shape(front)[len(axes):]), axis=0) if rest else lead
+    total = index_rank + rest
+    if side_by_side and axes[0] != 0 and t.rank(values):
+        order = _order(index_rank, axes[0], total)
+        back = [order.index(i) for i in range(total)]
+        wide = t.unsqueeze(values, range(total - t.rank(values)))
+        updates = t.b.Expand(t.transpose(wide, back), shape)
+    else:
+        updates = t.b.Expand(values, shape)
+    narrow = t.dtype(x) is dtypes.BOOL and accumulate
+    if narrow:
+        front, updates = t.cast(front, dtypes.INT32), t.cast(updates, dtypes.INT32)
     made = t.b.ScatterND(front, index, updates, reduction="add" if accumulate else None)
-    perm = [*axes, *(i for i in range(t.rank(x)) if i not in axes)]
+    made = t.cast(made, dtypes.BOOL) if narrow else made
     return t.transpose(made, [perm.index(i) for i in range(len(perm))])
+
+
+@aten("repeat_interleave.Tensor")
+def _(t: Translation, repeats: Value, *, output_size: Any = None) -> Value:
+    # Element i is where i lies among the running sums.
+    ends = t.b.CumSum(t.cast(repeats, dtypes.INT64), t.constant(0, dtypes.INT64))
+    total = t.reduce("ReduceSum", t.cast(repeats, dtypes.INT64), None, False)
+    each = t.b.Range(t.constant(0, dtypes.INT64), total, t.constant(1, dtypes.INT64))
+    before = t.cast(t.b.GreaterOrEqual(t.unsqueeze(each, [1]), t.unsqueeze(ends, [0])), dtypes.INT64)
+    return t.cast(t.reduce("ReduceSum", before, [1], False), t.out_dtype)
 
 
 @aten("slice_scatter")

@@ -8,6 +8,7 @@ from typing import Any
 from gesher.base import dtypes
 from gesher.ir import Value
 
+from .ordering import sortable
 from .translation import Translation, aten
 
 
@@ -170,7 +171,12 @@ def _(t: Translation, x: Value, k: Any, dim: int = -1, largest: bool = True, sor
       ) -> tuple[Value, Value]:
     if t.rank(x) == 0:
         return x, t.constant(0, dtypes.INT64)
-    return t.b.TopK(x, t.sizes.vector([k]), axis=t.axis(dim, t.rank(x)), largest=int(largest), sorted=1, outputs=2)
+    return _top(t, x, k, t.axis(dim, t.rank(x)), largest)
+
+
+def _top(t: Translation, x: Value, k: Any, axis: int, largest: bool) -> tuple[Value, Value]:
+    values, places = t.b.TopK(sortable(t, x), t.sizes.vector([k]), axis=axis, largest=int(largest), sorted=1, outputs=2)
+    return t.cast(values, t.dtype(x)), places
 
 
 @aten("sort", "sort.stable")
@@ -181,7 +187,7 @@ def _(t: Translation, x: Value, *arguments: Any, stable: Any = None, dim: int = 
     if t.rank(x) == 0:
         return x, t.constant(0, dtypes.INT64)
     axis = t.axis(dim, t.rank(x))
-    return t.b.TopK(x, t.sizes.vector([t.shape(x)[axis]]), axis=axis, largest=int(descending), sorted=1, outputs=2)
+    return _top(t, x, t.shape(x)[axis], axis, descending)
 
 
 @aten("argsort", "argsort.stable")
@@ -192,4 +198,4 @@ def _(t: Translation, x: Value, *arguments: Any, stable: bool = False, dim: int 
     if t.rank(x) == 0:
         return t.constant(0, dtypes.INT64)
     axis = t.axis(dim, t.rank(x))
-    return t.b.TopK(x, t.sizes.vector([t.shape(x)[axis]]), axis=axis, largest=int(descending), sorted=1, outputs=2)[1]
+    return _top(t, x, t.shape(x)[axis], axis, descending)[1]

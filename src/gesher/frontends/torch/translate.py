@@ -28,7 +28,8 @@ DEFAULT_OPSET = 20
 
 # What only states a fact that capturing has made sure of, and computes nothing.
 _ASSERTIONS = {"aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten._assert_async.msg",
-               "aten.sym_constrain_range_for_size.default", "aten.sym_constrain_range.default", "_assert"}
+               "aten.sym_constrain_range_for_size.default", "aten.sym_constrain_range.default", "_assert",
+               "aten._linalg_check_errors.default"}
 
 
 def translate(captured: Captured, options: ExportOptions) -> Exported:
@@ -71,6 +72,13 @@ def _symbolic(node: Any) -> bool:
     return isinstance(node.meta.get("val"), (torch.SymInt, torch.SymBool, torch.SymFloat, int, float, bool))
 
 
+def _asserts(node: Any) -> bool:
+    """True for a node that computes nothing that anybody uses: it only states what must hold."""
+    if name_of(node.target) == "with_effects":    # in an order that PyTorch keeps by tokens
+        return name_of(node.args[1]) in _ASSERTIONS
+    return name_of(node.target) in _ASSERTIONS
+
+
 def _refuse_unknown(program: Any, title: str) -> None:
     unknown: Counter[str] = Counter()
     lines: dict[str, str] = {}
@@ -78,7 +86,7 @@ def _refuse_unknown(program: Any, title: str) -> None:
         if node.op != "call_function" or node.target is operator.getitem:
             continue
         name = name_of(node.target)
-        if name in _ASSERTIONS or _symbolic(node) or find(node) is not None:
+        if _asserts(node) or _symbolic(node) or find(node) is not None:
             continue
         name += " of complex numbers" if speaks_complex(node) else ""
         unknown[name] += 1
@@ -120,6 +128,8 @@ def _inputs(t: Translation, program: Any, values: dict[Any, Any], options: Expor
             values[node] = t.b.input(name, dtype_of(fake.dtype), t.sizes.shape(shape_of(fake)))
             t.sizes.learn(values[node], fake.shape)
             continue
+        if kind == "TOKEN":
+            continue
         if kind not in ("PARAMETER", "BUFFER", "CONSTANT_TENSOR"):
             raise UnsupportedError(f"an input of kind {kind} has no way to ONNX yet", who="torch")
         tensor = program.state_dict.get(spec.target)
@@ -160,7 +170,7 @@ def _node(t: Translation, node: Any, values: dict[Any, Any]) -> None:
         values[node] = values[node.args[0]][node.args[1]] if node.args[0] in values else None
         return
     name = name_of(node.target)
-    if name in _ASSERTIONS:
+    if _asserts(node):
         return
     fake = node.meta.get("val")
     if _symbolic(node):

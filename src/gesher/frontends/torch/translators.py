@@ -6,23 +6,23 @@ from typing import Any
 
 import torch
 
-from . import (
+from . import (  # noqa: F401
     activations,
+    bessel,
     complexes,
     creation,
     elementwise,
     foreign,
     indexing,
     layers,
+    ordering,
     recurrent,
     reductions,
     shaping,
+    special,
     strides,
 )
 from .translation import COMPLEX, TABLE, Translator, name_of
-
-FAMILIES = (activations, complexes, creation, elementwise, foreign, indexing, layers, recurrent, reductions, shaping,
-            strides)
 
 
 def speaks_complex(node: Any) -> bool:
