@@ -17,8 +17,9 @@ from collections.abc import Callable
 
 from gesher.base.errors import UnsupportedError
 
+# The translators are imported so that ours are there first: none of them shall take the place of what comes here.
+from . import translators  # noqa: F401
 from .translation import TABLE, Translator, aten
-from .translators import FAMILIES
 
 __all__ = ["translates"]
 
@@ -34,7 +35,6 @@ def translates(*operators: str, replace: bool = False) -> Callable[[Translator],
     Raises:
         UnsupportedError: a name is none, or the operator has a translator and `replace` is not said.
     """
-    assert FAMILIES    # ours are registered first, so that none of them takes the place of what is registered here
     for name in operators:
         if not _NAME.fullmatch(name):
             raise UnsupportedError(f"'{name}' is no name of an operator", who="torch",
