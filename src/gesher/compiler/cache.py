@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gesher
+
 from ..base import knobs
 from ..base.errors import CompileError
 from . import private
@@ -91,7 +93,7 @@ def key_of(parts: Mapping[str, str | bytes]) -> str:
 
     Each part counts with its name, so that moving text from one part to another changes the key.
     """
-    digest = hashlib.sha256(f"gesher {_version()} abi {ABI}".encode())
+    digest = hashlib.sha256(f"gesher {gesher.__version__} abi {ABI}".encode())
     for name in sorted(parts):
         value = parts[name]
         raw = value.encode() if isinstance(value, str) else value
@@ -285,12 +287,3 @@ def _sha256(path: Path) -> str:
 def _stamp(path: Path) -> list[int]:
     told = path.stat()
     return [told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns]
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("gesher")
-    except PackageNotFoundError:  # run from a folder without installing
-        return "0"

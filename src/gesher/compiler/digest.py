@@ -8,13 +8,14 @@ reader would guess wrong: two copies of a file have different names, which costs
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import numpy as np
 
+import gesher
 from gesher.base import dtypes
 from gesher.ir import Graph, Model, SparseTensor, Tensor, Value
 from gesher.ir.attributes import Attribute
@@ -34,20 +35,21 @@ def digest(model: Model) -> str:
 def house() -> str:
     """A name for Gesher itself as it lies on disk: what it compiled before it was changed is not used again."""
     told = hashlib.sha256()
-    root = resources.files("gesher")
-    pending = [root]
+    # The folder of the package. In an archive there is nothing to walk, and the archive's own file stands for it.
+    root = os.path.dirname(gesher.__file__)
+    pending = [root if os.path.isdir(root) else os.path.dirname(root)]
+    if os.path.isfile(pending[0]):
+        stat = os.stat(pending.pop())
+        told.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     while pending:
-        for entry in sorted(pending.pop().iterdir(), key=lambda e: e.name):
-            if entry.is_dir():
-                if entry.name != "__pycache__":
-                    pending.append(entry)
-            elif entry.name.endswith((".py", ".h", ".c", ".inc")):
-                # A folder as a rule; from an archive there is no stat, and reading is the way.
-                try:
-                    stat = entry.stat()  # type: ignore[attr-defined]
+        with os.scandir(pending.pop()) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                if entry.is_dir():
+                    if entry.name != "__pycache__":
+                        pending.append(entry.path)
+                elif entry.name.endswith((".py", ".h", ".c", ".inc")):
+                    stat = entry.stat()
                     told.update(f"{entry.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-                except AttributeError:
-                    told.update(entry.read_bytes())
     return told.hexdigest()
 
 

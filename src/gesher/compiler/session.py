@@ -123,7 +123,7 @@ class CompiledSession:
         self._bodies: dict[Any, GraphSession] = {}
         self._careful: GraphSession | None = None
         self._trust = _TRUST
-        self.random = np.random.default_rng(options.seed)
+        self._random: np.random.Generator | None = None
         key = "" if kept is not None else _key(model, options, prepare)
         if key:
             kept = frozen.thaw(model, key)
@@ -172,12 +172,20 @@ class CompiledSession:
                 if self._closed:
                     raise RunError("the session is closed", advice="prepare the model again")
                 env: Env = self._feeds.check(feeds)
-                self.random = np.random.default_rng(self.options.seed)
+                self._random = None
                 return dict(zip(self.outputs, map(_given_out, self._run(env))))
             except GesherError as e:
                 if not e.place or e.place[0] != self.model.place:
                     e.within(self.model.place)
                 raise
+
+    @property
+    def random(self) -> np.random.Generator:
+        """What the random operators of this run draw from. Made when first asked for: few models have any, and numpy
+        imports its generators only then."""
+        if self._random is None:
+            self._random = np.random.default_rng(self.options.seed)
+        return self._random
 
     def _run(self, env: Env) -> list[Any]:
         if self._trust:
