@@ -59,6 +59,10 @@ RANDOM = re.compile(r"^(bernoulli|normal|rand|randn|rand_like|randn_like|randint
 WHOLE_ONLY = re.compile(r"dropout|rrelu")
 
 
+# Vectors are fixed only up to their signs, or a rotation: these are held to what makes them what they are.
+BASES = re.compile(r"^(svd|linalg\.svd|linalg\.eigh)$")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one sample."""
@@ -136,6 +140,28 @@ def _plain(x: torch.Tensor) -> np.ndarray[Any, Any]:
     return np.asarray((x.float() if x.dtype is torch.bfloat16 else x).numpy())
 
 
+def _bases_differ(name: str, got: list[Any], want: list[torch.Tensor]) -> str:
+    """Whether vectors are orthonormal and make the same matrix with the same values."""
+    values = want[0 if name == "linalg.eigh" else 1].numpy()
+    k = values.shape[-1]
+
+    def whole(parts: list[Any]) -> Any:
+        vectors = parts[1] if name == "linalg.eigh" else parts[0]
+        other = {"linalg.eigh": np.swapaxes(vectors, -1, -2), "linalg.svd": parts[-1]}.get(name)
+        other = np.swapaxes(parts[2], -1, -2) if other is None else other
+        return (vectors[..., :k] * values[..., None, :]) @ other[..., :k, :]
+
+    for v, w in zip(got, want):
+        if np.asarray(v).shape != tuple(w.shape):
+            return f"shape {np.asarray(v).shape} instead of {tuple(w.shape)}"
+        if w.ndim >= 2 and w is not want[0 if name == "linalg.eigh" else 1]:
+            square = np.swapaxes(v, -1, -2) @ v if v.shape[-2] >= v.shape[-1] else v @ np.swapaxes(v, -1, -2)
+            if v.size and not np.allclose(square, np.eye(square.shape[-1]), atol=1e-4):
+                return "the vectors are not orthonormal"
+    d = difference(whole(got), whole([w.numpy() for w in want])) if values.size else None
+    return "" if d is None or d.ok else f"the parts make another matrix, by {d.max_abs:.3g}"
+
+
 def _differs(got: Any, want: torch.Tensor, random: bool) -> str:
     got, expected = np.asarray(got), _plain(want)
     if want.dtype is torch.bfloat16 and got.dtype.name == "bfloat16":
@@ -161,6 +187,14 @@ def judge(name: str, i: int, module: Sampled, answers: list[torch.Tensor], optio
         return Outcome(name, i, status, " ".join(why.split())[:400], round(time.perf_counter() - start, 2))
 
     random = bool(RANDOM.match(name.split(".complex")[0]))
+    bases = bool(BASES.match(name))
+
+    def held(got: Any) -> str:
+        if bases:
+            return _bases_differ(name, [got[o] for o in outputs], answers)
+        return next((f"{o}: {why}" for o, want in zip(outputs, answers)
+                     if (why := _differs(got[o], want, random))), "")
+
     try:
         # As eager PyTorch runs it: dropout that is asked for is done.
         exported: Exported = frontend_for(module).export(module, tuple(x.clone() for x in module.tensors), options)
@@ -177,10 +211,8 @@ def judge(name: str, i: int, module: Sampled, answers: list[torch.Tensor], optio
         got = Evaluator(model).run(feeds)
     except Exception as e:
         return outcome("wrong", f"reference: {type(e).__name__}: {_refusal(e)}")
-    for o, want in zip(outputs, answers):
-        why = _differs(got[o], want, random)
-        if why:
-            return outcome("wrong", f"reference: {o}: {why}")
+    if why := held(got):
+        return outcome("wrong", f"reference: {why}")
     if not ort:
         return outcome("right")
     try:
@@ -189,11 +221,8 @@ def judge(name: str, i: int, module: Sampled, answers: list[torch.Tensor], optio
         session.close()
     except Exception as e:
         return outcome("engine", f"{type(e).__name__}: {_refusal(e)}")
-    for o, want in zip(outputs, answers):
-        why = _differs(got[o], want, random)
-        if why:
-            return outcome("wrong", f"onnxruntime: {o}: {why}")
-    return outcome("right")
+    why = held(got)
+    return outcome("wrong", f"onnxruntime: {why}") if why else outcome("right")
 
 
 def _work(numbers: list[int], args: argparse.Namespace, pipe: Connection) -> None:

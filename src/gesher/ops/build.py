@@ -414,7 +414,9 @@ class Builder:
         """
         inner = Builder._inner(self, self._shared.name(name))
         for given, dtype, shape in inputs:
-            inner.input(self._shared.name(given) if given in self._shared.names else given, dtype, shape)
+            free = self._shared.name(given)
+            self._shared.names.discard(free)    # it is taken when the input is made
+            inner.input(free, dtype, shape)
         return inner
 
     def output(self, value: Value, name: str = "") -> None:

@@ -15,6 +15,7 @@ from . import (  # noqa: F401
     foreign,
     indexing,
     layers,
+    linalg,
     ordering,
     recurrent,
     reductions,
