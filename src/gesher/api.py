@@ -57,9 +57,10 @@ def session(model: Model | str | PathLike[str], engine: str = "auto", *, threads
     Args:
         engine: "auto" takes the fastest that is there and takes the model; `gesher engines` lists them.
         threads: at the most; 0 is every core that this process may use.
+        precision: "f32", or "bf16": engines that can (compiled, openvino) round what products multiply to bfloat16.
 
     Raises:
-        UnsupportedError: the engine is missing, or does not take this model.
+        UnsupportedError: the engine is missing, or does not take this model; there is no such precision.
     """
     from gesher.engines import Options, prepare
 
@@ -86,7 +87,7 @@ def to_torch(model: Model | str | PathLike[str], *, trainable: Callable[[str], b
 def compare(model: Model | str | PathLike[str], engines: Sequence[str] | None = None,
             feeds: Mapping[str, Any] | None = None, *, dims: Mapping[str, int] | None = None, seed: int = 0,
             rtol: float | None = None, atol: float | None = None, threads: int = 0,
-            layers: bool = False) -> Comparison:
+            precision: str = "f32", layers: bool = False) -> Comparison:
     """The same inputs through several engines, held against the first; random inputs where none are given.
 
     `engines` are, by default, the reference and every other that is present.
@@ -100,8 +101,8 @@ def compare(model: Model | str | PathLike[str], engines: Sequence[str] | None = 
     chosen = list(engines) if engines is not None else present(names())
     if feeds is None:
         feeds = random_feeds(model, dims=dims, seed=seed)
-    return compare_engines(model, chosen, feeds, rtol=rtol, atol=atol, options=Options(threads=threads),
-                           layers=layers)
+    return compare_engines(model, chosen, feeds, rtol=rtol, atol=atol, layers=layers,
+                           options=Options(threads=threads, precision=precision))
 
 
 def export(obj: Any, example: Any = None, *, dynamic: Mapping[str, Mapping[int, str]] | bool | None = None,

@@ -42,7 +42,7 @@ def stored(x, together):
 
 
 def attend(isa, name, q, k, v, *, past=0, left=-1, right=-1, lengths=None, scale=0.3, blind=False, follow=False,
-           together=False, turned=False, threads=1):
+           together=False, turned=False, threads=1, source=SOURCE):
     """q (B,G,I,S,D), k (B,G,T,D), v (B,G,T,E); the result (B,G,I,S,E). `turned`: keys and values stand transposed."""
     (B, G, I, S, D), (T, E) = q.shape, v.shape[2:]
     q_, qs = stored(q, together)
@@ -56,8 +56,8 @@ def attend(isa, name, q, k, v, *, past=0, left=-1, right=-1, lengths=None, scale
     s = np.array([B, G, I, S, T, D, E, past, left, right, *qs, ks[0], ks[1], *ks[3:], vs[0], vs[1], *vs[3:], *ys[:4],
                   blind, follow], np.int64)
     arguments = [s, q_, k_, v_, y, guarded(lengths), float(scale)]
-    floats = call(SOURCE, isa, "need", *arguments, None, threads=threads)
-    call(SOURCE, isa, name, *arguments, scratch(floats), threads=threads)
+    floats = call(source, isa, "need", *arguments, None, threads=threads)
+    call(source, isa, name, *arguments, scratch(floats), threads=threads)
     return y.transpose(0, 2, 3, 1, 4) if together else y
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .console import FOUND_WRONG, human_time, say, say_json, table, working
-from .inputs import engine_list, feeds_options, json_option, make_feeds, model_argument
+from .inputs import engine_list, feeds_options, json_option, make_feeds, model_argument, precision_option
 
 if TYPE_CHECKING:
     from gesher.ir import Model
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
                                               "it to the peak of this machine.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path),
               help="With --profile: write a page of it into this file.")
+@precision_option
 @json_option
 def command(model: Path, engines: list[str] | None, given: tuple[str, ...], dims: tuple[str, ...],
             shapes: tuple[str, ...], seed: int, threads: int, seconds: float, profile: bool, html: Path | None,
-            as_json: bool) -> None:
+            precision: str, as_json: bool) -> None:
     """Time a model on several engines: a process each, their runs interleaved; load time and memory too.
 
     \b
@@ -47,7 +48,7 @@ def command(model: Path, engines: list[str] | None, given: tuple[str, ...], dims
             raise click.UsageError("--profile is for the compiled engine")
         loaded = gesher.load(model)
         profile_compiled(model, loaded, make_feeds(loaded, given, dims, shapes, seed, random=True), threads, seconds,
-                         html, as_json)
+                         html, as_json, precision)
         return
     from gesher.engines import names
     from gesher.engines.compare import present
@@ -56,7 +57,8 @@ def command(model: Path, engines: list[str] | None, given: tuple[str, ...], dims
     chosen = engines or [n for n in present(names()) if n != "reference"] or ["reference"]
     feeds = make_feeds(gesher.load(model), given, dims, shapes, seed, random=True)
     with working("starting") as tell:
-        timings = measure(model, chosen, feeds, threads=threads, seconds=seconds, progress=tell)
+        timings = measure(model, chosen, feeds, threads=threads, seconds=seconds, progress=tell,
+                          precision=precision)
     base = next(t.median for t in timings if not t.failed)
     if as_json:
         say_json([{"engine": t.engine, "failed": t.failed} if t.failed else
@@ -82,7 +84,7 @@ def command(model: Path, engines: list[str] | None, given: tuple[str, ...], dims
 
 
 def profile_compiled(path: Path, model: Model, feeds: Mapping[str, Any], threads: int, seconds: float,
-                     html: Path | None, as_json: bool) -> None:
+                     html: Path | None, as_json: bool, precision: str = "f32") -> None:
     """Each step of the compiled model with its time and rates: as text, as JSON, or as a page."""
     from gesher.compiler import peak
 
@@ -90,7 +92,7 @@ def profile_compiled(path: Path, model: Model, feeds: Mapping[str, Any], threads
 
     with working("compiling and timing"):
         limits = peak.here(threads)
-        session = profiled(model, feeds, threads, seconds)
+        session = profiled(model, feeds, threads, seconds, precision)
     try:
         if html is not None:
             runs = max((p.count() for p in session.profiles()), default=0)

@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from .console import FOUND_WRONG, say, say_json, table, working
-from .inputs import engine_list, feeds_options, json_option, make_feeds, model_argument, threads_option
+from .inputs import (
+    engine_list,
+    feeds_options,
+    json_option,
+    make_feeds,
+    model_argument,
+    precision_option,
+    threads_option,
+)
 
 
 @click.command()
@@ -19,10 +27,11 @@ from .inputs import engine_list, feeds_options, json_option, make_feeds, model_a
 @click.option("--atol", type=float, help="Absolute difference allowed.")
 @click.option("--layers", is_flag=True, help="Where outputs differ, find the first value that does.")
 @threads_option
+@precision_option
 @json_option
 def command(model: Path, engines: list[str] | None, given: tuple[str, ...], dims: tuple[str, ...],
             shapes: tuple[str, ...], seed: int, rtol: float | None, atol: float | None, layers: bool, threads: int,
-            as_json: bool) -> None:
+            precision: str, as_json: bool) -> None:
     """Run the same inputs through several engines, and show the largest differences from the first.
 
     Inputs that are not given are random. Exit code 1 where an engine differs or cannot run the model.
@@ -38,7 +47,8 @@ def command(model: Path, engines: list[str] | None, given: tuple[str, ...], dims
     loaded = gesher.load(model)
     feeds = make_feeds(loaded, given, dims, shapes, seed, random=True)
     with working(f"comparing {model.name}"):
-        result = gesher.compare(loaded, engines, feeds, rtol=rtol, atol=atol, threads=threads, layers=layers)
+        result = gesher.compare(loaded, engines, feeds, rtol=rtol, atol=atol, threads=threads, precision=precision,
+                                layers=layers)
     if as_json:
         say_json(result.as_json())
     else:

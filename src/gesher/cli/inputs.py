@@ -17,6 +17,8 @@ model_argument = click.argument("model", type=click.Path(exists=True, dir_okay=F
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 threads_option = click.option("--threads", type=click.IntRange(min=0), default=0, show_default="all cores",
                               help="Threads of each session at the most.")
+precision_option = click.option("--precision", type=click.Choice(["f32", "bf16"]), default="f32", show_default=True,
+                                help="Of products of float32: bf16 rounds what they multiply, on engines that can.")
 
 
 def feeds_options(f: F) -> F:

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from gesher.ir import Model
 
 
-def profiled(model: Model, feeds: Mapping[str, Any], threads: int, seconds: float) -> CompiledSession:
+def profiled(model: Model, feeds: Mapping[str, Any], threads: int, seconds: float,
+             precision: str = "f32") -> CompiledSession:
     """A session of `model` whose steps were timed for about `seconds`, at least ten runs, warm ones before.
 
     The caller closes it.
     """
     from gesher.engines.compiled import compiled
 
-    session = compiled(model, threads=threads, timed=True)
+    session = compiled(model, threads=threads, timed=True, precision=precision)
     for _ in range(2):
         session.run(feeds)
     profiles = session.profiles()

@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from .console import human_time, json_text, say, say_json, table, working
-from .inputs import engine_name, feeds_options, json_option, make_feeds, model_argument, threads_option
+from .inputs import (
+    engine_name,
+    feeds_options,
+    json_option,
+    make_feeds,
+    model_argument,
+    precision_option,
+    threads_option,
+)
 
 
 @click.command()
@@ -17,11 +25,12 @@ from .inputs import engine_name, feeds_options, json_option, make_feeds, model_a
 @click.option("--random", is_flag=True, help="Make random inputs for all that are not given.")
 @click.option("--engine", default="auto", show_default=True, callback=engine_name, help="See `gesher engines`.")
 @threads_option
+@precision_option
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
               help="Folder that gets one NAME.npy an output (lists of arrays: NAME.npz, maps: NAME.json).")
 @json_option
 def command(model: Path, given: tuple[str, ...], dims: tuple[str, ...], shapes: tuple[str, ...], seed: int,
-            random: bool, engine: str, threads: int, output: Path | None, as_json: bool) -> None:
+            random: bool, engine: str, threads: int, precision: str, output: Path | None, as_json: bool) -> None:
     """Run a model, on inputs from files or on random ones.
 
     \b
@@ -36,7 +45,7 @@ def command(model: Path, given: tuple[str, ...], dims: tuple[str, ...], shapes: 
     loaded = gesher.load(model)
     feeds = make_feeds(loaded, given, dims, shapes, seed, random=random)
     with working(f"preparing {model.name}"):
-        session = gesher.session(loaded, engine, threads=threads, seed=seed)
+        session = gesher.session(loaded, engine, threads=threads, precision=precision, seed=seed)
     with session, working(f"running {model.name}"):
         start = time.perf_counter()
         results = session.run(feeds)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .console import human_bytes, say, say_json, table
-from .inputs import feeds_options, json_option, make_feeds, model_argument
+from .inputs import feeds_options, json_option, make_feeds, model_argument, precision_option
 
 if TYPE_CHECKING:
     from gesher.ir import Model, Tensor
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path),
               help="With --engine: write a page of it into this file.")
 @feeds_options
+@precision_option
 @json_option
 def command(model: Path, nodes: bool, weights: bool, text: bool, engine: str | None, html: Path | None,
-            given: tuple[str, ...], dims: tuple[str, ...], shapes: tuple[str, ...], seed: int, as_json: bool) -> None:
+            given: tuple[str, ...], dims: tuple[str, ...], shapes: tuple[str, ...], seed: int, precision: str,
+            as_json: bool) -> None:
     """What a model is: inputs and outputs, opsets, producer, metadata, operators by count, weights by type.
 
     With --engine compiled: its kernels and loop nests with shapes, operations and bytes. Free sizes stand there as
@@ -40,8 +42,8 @@ def command(model: Path, nodes: bool, weights: bool, text: bool, engine: str | N
     """
     import gesher
 
-    if engine is None and (html or given or dims or shapes):
-        raise click.UsageError("--html, --input, --dim and --shape are for --engine compiled")
+    if engine is None and (html or given or dims or shapes or precision != "f32"):
+        raise click.UsageError("--html, --input, --dim, --shape and --precision are for --engine compiled")
 
     if text:
         from gesher.codec import to_text
@@ -52,7 +54,7 @@ def command(model: Path, nodes: bool, weights: bool, text: bool, engine: str | N
     loaded = gesher.load(model)
     if engine == "compiled":
         feeds = make_feeds(loaded, given, dims, shapes, seed, random=True) if given or dims or shapes else None
-        show_compiled(loaded, model, feeds, html, as_json)
+        show_compiled(loaded, model, feeds, html, as_json, precision)
         return
     facts = summary(loaded)
     if as_json:
@@ -76,7 +78,7 @@ def command(model: Path, nodes: bool, weights: bool, text: bool, engine: str | N
 
 
 def show_compiled(model: Model, path: Path, feeds: Mapping[str, Any] | None, html: Path | None,
-                  as_json: bool) -> None:
+                  as_json: bool, precision: str = "f32") -> None:
     """What the compiled engine makes of a model: as text, as JSON, or as a page."""
     from gesher.compiler.explain import left, segments
     from gesher.compiler.work import number_of, works
@@ -84,7 +86,7 @@ def show_compiled(model: Model, path: Path, feeds: Mapping[str, Any] | None, htm
 
     from .profiling import page_of
 
-    session = compiled(model)
+    session = compiled(model, precision=precision)
     try:
         if feeds is not None:
             session.run(feeds)

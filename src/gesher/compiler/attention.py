@@ -19,6 +19,7 @@ from gesher.base.dtypes import FLOAT, INT64
 from gesher.primitives import MAPS, Builder, Expr
 from gesher.symbolic import Dim, DimLike, decide_eq, product
 
+from . import target
 from .indexing import unravel
 from .kernel import Kernel, Point, Spell
 from .packed import array_of
@@ -62,6 +63,10 @@ class Attention(Kernel):
         more = [] if parts.lengths is None else [parts.lengths]
         super().__init__(expr, [parts.q.base, parts.k.base, parts.v.base, *more, *_beside(parts)])
         self.parts, self.sizes, self.walks = parts, sizes, walks
+        if target.bf16():
+            self.precision = target.told_bf16()
+            self.header, self.function, self.scratch = ("gs_attention_bf16.h", "gs_attention_bf16",
+                                                        "gs_attention_bf16_scratch")
         self.changes = None if parts.changed is parts.scores else (parts.scores, parts.changed)
 
     @classmethod
@@ -113,7 +118,7 @@ class Attention(Kernel):
         p = self.parts
         sizes = " x ".join(map(str, (*p.scores.shape[:-2], f"({p.scores.shape[-2]},{p.q.shape[-1]})",
                                      f"({p.scores.shape[-1]},{p.v.shape[-1]})")))
-        return f"attention {sizes}"
+        return f"attention {sizes}{self.precision}"
 
 
 def _grouped(sizes: list[DimLike], walks: dict[str, list[DimLike]]) -> list[DimLike] | None:

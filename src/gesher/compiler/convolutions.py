@@ -6,15 +6,17 @@ from collections.abc import Container, Sequence
 from functools import partial
 from typing import Any
 
-from gesher.base.dtypes import FLOAT
+from gesher.base.dtypes import FLOAT, UINT16
 from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike, product
 
+from . import target
 from .epilogues import Epilogue, epilogue_of
 from .indexing import unravel
 from .kernel import Kernel, Point, Spell
 from .kernels import blocked_packing as packing
 from .kernels.blocked_choice import variant
+from .kernels.packing_bf16 import blocked_pairs_shape, pack_blocked_pairs
 from .layout import is_depthwise
 from .packed import packed
 from .spelling import number
@@ -59,6 +61,9 @@ class BlockedConv(Kernel):
         elif side := self._winograd_tile():
             self.variant, self.tile_side, weights = f"winograd F({side}x{side})", side, self._winograd(side)
             self.header, self.function = "gs_winograd_f32.h", "gs_blocked_winograd_f32"
+        elif target.bf16():
+            self.variant, weights, self.precision = "direct", self._pairs(), target.told_bf16()
+            self.header, self.function = "gs_blocked_bf16.h", "gs_blocked_conv_bf16"
         else:
             self.variant, weights = "direct", self._direct()
             self.header, self.function = "gs_blocked_f32.h", "gs_blocked_conv_f32"
@@ -72,7 +77,8 @@ class BlockedConv(Kernel):
             return 0
         # Nobody knows how large a picture of symbolic sizes is; most are not small.
         places = [d if isinstance(d, int) else USUAL for d in self.places]
-        chosen = variant(out, channels, kernel, of["strides"], of["dilations"], places, 1, self.lanes)
+        chosen = variant(out, channels, kernel, of["strides"], of["dilations"], places, 1, self.lanes,
+                         2 if target.bf16() and target.multiplies_bf16() else 1)
         tile = 0 if chosen == "direct" else int(chosen[-1])
         return tile if not tile or packing.winograd_error(channels, tile, of["strides"][0]) <= MOST_ERROR else 0
 
@@ -95,6 +101,12 @@ class BlockedConv(Kernel):
         return packed(("blocked", groups, self.lanes, plain), [self.w], FLOAT,
                       packing.blocked_shape(shape[0], of["channels"], shape[2], shape[3], groups, self.lanes),
                       partial(_blocked, shape, groups, self.lanes, plain))
+
+    def _pairs(self) -> Expr:
+        of, shape = self.of, _picture(self.w)
+        return packed(("blocked pairs", of["groups"], self.lanes), [self.w], UINT16,
+                      blocked_pairs_shape(shape[0], of["channels"], shape[2], shape[3], of["groups"], self.lanes),
+                      partial(_blocked_pairs, shape, of["groups"], self.lanes))
 
     epilogue = Epilogue()
     gate: Expr | None = None
@@ -119,9 +131,9 @@ class BlockedConv(Kernel):
         made = cls(e, x, w, of)
         gated = _gated(x)
         if gated is not None and made.variant == "direct" and of["groups"] == 1 and not of["plain_x"]:
-            # As many multiplications as there are weights, instead of places by channels.
+            # As many multiplications as there are weights, instead of places by channels. What rounds x gates it too.
             places = [d if isinstance(d, int) else USUAL for d in gated[0].shape[2:-1]]
-            if product(w.shape) < product(places) * of["channels"]:
+            if made.precision or product(w.shape) < product(places) * of["channels"]:
                 made.gate = same_memory(gated[1])
                 made.operands = [same_memory(gated[0]), made.operands[1], made.gate]
         return made
@@ -140,8 +152,9 @@ class BlockedConv(Kernel):
             more.append(("silu", "1"))
         if after.clamp is not None:
             more += [("clamp", "1"), *((k, number(b, FLOAT)) for k, b in zip(("low", "high"), after.clamp))]
-        return [*((k, spell(d)) for k, d in fields), ("x", point(self.operands[0])), ("w", point(self.operands[1])),
-                *more]
+        pairs = "(const float*)" if self.precision else ""
+        return [*((k, spell(d)) for k, d in fields), ("x", point(self.operands[0])),
+                ("w", pairs + point(self.operands[1])), *more]
 
     def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
         image, block = unravel(self.expr.shape[:2], batch)
@@ -154,7 +167,7 @@ class BlockedConv(Kernel):
         w = self.w.shape
         gated = "gated " if self.gate is not None else ""
         return f"{self.variant} convolution {'x'.join(map(str, w[2:]))}, {gated}{w[1]}*{self.of['groups']} -> {w[0]} " \
-               "channels"
+               f"channels{self.precision}"
 
 
 def _gated(x: Expr) -> tuple[Expr, Expr] | None:
@@ -179,6 +192,10 @@ def _per_channel(shape: tuple[int, ...], lanes: int, w: Any) -> Any:
 
 def _blocked(shape: tuple[int, ...], groups: int, lanes: int, plain: bool, w: Any) -> Any:
     return packing.pack_blocked(w.reshape(shape), groups, lanes, plain)
+
+
+def _blocked_pairs(shape: tuple[int, ...], groups: int, lanes: int, w: Any) -> Any:
+    return pack_blocked_pairs(w.reshape(shape), groups, lanes)
 
 
 class BlockedWindow(Kernel):

@@ -54,15 +54,16 @@ class Frozen:
     entry: cache.Entry
 
 
-def key_for(model: Model, prepared_by: str, isa: str) -> str:
+def key_for(model: Model, prepared_by: str, isa: str, precision: str = "f32") -> str:
     """The name of a model's session.
 
     Args:
         prepared_by: what makes the model ready (the optimiser), by name.
         isa: the instruction set asked for, "" for this processor.
+        precision: of products.
     """
     return cache.key_of({"model": digest(model), "gesher": house(), "prepared": prepared_by, "form": str(_FORM),
-                         "cpu": isa or cpu.here().key, "compiler": knobs.CC.text})
+                         "cpu": isa or cpu.here().key, "compiler": knobs.CC.text, "precision": precision})
 
 
 def freeze(session: CompiledSession, key: str) -> bool:

@@ -30,6 +30,7 @@ class Kernel(ABC):
         scratch_floats: how many floats such a number is.
         tiles: whether it takes an epilogue.
         columns: how many columns every tile has, where that is fixed; its rows then lie one behind the other.
+        precision: what `describe` says of its products: "" for those of its type.
         changes: what lies in its tiles half way, and what that becomes elementwise before it goes on; None for nothing.
         several: whether it computes all items of its bundle in one run; `also` are the others that are wanted.
         apart: whether the epilogue finds tiles in memory of the kernel's own and puts its results, of any type, where
@@ -45,6 +46,7 @@ class Kernel(ABC):
     columns: int | None = None
     several = False
     apart = False
+    precision = ""
     changes: tuple[Expr, Expr] | None = None
 
     def __init__(self, expr: Expr, operands: Sequence[Expr]):

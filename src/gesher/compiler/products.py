@@ -10,14 +10,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gesher.base.dtypes import FLOAT
+from gesher.base.dtypes import FLOAT, UINT16, DType
 from gesher.primitives import Expr
-from gesher.symbolic import Dim, DimLike, decide_eq, product
+from gesher.symbolic import Dim, DimLike, decide_eq, decide_lt, product
 
 from . import target
 from .indexing import unravel
 from .kernel import Kernel, Point, Spell
 from .kernels.packing import pack_panels, panel_columns
+from .kernels.packing_bf16 import pack_pairs
 from .packed import packed
 from .views import View, contiguous, merge, view_of
 
@@ -28,6 +29,8 @@ _TILED = {"double": "f64", "int32": "u32", "uint32": "u32", "int64": "u64", "uin
 # Columns of B up to which, and length of a sum from which on, vectors go along the sum: fewer would leave lanes empty.
 NARROW = 4
 LONG = 64
+# Rows of A up to which rounding a B that is no constant costs more than its products save.
+FEW = 16
 
 
 class Gemm(Kernel):
@@ -39,7 +42,13 @@ class Gemm(Kernel):
                  outer: list[tuple[DimLike, dict[str, DimLike]]]):
         super().__init__(expr, [a.base, b.base])
         self.a, self.b, self.sizes, self.strides, self.outer = a, b, sizes, strides, outer
-        if expr.dtype is FLOAT:
+        self.bf16 = target.bf16() and expr.dtype is FLOAT and self._gains()
+        if self.bf16:
+            self.precision = target.told_bf16()
+            self.header, self.struct, self.function = "gs_gemm_bf16.h", "GsGemmBf16", "gs_gemm_bf16"
+            self.scratch = "gs_gemm_bf16_scratch"
+            self.tiles = not outer
+        elif expr.dtype is FLOAT:
             self.header, self.struct, self.function = "gs_gemm_f32.h", "GsGemm", "gs_gemm_f32"
             self.scratch = "gs_gemm_f32_scratch"
             self.tiles = not outer
@@ -101,6 +110,11 @@ class Gemm(Kernel):
 
     panels = False
 
+    def _gains(self) -> bool:
+        """Whether products of rounded numbers are worth it: not for few columns, nor for few rows of no weights."""
+        return decide_lt(self.sizes["N"], NARROW + 1) is not True and (
+            self.b.base.prim == "constant" or decide_lt(self.sizes["M"], FEW) is not True)
+
     def _pack(self) -> None:
         """Have constants as the kernel reads them best: B in panels or in columns, A in rows."""
         sizes, strides = self.sizes, self.strides
@@ -109,18 +123,23 @@ class Gemm(Kernel):
             self._lay("a", m, k, (m, k), lambda x: x, {"a_batch": m * k, "a_row": k, "a_col": 1})
         if self.b.base.prim != "constant" or not isinstance(n, int) or not isinstance(k, int):
             return
+        columns = panel_columns(target.current())
+        panels = -(-n // columns)
+        if self.bf16:
+            pairs = -(-k // 2)
+            self.panels = self._lay("b", k, n, (panels, pairs, columns, 2), lambda x: pack_pairs(x, columns),
+                                    {"b_batch": panels * pairs * columns * 2}, UINT16)
+            return
         if (n <= NARROW and k >= LONG) or (m == 1 and strides["b_row"] == 1):
             # Sums along rows of A and columns of B, both of which lie side by side.
             if strides["b_row"] != 1:
                 self._lay("b", k, n, (n, k), lambda x: x.swapaxes(-1, -2), {"b_batch": k * n, "b_row": 1, "b_col": k})
             return
-        columns = panel_columns(target.current())
-        panels = -(-n // columns)
         self.panels = self._lay("b", k, n, (panels, k, columns), lambda x: pack_panels(x, columns),
                                 {"b_batch": panels * k * columns})
 
     def _lay(self, which: str, rows: DimLike, columns: DimLike, shape: tuple[DimLike, ...],
-             how: Callable[[np.ndarray], np.ndarray], strides: dict[str, DimLike]) -> bool:
+             how: Callable[[np.ndarray], np.ndarray], strides: dict[str, DimLike], dtype: DType = FLOAT) -> bool:
         """Read an operand, a constant, from a copy that `how` makes of its matrices (rows, columns), each of `shape`
         then; whether it can be done: its sizes must be known."""
         view: View = getattr(self, which)
@@ -136,7 +155,7 @@ class Gemm(Kernel):
             flat = np.ascontiguousarray(x).reshape(-1)[start[0]:]
             return how(np.lib.stride_tricks.as_strided(flat, sizes, [s * x.itemsize for s in walks], writeable=False))
 
-        laid = packed(("gemm", result, sizes, walks, start), [view.base], FLOAT, result, make)
+        laid = packed(("gemm", result, sizes, walks, start), [view.base], dtype, result, make)
         if not batch:
             strides[which + "_batch"] = 0
         self.strides |= strides
@@ -173,7 +192,8 @@ class Gemm(Kernel):
 
     def describe(self) -> str:
         s = self.sizes
-        return f"gemm {s['batch']} x ({s['M']},{s['K']}) x ({s['K']},{s['N']}){' in panels' if self.panels else ''}"
+        return f"gemm {s['batch']} x ({s['M']},{s['K']}) x ({s['K']},{s['N']}){' in panels' if self.panels else ''}" \
+               f"{self.precision}"
 
 
 def whole(dims: Sequence[DimLike]) -> tuple[int, ...] | None:

@@ -225,7 +225,7 @@ def _room(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> np.ndarray
 
 
 def compile_exprs(inputs: Sequence[Any], roots: Sequence[Any], title: str = "expressions", threads: int = 1,
-                  extra: Sequence[str] = (), isa: cpu.Isa | None = None) -> Segment:
+                  extra: Sequence[str] = (), isa: cpu.Isa | None = None, precision: str = "f32") -> Segment:
     """Compile expressions by themselves: for tests and people. `isa` None: for exactly this processor.
 
     >>> from gesher.base.dtypes import FLOAT
@@ -235,7 +235,7 @@ def compile_exprs(inputs: Sequence[Any], roots: Sequence[Any], title: str = "exp
     >>> compile_exprs([x], [x + 1.0]).run([np.float32([1, 2])], {})[0].tolist()
     [2.0, 3.0]
     """
-    with target.building_for(isa):
+    with target.building_for(isa, precision):
         return Module([plan_exprs(inputs, roots)], title, threads, extra).segments[0]
 
 

@@ -63,6 +63,7 @@ class Options:
         threads: how many at the most; 0 is every core that this process may use.
         seed: of the random operators.
         isa: the instruction set to build for, by its name in `cpu.ISAS`; "" is exactly this processor.
+        precision: "f32", or "bf16": products of float32 round what they multiply to bfloat16, and sum in float32.
         timed: whether each step is timed, for `CompiledSession.profiles`.
         kept: whether a session that was planned before may be read back from the cache, and this one kept there.
     """
@@ -70,6 +71,7 @@ class Options:
     threads: int = 0
     seed: int = 0
     isa: str = ""
+    precision: str = "f32"
     timed: bool = False
     kept: bool = False
 
@@ -100,7 +102,8 @@ def _key(model: Model, options: Options, prepare: Prepare | None) -> str:
     """The name under which the session is kept; "" where it is not."""
     # Steps are told and timed of what was planned here.
     wanted = options.kept and not options.timed and knobs.DEBUG.number < 2
-    return frozen.key_for(model, prepare.__qualname__ if prepare else "", options.isa) if wanted else ""
+    return frozen.key_for(model, prepare.__qualname__ if prepare else "", options.isa, options.precision) \
+        if wanted else ""
 
 
 class CompiledSession:
@@ -292,7 +295,7 @@ class GraphSession:
         from .lower import Lowering
 
         session = self.session
-        with target.building_for(session.isa):
+        with target.building_for(session.isa, session.options.precision):
             lowering = Lowering(self.steps, session.facts, self.given, self.trusting, session.steps, oracle, asks)
             return Variant(session, lowering.run(), bool(lowering.learned) or not self.given)
 

@@ -1,4 +1,4 @@
-"""The instructions that code is being made for, so that layouts and variants are chosen for them.
+"""The instructions and the precision that code is being made for, so that layouts and variants are chosen for them.
 
 Lowering, matching and packing ask `current()`; a session sets it around everything that it plans and builds. None of
 them takes it as an argument, because nearly none of them asks.
@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from gesher.base.errors import UnsupportedError
+
 from . import cpu
 
 _CHOSEN: ContextVar[cpu.Isa | None] = ContextVar("isa", default=None)
+_PRECISION: ContextVar[str] = ContextVar("precision", default="f32")
+
+PRECISIONS = ("f32", "bf16")
 
 
 def chosen() -> cpu.Isa | None:
@@ -31,11 +36,34 @@ def features() -> frozenset[str]:
     return cpu.here().features if isa is None else isa.needs
 
 
+def bf16() -> bool:
+    """Whether products of floats may round what they multiply to bfloat16; they sum in float32 in any case."""
+    return _PRECISION.get() == "bf16"
+
+
+def multiplies_bf16() -> bool:
+    """Whether the processor has an instruction for such products; else they are multiplied as float32."""
+    return bool({"avx512_bf16", "bf16"} & features()) and current().name in ("avx512", "neon")
+
+
+def told_bf16() -> str:
+    """What people are told of a kernel whose products are bfloat16."""
+    return ", bf16" if multiplies_bf16() else ", bf16 by float32: no instruction for it here"
+
+
 @contextmanager
-def building_for(isa: cpu.Isa | None) -> Iterator[None]:
-    """Within, code is made for `isa`; None: for this processor."""
-    token = _CHOSEN.set(isa)
+def building_for(isa: cpu.Isa | None, precision: str = "f32") -> Iterator[None]:
+    """Within, code is made for `isa` (None: for this processor) with products of that precision.
+
+    Raises:
+        UnsupportedError: there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise UnsupportedError(f"there is no precision {precision!r}", who="compiler",
+                               advice="one of " + ", ".join(PRECISIONS))
+    chosen_before, precision_before = _CHOSEN.set(isa), _PRECISION.set(precision)
     try:
         yield
     finally:
-        _CHOSEN.reset(token)
+        _CHOSEN.reset(chosen_before)
+        _PRECISION.reset(precision_before)

@@ -64,7 +64,7 @@ class CompiledEngine(Engine):
 
 
 def _told(options: Options) -> dict[str, Any]:
-    return {"threads": options.threads, "seed": options.seed or 0, "kept": True}
+    return {"threads": options.threads, "seed": options.seed or 0, "precision": options.precision, "kept": True}
 
 
 def compiled(model: Model, **options: Any) -> compiler.CompiledSession:

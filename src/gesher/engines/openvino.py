@@ -43,9 +43,7 @@ class OpenVinoSession(Session):
 
         super().__init__(model, options)
         core = ov.Core()
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        if options.precision == "f32":
-            settings["INFERENCE_PRECISION_HINT"] = "f32"
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": options.precision}
         if options.threads:
             settings["INFERENCE_NUM_THREADS"] = options.threads
         with as_file_or_bytes(model) as source:

@@ -52,14 +52,14 @@ def _peak_memory() -> float | None:
     return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
 
 
-def _work(pipe: Any, path: str, engine: str, threads: int, feeds: dict[str, Any]) -> None:
+def _work(pipe: Any, path: str, engine: str, threads: int, precision: str, feeds: dict[str, Any]) -> None:
     try:
         import gesher
         from gesher.engines import Options, prepare
 
         before = _peak_memory()
         start = time.perf_counter()
-        session = prepare(gesher.load(path), engine, Options(threads=threads))
+        session = prepare(gesher.load(path), engine, Options(threads=threads, precision=precision))
         load = time.perf_counter() - start
         session.run(feeds)
         peak = _peak_memory()
@@ -80,8 +80,8 @@ def _work(pipe: Any, path: str, engine: str, threads: int, feeds: dict[str, Any]
 
 
 def measure(path: Path | str, engines: Sequence[str], feeds: Mapping[str, Any], *, threads: int = 1,
-            seconds: float = 3.0, least: int = 5, progress: Callable[[str, float | None], None] | None = None
-            ) -> list[Timing]:
+            seconds: float = 3.0, least: int = 5, precision: str = "f32",
+            progress: Callable[[str, float | None], None] | None = None) -> list[Timing]:
     """Time the model at `path` on each engine for about `seconds` each, at least `least` runs, interleaved.
 
     Raises:
@@ -95,8 +95,8 @@ def measure(path: Path | str, engines: Sequence[str], feeds: Mapping[str, Any], 
             if progress:
                 progress(f"loading on {t.engine}", None)
             here, there = context.Pipe()
-            process = context.Process(target=_work, args=(there, str(path), t.engine, threads, dict(feeds)),
-                                      daemon=True)
+            process = context.Process(target=_work, args=(there, str(path), t.engine, threads, precision,
+                                                           dict(feeds)), daemon=True)
             process.start()
             there.close()
             workers[t.engine] = (process, here)

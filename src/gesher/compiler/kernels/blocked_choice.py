@@ -21,8 +21,9 @@ _L2_BYTES = 1 << 20
 
 
 def variant(O: int, C: int, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], out: Sequence[int],
-            threads: int, b: int = 16) -> Variant:
-    """The quickest variant for one picture; `out` its output's height and width, `b` the lanes of a vector.
+            threads: int, b: int = 16, together: int = 1) -> Variant:
+    """The quickest variant for one picture; `out` its output's height and width, `b` the lanes of a vector, `together`
+    the products that the direct way adds up in one instruction.
 
     >>> variant(64, 64, (3, 3), (1, 1), (1, 1), (56, 56), 1), variant(64, 64, (3, 3), (1, 2), (1, 1), (56, 56), 1)
     ('winograd4', 'direct')
@@ -33,19 +34,22 @@ def variant(O: int, C: int, kernel: Sequence[int], stride: Sequence[int], dilati
         tiles |= {"winograd2": 2, "winograd4": 4}
     elif min(out) > 0 and step == 2:
         tiles |= {"winograd4": 4}
-    return min(tiles, key=lambda name: cycles(O, C, out, tiles[name], threads, b, step))
+    return min(tiles, key=lambda name: cycles(O, C, out, tiles[name], threads, b, step, together))
 
 
-def cycles(O: int, C: int, out: Sequence[int], tile: int, threads: int, b: int, stride: int = 1) -> float:
-    """Cycles of one of `threads` for a convolution of 3 x 3; `tile` 0: directly, else Winograd's outputs on a side."""
+def cycles(O: int, C: int, out: Sequence[int], tile: int, threads: int, b: int, stride: int = 1,
+           together: int = 1) -> float:
+    """Cycles of one of `threads` for a convolution of 3 x 3; `tile` 0: directly, `together` products in one
+    instruction, else Winograd's outputs on a side."""
     inputs, outputs = blocks_of(C, b), blocks_of(O, b)
     places = -(-out[0] // tile) * -(-out[1] // tile) if tile else out[0] * out[1]
     # Planes of transformed inputs, each a product with its weights, and values that are transformed back.
     planes, values = ((2 * tile + 1) ** 2, (tile + 1) ** 2) if stride == 2 else ((tile + 2) ** 2,) * 2
     if not tile:
         planes = values = 9
-    products = places * planes * C * outputs
-    weights = 4 * planes * C * outputs * b
+    joined = 1 if tile else together
+    products = places * planes * C * outputs / joined
+    weights = 4 / joined * planes * C * outputs * b
     # The weights come from beyond L2 once or more while the products run.
     waiting = weights / _BYTES_A_CYCLE if weights > _L2_BYTES else 0
     moved = places * (planes * inputs + values * outputs) * _TRANSFORM if tile else 0

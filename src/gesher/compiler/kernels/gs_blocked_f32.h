@@ -35,6 +35,7 @@ typedef struct GsBlocked {
   const float* gate;       // (N, C / b rounded up, b), or NULL: what x is multiplied by; of the direct way alone
   float* y;                // (N, O / b rounded up, OH, OW, b)
   int tile;                // Winograd: outputs on a tile's side, 2 or 4
+  int x_bf16, y_bf16;      // whether x and y are bfloat16 in memory: of the kernels of bfloat16 alone, without a gate
   // With each finished run of places: batch = n * blocks + block, m = the first place in the picture, rows = places,
   // n = 0, cols = ldc = b.
   GsTileFn epilogue;

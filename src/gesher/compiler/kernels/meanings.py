@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .packing_bf16 import bf16_rounded
+
 Array = np.ndarray
 ALL = slice(None)
 
@@ -22,6 +24,16 @@ def gemm(a: Array, b: Array, bias_m: Array | None = None, bias_n: Array | None =
     if bias_m is not None:
         y = y + bias_m.astype(np.float64)[:, None]
     return y if bias_n is None else y + bias_n.astype(np.float64)
+
+
+def gemm_bf16(a: Array, b: Array) -> Array:
+    """As `gemm`, of the nearest bfloat16 of each number."""
+    return gemm(bf16_rounded(a), bf16_rounded(b))
+
+
+def convolution_bf16(x: Array, w: Array, *more: Any) -> Array:
+    """As `convolution`, of the nearest bfloat16 of each number; the bias is float32."""
+    return convolution(bf16_rounded(x), bf16_rounded(w), *more)
 
 
 def convolution(x: Array, w: Array, bias: Array | None, out: Sequence[int], stride: Sequence[int],
@@ -266,5 +278,21 @@ def attention(q: Any, k: Any, v: Any, scale: float, seen: Any = True, blind: boo
         x = np.where(seen, scale * (q.astype(np.float64) @ k.astype(np.float64).swapaxes(-1, -2)), -np.inf)
         e = np.exp(x - x.max(-1, keepdims=True, initial=-np.inf)) * np.where(seen, 1.0, 0.0)
         y = (e / e.sum(-1, keepdims=True)) @ v.astype(np.float64)
+    return _unhidden(x, y, seen, k, blind)
+
+
+def attention_bf16(q: Any, k: Any, v: Any, scale: float, seen: Any = True, blind: bool = False) -> Any:
+    """As `attention`, of the nearest bfloat16 of scaled queries, keys, values and of what a row's largest weight, 1, is
+    multiplied with."""
+    with np.errstate(all="ignore"):
+        x = gemm_bf16(q * np.float32(scale), k.swapaxes(-1, -2))
+        x = np.where(seen, x, -np.inf)
+        e = np.exp(x - x.max(-1, keepdims=True, initial=-np.inf)) * np.where(seen, 1.0, 0.0)
+        y = gemm_bf16(e.astype(np.float32), v) / e.sum(-1, keepdims=True)
+    return _unhidden(x, y, seen, k, blind)
+
+
+def _unhidden(x: Any, y: Any, seen: Any, k: Any, blind: bool) -> Any:
+    """The results y, set right for queries that see nothing."""
     hidden = ~np.broadcast_to(seen, x.shape).any(-1, keepdims=True)
     return np.where(hidden, 0.0 if blind or not k.shape[-2] else np.nan, y)
