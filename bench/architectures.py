@@ -75,6 +75,8 @@ def _cross(row: Architecture, case: Case, mode: str, engines: Sequence[str]) -> 
     nodes = len(made.model.graph)
     if "reference" in engines:
         verify(made)
+    if mode == "dynamic" and not any(1 in t.sizes.values() for t in made.trials):
+        return Outcome(row.name, mode, "failed", "no trial of sizes of 1", nodes, took)
     if mode == "dynamic" and len(made.trials) < 3:
         told = "; ".join(str(w.message) for w in caught if "trial" in str(w.message))
         return Outcome(row.name, mode, "failed", f"only {len(made.trials)} sizes were tried: {told}", nodes, took)

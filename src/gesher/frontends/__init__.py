@@ -6,15 +6,16 @@ import json
 from functools import cache
 from typing import Any
 
-from gesher.base.errors import ModelError, RunError, UnsupportedError
+from gesher.base.errors import GesherError, ModelError, RunError, UnsupportedError
 from gesher.evaluator import Evaluator
 from gesher.evaluator.difference import Difference, difference
 from gesher.ir import Model
 from gesher.ops.releases import NEWEST
 
-from .protocol import Exported, ExportOptions, Frontend, Trial
+from .protocol import Assumption, Exported, ExportOptions, Frontend, Trial, declare
 
-__all__ = ["ExportOptions", "Exported", "Frontend", "Trial", "export", "frontend_for", "frontends", "verify"]
+__all__ = ["Assumption", "ExportOptions", "Exported", "Frontend", "Trial", "export", "frontend_for", "frontends",
+           "verify"]
 
 OLDEST_OPSET = 7
 
@@ -66,29 +67,43 @@ def verify(made: Exported) -> None:
 
     Raises:
         ModelError: an answer differs from the framework's.
+        UnsupportedError: it differs where an assumption of the model does not hold.
     """
     if not made.trials:
         raise ModelError("the export has nothing to be verified with", rule="export-unverified",
                          advice="give an example input, or export with verify=False")
     evaluator = Evaluator(made.model)
-    worst: list[tuple[str, Difference]] = []
+    worst: list[Difference] = []
     for trial in made.trials:
         try:
             got = evaluator.run(trial.feeds)
         except RunError as e:
-            raise ModelError(f"the exported model does not run on the trial '{trial.name}': {e.what}",
-                             rule="export-differs", place=e.place, advice=e.advice) from e
+            raise _differs(made, trial, f"it does not run: {e.what}", e.place) from e
         for name, answer in trial.answers.items():
             d = difference(got[name], answer, rtol=trial.rtol.get(name), atol=trial.atol.get(name), output=name)
             if not d.ok:
-                raise ModelError(
-                    f"the exported model answers differently from its source: output '{name}' of the trial "
-                    f"'{trial.name}' " + (d.why or f"differs in {d.mismatches} of {d.size} elements, by "
-                                                   f"{d.max_abs:.3g} at the most"),
-                    rule="export-differs", place=(made.model.place,),
-                    advice="this is a fault of the export; please report it with the object that you exported")
-            worst.append((trial.name, d))
+                raise _differs(made, trial, f"output '{name}' " + (
+                    d.why or f"differs in {d.mismatches} of {d.size} elements, by {d.max_abs:.3g} at the most"))
+            worst.append(d)
+    harmless = {a for t in made.trials for a in t.broken}
+    declare(made.model, [a for a in made.assumptions if a not in harmless])
     made.model.metadata["gesher.verified"] = json.dumps({
-        "engine": "reference", "trials": [t.name for t in made.trials],
-        "max_abs": {o: max(d.max_abs for _, d in worst if d.output == o) for o in {d.output for _, d in worst}}},
+        "engine": "reference", "trials": [t.name for t in made.trials], "sizes": [dict(t.sizes) for t in made.trials],
+        "max_abs": {o: max(d.max_abs for d in worst if d.output == o) for o in {d.output for d in worst}}},
         sort_keys=True)
+
+
+def _differs(made: Exported, trial: Trial, how: str, place: tuple[str, ...] = ()) -> GesherError:
+    """The error for a trial that failed: with the assumption that does not hold there, or the part that differs."""
+    sizes = ", ".join(f"{n} {v}" for n, v in trial.sizes.items())
+    at = f"the trial '{trial.name}'" + (f" ({sizes})" if sizes else "")
+    if trial.broken:
+        return UnsupportedError(
+            f"the exported model is another function than its source at sizes that were asked for: {how} in {at}, "
+            "because it was captured where " + " and ".join(map(str, trial.broken)),
+            place=(made.model.place, *place), advice="ask for the sizes for which that holds: ranges={'dim': (least, "
+                                                     "greatest)}, or an expression such as '32*height' for a dim")
+    where = made.locate(trial) if made.locate is not None else ""
+    return ModelError(f"the exported model answers differently from its source: {how} in {at}"
+                      + (f"; {where}" if where else ""), rule="export-differs", place=(made.model.place, *place),
+                      advice="this is a fault of the export; please report it with the object that you exported")

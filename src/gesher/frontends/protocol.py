@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +32,30 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Assumption:
+    """A condition over sizes under which a model is the same function as its source, and the line that asked for it."""
+
+    condition: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.condition} ({self.where})" if self.where else self.condition
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
-    """One set of inputs, and what the framework itself answers to them, both by the model's names."""
+    """One set of inputs, and what the framework itself answers to them, both by the model's names.
+
+    Attributes:
+        sizes: of the free dims, where there are any.
+        broken: assumptions that do not hold at these sizes; where the answers agree all the same, they were harmless.
+    """
 
     name: str
     feeds: dict[str, Any]
     answers: dict[str, Any]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    broken: tuple[Assumption, ...] = ()
     # Allowed differences by output, where the frontend knows better than the defaults of `evaluator.difference`.
     rtol: Mapping[str, float] = field(default_factory=dict)
     atol: Mapping[str, float] = field(default_factory=dict)
@@ -44,10 +63,27 @@ class Trial:
 
 @dataclass(slots=True)
 class Exported:
-    """A model as a frontend makes it, and the trials that it must pass."""
+    """A model as a frontend makes it, and the trials that it must pass.
+
+    Attributes:
+        assumptions: under which it is the same function as its source.
+        locate: told a trial that fails, says in a sentence which part differs first.
+    """
 
     model: Model
     trials: list[Trial]
+    assumptions: list[Assumption] = field(default_factory=list)
+    locate: Callable[[Trial], str] | None = None
+
+
+def declare(model: Model, assumptions: Iterable[Assumption]) -> None:
+    """Write what a model takes for granted into its metadata, as a list of conditions and lines; nothing where it is
+    right at every size."""
+    listed = [{"condition": a.condition, "where": a.where} for a in assumptions]
+    if listed:
+        model.metadata["gesher.preconditions"] = json.dumps(listed)
+    else:
+        model.metadata.pop("gesher.preconditions", None)
 
 
 class Frontend(ABC):

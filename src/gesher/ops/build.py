@@ -69,6 +69,7 @@ class _Shared:
         self.names: set[str] = set()
         self.node_names: set[str] = set()
         self.counts: dict[tuple[int, str], int] = {}
+        self.scope = ""
 
     def name(self, wish: str, taken: set[str] | None = None) -> str:
         """`wish`, or with a number behind it where it is taken (among values, unless another set is given)."""
@@ -128,6 +129,15 @@ class Builder:
     def opsets(self) -> dict[str, int]:
         """The version of each imported domain."""
         return self._shared.opsets
+
+    @property
+    def scope(self) -> str:
+        """Where nodes come from: what is made without a name is named `scope/Operator`. Inner graphs share it."""
+        return self._shared.scope
+
+    @scope.setter
+    def scope(self, scope: str) -> None:
+        self._shared.scope = scope
 
     # What is known
 
@@ -229,6 +239,7 @@ class Builder:
         given = list(inputs)
         while given and given[-1] is None:
             given.pop()
+        name = name or (f"{self.scope}/{op_type}" if self.scope else "")
         names = self._output_names(op_type, name, outputs, schema)
         node.name = name or op_type
         for key, value in written.items():

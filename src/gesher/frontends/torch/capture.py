@@ -1,26 +1,40 @@
-"""From a module and an example to a functional graph of ATen operators, with names for its inputs and dims.
+"""From a module and an example to a functional graph of ATen operators, with names for its inputs, outputs and dims.
 
-Modules are captured in evaluation mode (and put back afterwards): an exported model is for inference.
+Modules are captured in evaluation mode (and put back afterwards): an exported model is for inference. What a reader
+would guess wrong:
+
+- What is captured is a shell around the module that takes and gives flat tensors (`arguments`), so that the module's
+  own caches, dictionaries and dataclasses need not be known to PyTorch.
+- Free dims are captured as sizes that may be 0 or 1 too (`backed_size_oblivious`): what PyTorch then still asks of them
+  are the branches that the module itself takes, and these are kept as preconditions with their line of source.
+- Dims of one name are made equal before the module runs, not found to be equal by and by.
 """
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
 import warnings
-from collections.abc import Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fixes
 from torch.utils import _pytree as pytree
 
 from gesher.base.errors import UnsupportedError
 from gesher.frontends.protocol import ExportOptions
+from gesher.ir import DimLike
+from gesher.symbolic import Dim, is_symbol
 
+from .arguments import leaves, rebuilt, result_names
 from .decompositions import fallbacks
+from .dims import Asked, Place, asked, resized, seen_sizes
+from .preconditions import Precondition, line_of, lines_of_users, precondition, relation
 from .recurrent import RecurrencesWhole
+from .sizes import said
 
 
 @dataclass(slots=True)
@@ -29,19 +43,44 @@ class Captured:
 
     Attributes:
         program: functional, with big operators whole.
-        dims: the name of each free dim by the program's own symbol.
+        title: the class name of the module.
         module: what was captured, to be asked for its own answers; None where only a program was given.
         args, kwargs: the example.
-        title: the class name of the module.
+        inputs, outputs: the name of each tensor that the program takes and gives.
+        asked: the dims that are free.
+        dims: what each of PyTorch's symbols is, over named ones.
+        conditions: what the program takes for granted of them.
+        by_pytree: the arguments are flattened by PyTorch's registry, as a program that was captured elsewhere has it.
     """
 
     program: Any
-    dims: dict[str, str]
+    title: str
     module: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    title: str
-    free: list[tuple[int, int, str]] = field(default_factory=list)
+    inputs: list[str]
+    outputs: list[str]
+    asked: Asked = field(default_factory=Asked)
+    dims: dict[str, DimLike] = field(default_factory=dict)
+    conditions: list[Precondition] = field(default_factory=list)
+    by_pytree: bool = False
+
+    def leaves(self) -> list[tuple[str, Any]]:
+        """The example's tensors, by the names of the inputs."""
+        if self.by_pytree:
+            found = [x for x in pytree.tree_leaves((self.args, self.kwargs)) if isinstance(x, torch.Tensor)]
+        else:
+            found = [x for _, x in leaves((self.args, self.kwargs))]
+        return list(zip(self.inputs, found))
+
+    def called_with(self, tensors: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The example around other tensors."""
+        given = iter(tensors)
+        if self.by_pytree:
+            args, kwargs = pytree.tree_map_only(torch.Tensor, lambda _: next(given), (self.args, self.kwargs))
+        else:
+            args, kwargs = rebuilt((self.args, self.kwargs), given)
+        return args, kwargs
 
 
 def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
@@ -51,58 +90,221 @@ def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
         UnsupportedError: PyTorch cannot capture it, or fixes a dim that was asked to be free.
     """
     if isinstance(obj, torch.export.ExportedProgram):
-        if options.dynamic is not None:
-            raise UnsupportedError("the dims of an ExportedProgram were settled when it was exported", who="torch",
-                                   advice="give dynamic_shapes to torch.export.export, or export the module itself")
-        args, kwargs = obj.example_inputs or ((), {})
-        return _finish(_functional(obj), None, args, kwargs, "program", {})
+        from .programs import taken
+
+        return taken(obj, options)
     args, kwargs = _arguments(obj, example)
     names = _argument_names(obj, args, kwargs)
-    shapes, wished = _dynamic_shapes(names, args, kwargs, options.dynamic)
-    seen_args, seen_kwargs = _larger(names, args, kwargs, wished)
-    with evaluating(obj), warnings.catch_warnings(), RecurrencesWhole():
+    flat = leaves(dict(zip(names, (*args, *kwargs.values()))))
+    wished = asked(flat, options.dynamic, options.settings.get("ranges"))
+    captured = Captured(None, type(obj).__name__, obj, args, kwargs, [n for n, _ in flat], [], wished)
+    with evaluating(obj), _attributes_kept(obj), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        found = _captured(captured, seen_sizes(wished))
+        if found.merged or found.fixed:
+            # Dims of one size by chance, or of the size of something else, may have been taken for it.
+            others = seen_sizes(wished, distinct=True)
+            again = _captured(captured, others) if others != seen_sizes(wished) else found
+            found = min(found, again, key=lambda f: (len(f.fixed), len(f.merged)))
+    if found.fixed:
+        raise UnsupportedError(f"{captured.title} fixes a dim that was asked to be free: " + "; ".join(found.fixed),
+                               who="torch", advice="leave it out of dynamic, or write the module without a branch on "
+                                                   "that size")
+    captured.program, captured.outputs = found.program, _unique(found.outputs, set(captured.inputs))
+    captured.dims, captured.conditions = found.dims, found.conditions
+    return captured
+
+
+def _captured(captured: Captured, sizes: Mapping[str, int]) -> _Findings:
+    """Capture once, at these sizes."""
+    wished = captured.asked
+    tensors = resized(captured.leaves(), wished, sizes)
+    free: list[Any] = [{axis: torch.export.Dim.AUTO for (j, axis) in wished.sizes if j == i} or None
+                       for i in range(len(tensors))]
+    noted = _Noted()
+    shell = Shell(captured.module, captured.args, captured.kwargs, wished, noted)
+    with capturing():
         try:
-            program = _exported(obj, seen_args, seen_kwargs, shapes)
-        except Exception as e:
-            text = str(e).strip().split("\n\n")[0]
-            text = re.sub(r'File "[^"]*[/\\]', 'File "', text)[:1500]
-            what = "fixes a dim that was asked to be free" if "onstraint" in text[:200] else \
-                "cannot be captured by torch.export"
-            raise UnsupportedError(f"{type(obj).__name__} {what}: {text}", who="torch",
-                                   advice="PyTorch's own message names the line; a module that branches on values or "
-                                          "sizes needs torch.cond, or a fixed dim") from e
-        program = _functional(program)
-    return _finish(program, obj, args, kwargs, type(obj).__name__, wished)
-
-
-def _exported(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> Any:
-    """torch.export, and where free dims only lack a least size, once more with the sizes that it suggests."""
-    def attempt(shapes: Any) -> Any:
-        return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
-
-    try:
-        return attempt(shapes)
-    except Exception as e:
-        fixes = None if shapes is None else _least_sizes(str(e))
-        if fixes is None:
+            program = torch.export.export(shell, tuple(tensors), dynamic_shapes=(tuple(free),), strict=False)
+            found = _Findings(captured, program, noted)
+            found.program = functional(program)
+        except UnsupportedError:
             raise
+        except Exception as e:
+            raise UnsupportedError(f"{captured.title} cannot be captured by torch.export: {_told(e)}", who="torch",
+                                   advice="PyTorch's own message names the line; a module that branches on values "
+                                          "needs torch.cond, or torch.where") from e
+    return found
+
+
+@dataclass(slots=True)
+class _Noted:
+    """What the shell saw while it ran under capture. (Attributes that it sets on itself are taken back.)"""
+
+    symbols: dict[Place, Any] = field(default_factory=dict)
+    outputs: list[str] = field(default_factory=list)
+    env: Any = None
+    ours: int = 0
+
+
+class Shell(torch.nn.Module):
+    """The module with flat arguments and results."""
+
+    def __init__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], wished: Asked, noted: _Noted):
+        super().__init__()
+        self.module = module
+        self._call, self._asked, self._noted = (args, kwargs), wished, noted
+
+    def forward(self, *tensors: Any) -> Any:
+        self._tie(tensors)
+        args, kwargs = rebuilt(self._call, iter(tensors))
+        named = result_names(self.module(*args, **kwargs))
+        self._noted.outputs = [n for n, _ in named]
+        return tuple(x for _, x in named)
+
+    def _tie(self, tensors: tuple[Any, ...]) -> None:
+        """Say at once which sizes are equal by their names."""
+        first: dict[str, Any] = {}
+        noted = self._noted
+        for (i, axis), size in sorted(self._asked.sizes.items(), key=lambda item: not is_symbol(item[1])):
+            n = tensors[i].shape[axis]
+            noted.symbols[i, axis] = n
+            if isinstance(n, torch.SymInt):
+                noted.env = n.node.shape_env
+            if is_symbol(size) and size.name not in first:
+                first[size.name] = n
+            else:
+                known = _evaluated(size, first)
+                if known is not None:
+                    torch._check(n == known)
+        noted.ours = len(noted.env.guards) if noted.env is not None else 0
+
+
+def _evaluated(size: Any, known: Mapping[str, Any]) -> Any:
+    """A dim over sizes of PyTorch's; None where a name has none, or it is more than sums, products and quotients."""
+    if not isinstance(size, Dim):
+        return size
+    if is_symbol(size):
+        return known.get(size.name)
+    parts = [_evaluated(a, known) for a in size.args]
+    if any(p is None for p in parts):
+        return None
+    made = parts[0]
+    for p in parts[1:]:
+        if size.op == "add":
+            made = made + p
+        elif size.op == "mul":
+            made = made * p
+        elif size.op == "floordiv":
+            made = made // p
+        elif size.op == "mod":
+            made = made % p
+        else:
+            return None
+    return made
+
+
+class _Findings:
+    """What a capture made of the dims: their symbols, what it fixed, merged, and takes for granted."""
+
+    def __init__(self, captured: Captured, program: Any, noted: _Noted):
+        self.dims: dict[str, DimLike] = {}
+        self.fixed: list[str] = []
+        self.merged: list[str] = []
+        self.conditions: list[Precondition] = []
+        self.program, self.outputs = program, noted.outputs
+        self._captured, self._env = captured, noted.env
+        users = [s.arg.name for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
+        values = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
+        known: dict[Place, Any] = {}
+        for (i, axis) in captured.asked.sizes:
+            known[i, axis] = values[users[i]].shape[axis]
+        # Plain symbols first: sums are then made of known ones.
+        for place, n in sorted(known.items(), key=lambda item: not _plain(item[1])):
+            self._settle(place, n, noted)
+        self._guards(noted)
+        self._pinned()
+
+    def _settle(self, place: Place, n: Any, noted: _Noted) -> None:
+        wish = self._captured.asked.sizes[place]
+        leaf = self._captured.inputs[place[0]]
+        if isinstance(n, int):
+            where = self._line(noted.symbols.get(place))
+            self.fixed.append(f"'{wish}' (dim {place[1]} of '{leaf}') is always {n}"
+                              + (f", by {where}" if where else ""))
+            return
+        e = n.node.expr
+        if e.is_Symbol and str(e) not in self.dims:
+            self.dims[str(e)] = wish
+            return
+        is_now = self._say(e)
+        if is_now is not None and is_now != wish:
+            where = self._line(noted.symbols.get(place))
+            self.merged.append(f"{wish} == {is_now}")
+            made = relation("==", wish, is_now, where)
+            if made is not None:
+                self.conditions.append(made)
+
+    def _pinned(self) -> None:
+        """Sizes that some condition leaves no choice."""
+        for c in self.conditions:
+            for name, n in self._captured.asked.example.items():
+                seen = max(n, 3)
+                others = [m for m in range(1, 2 * seen + 9) if c.holds({name: m}) is not None]
+                if others and sum(c.holds({name: m}) is True for m in others) == 1:
+                    self.fixed.append(f"'{name}' has one size only, by {c.assumption}")
+
+    def _say(self, e: Any) -> DimLike | None:
         try:
-            return attempt(refine_dynamic_shapes_from_suggested_fixes(fixes, shapes))
-        except Exception:
-            raise e from None
+            return said(e, lambda name: self.dims[name])
+        except (UnsupportedError, KeyError):
+            return None
+
+    def _line(self, size: Any) -> str:
+        """Where a symbol was given up for a number or another symbol."""
+        if not isinstance(size, torch.SymInt):
+            return ""
+        own = getattr(size.node, "_expr", None)
+        return line_of(getattr(self._env, "replacements_slocs", {}).get(own))
+
+    def _guards(self, noted: _Noted) -> None:
+        if self._env is None:
+            return
+        seen: set[str] = set()
+        for guard in list(self._env.guards)[noted.ours:]:
+            e = guard.expr
+            for _ in range(8):
+                e, was = e.xreplace(self._env.replacements), e
+                if e == was:
+                    break
+            try:
+                made = precondition(e, lambda name_of: said(name_of, lambda name: self.dims[name]), line_of(guard.sloc))
+            except (UnsupportedError, KeyError, TypeError):
+                continue    # about sizes that only the data tell: the module's own check, which stays its own
+            if made is not None and made.text not in seen:
+                seen.add(made.text)
+                self.conditions.append(made)
 
 
-def _least_sizes(message: str) -> str | None:
-    """What PyTorch suggests, where all of it are least sizes of dims and none of it a fixed size; else None."""
-    _, mark, rest = message.partition("Suggested fixes:")
-    fixes = rest.strip().split("\n\n")[0]
-    least = all(re.fullmatch(r"\s*\w+ = Dim\('\w+', min=\d+\)\s*", line) for line in fixes.splitlines())
-    return f"{mark}\n{fixes}" if mark and fixes and least else None
+def _plain(n: Any) -> bool:
+    return isinstance(n, torch.SymInt) and bool(n.node.expr.is_Symbol)
 
 
 @contextmanager
-def evaluating(module: Any) -> Any:
+def capturing() -> Iterator[None]:
+    """How PyTorch shall capture: with sizes that may be 0 or 1, lines of users in guards, recurrences whole."""
+    from torch.fx.experimental import _config
+
+    with ExitStack() as stack:
+        stack.enter_context(_config.patch(backed_size_oblivious=True))    # type: ignore[attr-defined]
+        stack.enter_context(lines_of_users())
+        stack.enter_context(RecurrencesWhole())
+        stack.enter_context(torch.no_grad())
+        yield
+
+
+@contextmanager
+def evaluating(module: Any) -> Iterator[Any]:
     """The module in evaluation mode; each part goes back to its own mode afterwards."""
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
@@ -113,7 +315,8 @@ def evaluating(module: Any) -> Any:
             m.training = training
 
 
-def _functional(program: Any) -> Any:
+def functional(program: Any) -> Any:
+    """The program without mutations, with big operators whole."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -121,6 +324,54 @@ def _functional(program: Any) -> Any:
         except Exception:
             # Some of PyTorch's decompositions do not survive functionalising. Whole, operators are refused by name.
             return program.run_decompositions({})
+
+
+@contextmanager
+def _attributes_kept(module: Any) -> Iterator[None]:
+    """What a module keeps in plain attributes (tables that it grows as needed) is as before afterwards."""
+    kept = [(m, dict(vars(m))) for m in module.modules()]
+    try:
+        yield
+    finally:
+        for m, before in kept:
+            now = vars(m)
+            for n in [n for n in now if n not in before]:
+                del now[n]
+            for n, v in before.items():
+                if n != "training" and (n not in now or now[n] is not v):
+                    now[n] = v
+
+
+def _told(error: Exception) -> str:
+    """PyTorch's message, short, without folders."""
+    text = str(error).strip().split("\n\n")[0]
+    text = re.sub(r'File "[^"]*[/\\]', 'File "', text)
+    text = re.sub(r"(?<![\w.])/[^\s:'\"]+/", "", text)
+    where = _line_of_error(error)
+    return text[:1500] + (f" ({where})" if where and where not in text else "")
+
+
+def _line_of_error(error: Exception) -> str:
+    """The innermost line of the module's own source that an error passed through."""
+    trace, found = error.__traceback__, ""
+    ours = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if not name.startswith(ours) and not name.startswith("<"):
+            found = f"{os.path.basename(name)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+def _unique(names: list[str], taken: set[str]) -> list[str]:
+    """Names for outputs, none of which is taken by an input or twice."""
+    made: list[str] = []
+    for name in names:
+        while name in taken:
+            name += "_out"
+        taken.add(name)
+        made.append(name)
+    return made
 
 
 def _arguments(module: Any, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -133,14 +384,12 @@ def _arguments(module: Any, example: Any) -> tuple[tuple[Any, ...], dict[str, An
         return torch.as_tensor(x) if type(x).__module__ == "numpy" else x
 
     example = pytree.tree_map(tensor, example)
-    if isinstance(example, dict):
-        return (), example
+    if isinstance(example, Mapping):
+        return (), dict(example)
     return (tuple(example) if isinstance(example, (tuple, list)) else (example,)), {}
 
 
 def _argument_names(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
-    import inspect
-
     parameters = list(inspect.signature(module.forward).parameters.values())
     names: list[str] = []
     for i in range(len(args)):
@@ -148,79 +397,3 @@ def _argument_names(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any
         variadic = p is None or p.kind is inspect.Parameter.VAR_POSITIONAL
         names.append(f"args_{i}" if variadic or p is None else p.name)
     return [*names, *kwargs]
-
-
-def _dynamic_shapes(names: list[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any
-                    ) -> tuple[Any, dict[tuple[str, int], str]]:
-    """What torch.export takes for free dims, and the name wished for each (argument, dim)."""
-    if not dynamic:
-        return None, {}
-    values = dict(zip(names, (*args, *kwargs.values())))
-    if dynamic is True:
-        asked = {n: {0: "batch"} for n, v in values.items() if isinstance(v, torch.Tensor) and v.ndim}
-    else:
-        asked = {n: dict(d) if isinstance(d, Mapping) else dict(enumerate(d)) for n, d in dynamic.items()}
-    for n in asked:
-        if n not in values:
-            raise UnsupportedError(f"there is no argument '{n}' to have free dims", who="torch",
-                                   advice="the arguments are " + ", ".join(names))
-        if not isinstance(values[n], torch.Tensor):
-            raise UnsupportedError(f"the argument '{n}' is a {type(values[n]).__name__}; free dims are for tensors",
-                                   who="torch")
-    dims: dict[str, Any] = {}
-
-    def dim(name: str) -> Any:
-        # PyTorch wants an identifier, and compares dims of one name as one.
-        safe = re.sub(r"\W", "_", name) or "dim"
-        safe = safe if not safe[0].isdigit() else f"d{safe}"
-        return dims.setdefault(name, torch.export.Dim(safe, min=1))
-
-    wished = {(n, axis): name for n, d in asked.items() for axis, name in d.items() if name is not None}
-    spec: dict[str, Any] = {}
-    for n, v in values.items():
-        if isinstance(v, torch.Tensor):
-            found = {axis % v.ndim: dim(name) for axis, name in asked.get(n, {}).items() if name is not None}
-            spec[n] = found or None
-        else:
-            spec[n] = pytree.tree_map(lambda _: None, v)
-    positional = tuple(spec[n] for n in names[:len(args)])
-    if kwargs:
-        return {**dict(zip(names[:len(args)], positional)), **{n: spec[n] for n in kwargs}}, wished
-    return positional, wished
-
-
-def _larger(names: list[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], wished: dict[tuple[str, int], str]
-            ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The example with free dims of 0 or 1 made larger: PyTorch takes those two sizes for fixed, whatever is asked."""
-    values = dict(zip(names, (*args, *kwargs.values())))
-    small = {name for (n, axis), name in wished.items() if values[n].shape[axis] < 2}
-    for (n, axis), name in wished.items():
-        if name in small:
-            # A repeated piece keeps indices valid; an empty tensor has none, and zeros are valid for most.
-            x = values[n]
-            values[n] = x.index_select(axis, torch.zeros(3, dtype=torch.long)) if x.shape[axis] else \
-                x.new_zeros([3 if i == axis % x.ndim else s for i, s in enumerate(x.shape)])
-    return tuple(values[n] for n in names[:len(args)]), {n: values[n] for n in kwargs}
-
-
-def _finish(program: Any, module: Any, args: tuple[Any, ...], kwargs: Any, title: str,
-            wished: dict[tuple[str, int], str]) -> Captured:
-    """Name the program's symbols after the dims that were asked for; others keep PyTorch's names."""
-    dims: dict[str, str] = {}
-    free: list[tuple[int, int, str]] = []
-    users = [s.arg.name for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"
-             and hasattr(s.arg, "name")]
-    placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
-    for i, name in enumerate(users):
-        value = placeholders[name].meta.get("val") if name in placeholders else None
-        if not isinstance(value, torch.Tensor):
-            continue
-        for axis, size in enumerate(value.shape):
-            if isinstance(size, torch.SymInt) and size.node.expr.is_Symbol:
-                symbol = str(size.node.expr)
-                wish = next((w for (n, a), w in wished.items() if a % value.ndim == axis and n == name), None)
-                dims.setdefault(symbol, wish or symbol)
-                if wish:
-                    dims[symbol] = wish
-                free.append((i, axis, symbol))
-    return Captured(program, dims, module, args, dict(kwargs or {}), title, free)

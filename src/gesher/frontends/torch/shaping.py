@@ -67,6 +67,9 @@ def _(t: Translation, x: Value, dim: int) -> Value:
 def _(t: Translation, x: Value, dims: Any = None) -> Value:
     shape = t.shape(x)
     listed = range(len(shape)) if dims is None else [dims] if isinstance(dims, int) else dims
+    for d in {d % len(shape) for d in listed if shape}:
+        if isinstance(shape[d], Dim):
+            t.assume("!=", shape[d], 1)    # PyTorch would drop it
     return t.squeeze(x, [d % len(shape) for d in listed if shape and shape[d % len(shape)] == 1])
 
 

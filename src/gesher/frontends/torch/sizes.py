@@ -6,7 +6,7 @@ from those with integer operators.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from gesher.base.errors import UnsupportedError
 from gesher.ir import DimLike, Value
 from gesher.ops.build import Builder
-from gesher.symbolic import Dim, ceil_div, maximum, minimum, sym
+from gesher.symbolic import Dim, ceil_div, maximum, minimum, product, sym, total
 
 
 class Sizes:
@@ -23,21 +23,30 @@ class Sizes:
 
     Args:
         b: the builder.
-        names: the name of each of PyTorch's symbols.
-        ranges: the (least, most) that PyTorch allows each, None for no limit.
+        names: what each of PyTorch's symbols is.
+        equal: pairs of sizes of which the second says the same in less.
     """
 
-    def __init__(self, b: Builder, names: dict[str, str], ranges: dict[str, tuple[int, int | None]]):
-        self.b, self.names, self.ranges = b, names, ranges
-        self._sources: dict[Dim, Callable[[], Value]] = {}
+    def __init__(self, b: Builder, names: Mapping[str, DimLike], equal: Sequence[tuple[DimLike, DimLike]] = ()):
+        self.b, self.names, self.equal = b, names, equal
+        self._sources: dict[DimLike, Callable[[], Value]] = {}
         self._made: dict[DimLike, Value] = {}
-        self._symbols: dict[str, Dim] = {}
+        self._symbols: dict[str, DimLike] = {}
+        self._expressions: dict[Any, DimLike] = {}
 
-    def symbol(self, name: str) -> Dim:
-        """Our symbol for one of PyTorch's."""
+    def within(self, b: Builder) -> Sizes:
+        """The same for an inner graph: what was computed outside is there, what it computes stays inside."""
+        made = Sizes(b, self.names, self.equal)
+        made._sources, made._made = dict(self._sources), dict(self._made)
+        made._symbols, made._expressions = self._symbols, self._expressions
+        return made
+
+    def symbol(self, name: str) -> DimLike:
+        """Our dim for one of PyTorch's symbols."""
         if name not in self._symbols:
-            low, high = self.ranges.get(name, (0, None))
-            self._symbols[name] = sym(self.names.get(name, name), min=min(low, 0) if low < 0 else 0, max=high)
+            known = self.names.get(name)
+            # A size that only the data tell keeps PyTorch's name for it.
+            self._symbols[name] = sym(name) if known is None else known
         return self._symbols[name]
 
     def dim(self, size: Any) -> DimLike:
@@ -50,51 +59,33 @@ class Sizes:
         return tuple(self.dim(s) for s in sizes)
 
     def expression(self, e: Any) -> DimLike:
-        """Our dim for an expression over PyTorch's symbols, by the names of its functions."""
-        kind = type(e).__name__
-        if e.is_Integer:
-            return int(e)
-        if e.is_Symbol:
-            return self.symbol(str(e))
-        args = [self.expression(a) for a in e.args] if kind != "Pow" else []
-        if kind == "Add":
-            total: DimLike = 0
-            for a in args:
-                total = total + a
-            return total
-        if kind == "Mul":
-            made: DimLike = 1
-            for a in args:
-                made = made * a
-            return made
-        if kind == "Pow" and e.args[1].is_Integer and int(e.args[1]) > 0:
-            base, made = self.expression(e.args[0]), 1
-            for _ in range(int(e.args[1])):
-                made = made * base
-            return made
-        if kind in ("FloorDiv", "CleanDiv"):
-            return args[0] // args[1]
-        if kind in ("Mod", "PythonMod"):
-            return args[0] % args[1]
-        if kind == "CeilDiv":
-            return ceil_div(args[0], args[1])
-        if kind == "Max":
-            return maximum(*args)
-        if kind == "Min":
-            return minimum(*args)
-        raise UnsupportedError(f"the size {e} cannot be said in ONNX", who="torch",
-                               advice="sizes may be sums, products, quotients, minima and maxima of dims")
+        """Our dim for an expression over PyTorch's symbols. What has no form of ours is a symbol that is computed."""
+        if e in self._expressions:
+            return self._expressions[e]
+        try:
+            made = said(e, self.symbol)
+        except UnsupportedError:
+            made = sym(f"size_{len(self._expressions)}")
+            self._sources[made] = partial(self._by_floats, e)
+        for a, b in self.equal:
+            made = b if made == a else made
+        self._expressions[e] = made
+        return made
 
     def learn(self, value: Value, sizes: Sequence[Any]) -> None:
         """Remember where symbols can be read: each dim of `value` that is a plain symbol."""
         for axis, size in enumerate(sizes):
             if not isinstance(size, int) and size.node.expr.is_Symbol:
-                self._sources.setdefault(self.symbol(str(size.node.expr)), partial(self._read, value, axis))
+                self._learn(self.symbol(str(size.node.expr)), partial(self._read, value, axis))
 
     def learn_number(self, value: Value, size: Any) -> None:
         """Remember that the number in `value` (a tensor of one element) is `size`."""
         if not isinstance(size, int) and size.node.expr.is_Symbol:
-            self._sources.setdefault(self.symbol(str(size.node.expr)), lambda: self._as_vector(value))
+            self._learn(self.symbol(str(size.node.expr)), lambda: self._as_vector(value))
+
+    def _learn(self, size: DimLike, source: Callable[[], Value]) -> None:
+        if isinstance(size, Dim):
+            self._sources.setdefault(size, source)
 
     def _as_vector(self, value: Value) -> Value:
         wide = self.b.Cast(value, to=7)
@@ -136,11 +127,11 @@ class Sizes:
         return found
 
     def _compute(self, size: Dim) -> Value:
-        if size.op == "sym":
-            source = self._sources.get(size)
-            if source is None:
-                raise UnsupportedError(f"the size '{size}' is not the dim of any tensor at hand", who="torch")
+        source = self._sources.get(size)
+        if source is not None:
             return source()
+        if size.op == "sym":
+            return self._from_sum(size)
         args = [self.value(a) for a in size.args]
         operators = {"add": "Add", "mul": "Mul", "mod": "Mod", "min": "Min", "max": "Max"}
         if size.op in operators:
@@ -154,3 +145,89 @@ class Sizes:
             rest = self.b.Mod(args[0], args[1])
             return self.b.Div(self.b.Sub(args[0], rest), args[1])
         raise UnsupportedError(f"the size {size} cannot be computed in ONNX", who="torch")
+
+    def _from_sum(self, symbol: Dim) -> Value:
+        """A symbol that no dim shows by itself, from a sum that one shows: past = (past + sequence) - sequence."""
+        for shown, source in list(self._sources.items()):
+            rest = shown - symbol
+            if isinstance(shown, Dim) and symbol in shown.symbols() and (
+                    not isinstance(rest, Dim) or symbol not in rest.symbols()):
+                return self.b.Sub(source(), self.value(rest))
+        raise UnsupportedError(f"the size '{symbol}' is not the dim of any tensor at hand", who="torch")
+
+    # Sizes that go through fractions, as torch computes them: in float64
+
+    def _by_floats(self, e: Any) -> Value:
+        return self.b.Cast(self._float(e), to=7)
+
+    def number(self, e: Any) -> Value:
+        """A 1-D float64 value of one element holding an expression that may be a fraction (a SymFloat).
+
+        Raises:
+            UnsupportedError: ONNX has no operator for a part of it.
+        """
+        return self._float(e)
+
+    def _float(self, e: Any) -> Value:
+        kind = type(e).__name__
+        if e.is_Number:
+            return self.b.constant(np.array([float(e)]))
+        if e.is_Symbol or kind in ("FloorDiv", "Mod", "CeilDiv", "CleanDiv", "PythonMod"):
+            return self.b.Cast(self.value(self.expression(e)), to=11)
+        args = [self._float(a) for a in e.args]
+        if kind in _FLOATS:
+            made = args[0]
+            for a in args[1:]:
+                made = self.b.op(_FLOATS[kind], made, a)
+            return made
+        if kind in _FLOAT_MAPS:
+            for op in _FLOAT_MAPS[kind]:
+                args = [self.b.op(op, args[0])]
+            return args[0]
+        raise UnsupportedError(f"the size {e} cannot be said in ONNX", who="torch",
+                               advice="sizes may be sums, products, quotients, powers, roots, extremes of dims")
+
+
+# PyTorch's functions of sizes: those of several arguments, and chains of maps.
+_FLOATS = {"Add": "Add", "Mul": "Mul", "Max": "Max", "Min": "Min", "Pow": "Pow", "PowByNatural": "Pow",
+           "FloatPow": "Pow", "FloatTrueDiv": "Div", "IntTrueDiv": "Div"}
+_FLOAT_MAPS: dict[str, tuple[str, ...]] = {
+    "ToFloat": (), "FloorToInt": ("Floor",), "CeilToInt": ("Ceil",), "RoundToInt": ("Round",), "floor": ("Floor",),
+    "ceiling": ("Ceil",), "Identity": (), "OpaqueUnaryFn_sqrt": ("Sqrt",), "OpaqueUnaryFn_exp": ("Exp",),
+    "OpaqueUnaryFn_log": ("Log",), "OpaqueUnaryFn_sin": ("Sin",), "OpaqueUnaryFn_cos": ("Cos",), "Abs": ("Abs",)}
+
+
+def said(e: Any, symbol: Callable[[str], DimLike]) -> DimLike:
+    """Our dim for an expression over PyTorch's symbols, by the names of its functions.
+
+    Raises:
+        UnsupportedError: our expressions have no such function.
+    """
+    kind = type(e).__name__
+    if e.is_Integer:
+        return int(e)
+    if e.is_Symbol:
+        return symbol(str(e))
+    args = [said(a, symbol) for a in e.args] if kind != "Pow" else []
+    if kind == "Add":
+        return total(args)
+    if kind == "Mul":
+        return product(args)
+    if kind == "Pow" and e.args[1].is_Integer and int(e.args[1]) > 0:
+        return product([said(e.args[0], symbol)] * int(e.args[1]))
+    if kind == "PowByNatural" and isinstance(args[1], int) and args[1] >= 0:
+        return product([args[0]] * args[1])
+    if kind in ("FloorDiv", "CleanDiv"):
+        return args[0] // args[1]
+    if kind in ("Mod", "PythonMod"):
+        return args[0] % args[1]
+    if kind == "CeilDiv":
+        return ceil_div(args[0], args[1])
+    if kind == "Max":
+        return maximum(*args)
+    if kind == "Min":
+        return minimum(*args)
+    if kind == "Identity":
+        return args[0]
+    raise UnsupportedError(f"the size {e} cannot be said in ONNX", who="torch",
+                           advice="sizes may be sums, products, quotients, minima and maxima of dims")

@@ -71,6 +71,16 @@ class Translation:
         self.fakes: list[Any] = []
         self.target = ""
         self.transposed: dict[Value, Value] = {}
+        # Translates a graph of PyTorch's inside another (a branch, the body of a loop); set by who walks the program.
+        self.body: Callable[[Translation, Any, Sequence[Any]], list[Any]] = _no_bodies
+        # Told what a translation takes for granted of sizes: ("!=", a, b) means that a is never b.
+        self.assume: Callable[[str, DimLike, DimLike], None] = _assume_nothing
+
+    def within(self, b: Builder) -> Translation:
+        """A translation of an inner graph: it sees what was made outside, and what it makes stays inside."""
+        made = Translation(b, self.sizes.within(b))
+        made.transposed, made.body, made.assume = dict(self.transposed), self.body, self.assume
+        return made
 
     # Types and shapes
 
@@ -217,6 +227,15 @@ def _same(a: DimLike | None, b: DimLike | None) -> bool:
 
 _TORCH = {v: k for k, v in DTYPES.items()}
 
+
+def _assume_nothing(op: str, a: DimLike, b: DimLike) -> None:
+    """Where nobody wants to know."""
+
+
+def _no_bodies(t: Translation, graph: Any, operands: Sequence[Any]) -> list[Any]:
+    raise UnsupportedError("a graph inside a graph has no way to ONNX here", who="torch")
+
+
 Translator = Callable[..., Any]
 TABLE: dict[str, Translator] = {}
 
@@ -228,19 +247,22 @@ COMPLEX: dict[str, Translator] = {}
 def aten(*names: str, table: dict[str, Translator] = TABLE) -> Callable[[Translator], Translator]:
     """Register a translator for ATen operators: `add.Tensor`, `relu` (its `default` overload).
 
-    An operator of another namespace is written with it: `gesher::lstm`.
+    An operator of another namespace is written with it: `gesher::lstm`; one that holds graphs as `higher_order::cond`.
     """
     def keep(f: Translator) -> Translator:
         for name in names:
             namespace, _, op = name.rpartition("::")
-            table[f"{namespace or 'aten'}.{op}" + ("" if "." in op else ".default")] = f
+            overload = "" if "." in op or namespace == "higher_order" else ".default"
+            table[f"{namespace or 'aten'}.{op}{overload}"] = f
         return f
 
     return keep
 
 
 def name_of(target: Any) -> str:
-    """`aten.add.Tensor`; Python functions by their own name."""
+    """`aten.add.Tensor`, `higher_order.cond`; Python functions by their own name."""
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return f"higher_order.{target.name()}"
     if hasattr(target, "_schema"):
         namespace, _, op = target._schema.name.partition("::")
         return f"{namespace}.{op}.{target._overloadname}"

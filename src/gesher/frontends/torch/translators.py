@@ -10,6 +10,7 @@ from . import (  # noqa: F401
     activations,
     bessel,
     complexes,
+    control,
     creation,
     elementwise,
     foreign,
