@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+from gesher.base.dtypes import FLOAT, INT32
 from gesher.base.errors import CompileError
 from gesher.primitives import MAPS
 from gesher.primitives.table import REDUCTIONS, computing
@@ -298,6 +299,12 @@ class Writer:
         if s.op == "clip_cast":
             bounds = [number(v, s.args[0].dtype) for _, v in s.params]
             return f"({s.dtype.c})gs_clip_i32({args[0]}, {', '.join(bounds)})"
+        if s.op == "rounded":
+            return f"gs_rounded_f32({args[0]}, {', '.join(number(v, FLOAT) for _, v in s.params)})"
+        if s.op == "count":
+            *bounds, (_, zero) = s.params
+            text = f"gs_count_i32({args[0]}, {', '.join(number(v, FLOAT) for _, v in bounds)})"
+            return f"({s.dtype.c})({text} + {number(zero, INT32)})"
         if s.op == "bitcast":
             return bitcast(args[0], s.args[0].dtype, s.dtype)
         if s.op == "is_inf":

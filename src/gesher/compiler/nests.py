@@ -11,18 +11,19 @@ would read where nothing is. A `Scope` with `barrier` holds them.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from gesher.base.dtypes import BOOL, DOUBLE, FLOAT, INT8, INT32, INT64, UINT8, DType
+from gesher.base.dtypes import BOOL, DOUBLE, FLOAT, INT32, INT64, DType
 from gesher.base.errors import CompileError
 from gesher.primitives import MAPS, REDUCTIONS, Expr
 from gesher.primitives.table import computing, identity
 from gesher.symbolic import Dim, DimLike, decide_eq, decide_ge, decide_lt, fresh, product
 
-from . import indexing
+from . import counts, indexing
 from .loops import (
     Apply,
     Assign,
@@ -124,11 +125,23 @@ class Puller:
             return self.let(scope.place(index), "v", Apply(e.prim, (found,), e.dtype))
         if e.prim == "round" and (found := self._to_be_counted(e.args[0], index, scope)) is not None:
             return self.let(scope.place(index), "v", Apply(e.prim, (found,), e.dtype))
+        held = ChainMap(self.buffers, self.ready)  # type: ignore[arg-type]
         # Bytes that are taken apart again at once need not be made.
+        apart = counts.taken_apart(e, held)
+        if apart is not None:
+            x, low, high = apart
+            return self.let(scope.place(index), "v", Apply("rounded", (self._unrounded(x, index, scope),), FLOAT,
+                                                           (("low", low), ("high", high))))
         byte = e.args[0] if e.prim == "cast" and e.dtype is INT32 else e
-        clipped = None if byte is not e and (byte in self.buffers or byte in self.ready) else self._clipped(byte)
+        clipped = None if byte is not e and byte in held else counts.clipped(byte, held)
         if clipped is not None:
             x, low, high = clipped
+            inner = counts.rounded(x, held)
+            if inner is not None:
+                x, zero = inner
+                return self.let(scope.place(index), "v", Apply(
+                    "count", (self._unrounded(x, index, scope),), e.dtype,
+                    (("low", low - zero), ("high", high - zero), ("zero", zero))))
             return self.let(scope.place(index), "v", Apply("clip_cast", (self.value(x, index, scope),), e.dtype,
                                                            (("low", low), ("high", high))))
         if e.prim in MAPS or e.prim in ("select", "cast", "bitcast", "is_inf"):
@@ -168,28 +181,17 @@ class Puller:
                     both = (found, self.value(other, index, scope))
                     return self.let(scope.place(index), "v", Apply("add", both, FLOAT))
             return None
-        scale = number_of(e.args[1]) if e.prim == "div" else None
+        scale = counts.number_of(e.args[1]) if e.prim == "div" else None
         if scale is None or not 1e-30 < abs(scale) < 1e30:
             return None
         inverse = float(np.float32(1) / np.float32(scale))
         return self.let(scope.place(index), "v", Apply("quotient", (self.value(e.args[0], index, scope),), FLOAT,
                                                        (("by", scale), ("inverse", inverse))))
 
-    def _clipped(self, e: Expr) -> tuple[Expr, float, float] | None:
-        """What a cast to bytes clips before, and where: together they are a few instructions. (NaN becomes `low`.)"""
-        if e.prim != "cast" or e.dtype not in (INT8, UINT8) or e.args[0].dtype is not FLOAT:
-            return None
-        inner, bounds = e.args[0], []
-        for prim in ("min", "max"):
-            if inner.prim != prim or inner in self.buffers or inner in self.ready:
-                return None
-            inner, bound = inner.args
-            bounds.append(number_of(bound))
-        high, low = bounds
-        lowest, highest = (0, 255) if e.dtype is UINT8 else (-128, 127)
-        if low is None or high is None or not lowest <= low <= high <= highest:
-            return None
-        return inner, low, high
+    def _unrounded(self, e: Expr, index: At, scope: Scope) -> Scalar:
+        """The number that is about to be rounded."""
+        found = self._to_be_counted(e, index, scope)
+        return self.value(e, index, scope) if found is None else found
 
     def _constant(self, e: Expr, index: At, scope: Scope) -> Scalar:
         value = e.params["value"]
@@ -587,16 +589,6 @@ class Puller:
 
         rest = [d for i, d in enumerate(e.shape) if i != axis]
         return self.nest(rest, name, describe(e), make)
-
-
-def number_of(e: Expr) -> float | None:
-    """The one number that a constant, perhaps repeated, holds; None for anything else."""
-    while e.prim in ("broadcast", "reshape"):
-        e = e.args[0]
-    if e.prim != "constant" or decide_eq(product(e.shape), 1) is not True:
-        return None
-    value = e.params["value"]
-    return float((value if isinstance(value, np.ndarray) else value.numpy()).reshape(-1)[0])
 
 
 def _undecided(conditions: Sequence[Any]) -> list[Any] | None:

@@ -115,6 +115,18 @@ GS_INLINE int32_t gs_clip_i32(float x, float low, float high) {
   x = x > low ? x : low;
   return (int32_t)(x < high ? x : high);
 }
+// Kept between whole numbers of less than 2^21 and rounded half to even, as a number and as a float; NaN becomes `low`.
+// What is added leaves no room for a fraction.
+GS_INLINE int32_t gs_count_i32(float x, float low, float high) {
+  x = x > low ? x : low;
+  x = x < high ? x : high;
+  return gs_bits(x + 0x1.8p23f) - 0x4B400000;
+}
+GS_INLINE float gs_rounded_f32(float x, float low, float high) {
+  x = x > low ? x : low;
+  x = x < high ? x : high;
+  return (x + 0x1.8p23f) - 0x1.8p23f;
+}
 GS_INLINE int32_t gs_i32_of_f64(double x) { return x > -2147483649.0 && x < 2147483648.0 ? (int32_t)x : INT32_MIN; }
 GS_INLINE int64_t gs_i64_of_f64(double x) {
   return x >= -9223372036854775808.0 && x < 9223372036854775808.0 ? (int64_t)x : INT64_MIN;
