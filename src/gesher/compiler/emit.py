@@ -302,8 +302,8 @@ class Writer:
         if s.op == "rounded":
             return f"gs_rounded_f32({args[0]}, {', '.join(number(v, FLOAT) for _, v in s.params)})"
         if s.op == "count":
-            *bounds, (_, zero) = s.params
-            text = f"gs_count_i32({args[0]}, {', '.join(number(v, FLOAT) for _, v in bounds)})"
+            low, high, zero = (v for _, v in s.params)
+            text = f"gs_count_i32({args[0]}, {number(low, FLOAT)}, {number(high, FLOAT)})"
             return f"({s.dtype.c})({text} + {number(zero, INT32)})"
         if s.op == "bitcast":
             return bitcast(args[0], s.args[0].dtype, s.dtype)

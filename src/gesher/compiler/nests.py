@@ -11,8 +11,8 @@ would read where nothing is. A `Scope` with `barrier` holds them.
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,17 @@ class Scope:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Either:
+    """What is in one of two."""
+
+    one: Container[Expr]
+    other: Container[Expr]
+
+    def __contains__(self, e: object) -> bool:
+        return e in self.one or e in self.other
+
+
 class Puller:
     """Builds the nests of one expression.
 
@@ -88,6 +99,7 @@ class Puller:
         self.buffers = buffers
         # Expressions whose elements are there in another way: the finished tile of a kernel, say.
         self.ready = ready or {}
+        self.held = _Either(self.buffers, self.ready)
         self.count = 0
 
     def var(self, hint: str, dtype: DType) -> Var:
@@ -125,7 +137,7 @@ class Puller:
             return self.let(scope.place(index), "v", Apply(e.prim, (found,), e.dtype))
         if e.prim == "round" and (found := self._to_be_counted(e.args[0], index, scope)) is not None:
             return self.let(scope.place(index), "v", Apply(e.prim, (found,), e.dtype))
-        held = ChainMap(self.buffers, self.ready)  # type: ignore[arg-type]
+        held = self.held
         # Bytes that are taken apart again at once need not be made.
         apart = counts.taken_apart(e, held)
         if apart is not None:
