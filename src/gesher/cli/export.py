@@ -32,7 +32,8 @@ def known_opset(ctx: click.Context, param: click.Parameter, value: int | None) -
 @click.option("--trust", is_flag=True, help="Load a pickle that others could have written, and run the code in it.")
 def command(source: str, output: Path, example: Path | None, opset: int | None, dynamic: bool | None, verify: bool,
             trust: bool) -> None:
-    """Export SOURCE to ONNX: a joblib or pickle file of a scikit-learn object, a .pt2 archive, or module:object.
+    """Export SOURCE to ONNX: a joblib or pickle file of a scikit-learn object, a .pt2 archive, a booster's file
+    (XGBoost's .json and .ubj), or module:object.
 
     The result runs against the framework before it is written; a difference is an error, and nothing is written.
 
@@ -40,6 +41,7 @@ def command(source: str, output: Path, example: Path | None, opset: int | None, 
     Example:
       gesher export model.joblib --trust -o model.onnx
       gesher export program.pt2 -o model.onnx
+      gesher export booster.ubj -o model.onnx
       gesher export mypackage.models:net --example x.npy -o net.onnx
     """
     import gesher

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from gesher.base.errors import GesherError, ModelError, RunError, UnsupportedError
@@ -13,6 +15,7 @@ from gesher.ir import Model
 from gesher.ops.releases import NEWEST
 
 from .protocol import Assumption, Exported, ExportOptions, Frontend, Trial, declare
+from .sources import read_source
 
 __all__ = ["Assumption", "ExportOptions", "Exported", "Frontend", "Trial", "export", "frontend_for", "frontends",
            "verify"]
@@ -20,13 +23,28 @@ __all__ = ["Assumption", "ExportOptions", "Exported", "Frontend", "Trial", "expo
 OLDEST_OPSET = 7
 
 
+# Where ours are, the class by the frontend's name; others come through the entry points of their packages.
+OURS = {
+    "sklearn": "gesher.frontends.sklearn:SklearnFrontend",
+    "torch": "gesher.frontends.torch:TorchFrontend",
+    "xgboost": "gesher.frontends.boosters:XGBoostFrontend",
+}
+
+
 @cache
 def frontends() -> tuple[Frontend, ...]:
     """Every known frontend, its framework installed or not."""
     from importlib.metadata import entry_points
 
-    points = sorted(entry_points(group="gesher.frontends"), key=lambda p: p.name)
-    return tuple(p.load()() for p in points)
+    found = {name: _ours(where) for name, where in OURS.items()}
+    found |= {p.name: p.load() for p in entry_points(group="gesher.frontends") if p.name not in OURS}
+    return tuple(found[name]() for name in sorted(found))
+
+
+def _ours(where: str) -> type[Frontend]:
+    module, _, name = where.partition(":")
+    kind: type[Frontend] = getattr(import_module(module), name)
+    return kind
 
 
 def frontend_for(obj: Any) -> Frontend:
@@ -46,7 +64,7 @@ def frontend_for(obj: Any) -> Frontend:
 
 
 def export(obj: Any, example: Any = None, options: ExportOptions | None = None) -> Model:
-    """The model of `obj`, verified against it unless the options say otherwise.
+    """The model of `obj` (or of what the file `obj` holds), verified against it unless the options say otherwise.
 
     Raises:
         UnsupportedError: parts of it cannot cross.
@@ -56,6 +74,8 @@ def export(obj: Any, example: Any = None, options: ExportOptions | None = None) 
     if options.opset is not None and not OLDEST_OPSET <= options.opset <= NEWEST.opset:
         raise UnsupportedError(f"opset {options.opset} cannot be exported to",
                                advice=f"take one of {OLDEST_OPSET} to {NEWEST.opset}")
+    if isinstance(obj, (str, os.PathLike)):
+        obj = read_source(os.fspath(obj))
     made = frontend_for(obj).export(obj, example, options)
     if options.verify:
         verify(made)

@@ -13,10 +13,12 @@ from typing import Any
 from gesher.base.errors import FormatError, UnsupportedError
 
 PICKLES = (".joblib", ".pkl", ".pickle")
+# What libraries of boosted trees save: data, which no code in it runs.
+BOOSTERS = (".json", ".ubj")
 
 
 def read_source(source: str, *, trust: bool = False) -> Any:
-    """The object that `source` names: a pickle or joblib file, a `.pt2` archive, or `module:object`.
+    """The object that `source` names: a pickle or joblib file, a `.pt2` archive, a booster's file, or `module:object`.
 
     Loading a pickle runs the code in it. Files that somebody else could have written are refused unless `trust`.
 
@@ -29,11 +31,15 @@ def read_source(source: str, *, trust: bool = False) -> Any:
         return _read_pickle(path, trust)
     if path.suffix == ".pt2":
         return _read_pt2(path)
+    if path.suffix in BOOSTERS:
+        from .boosters.files import read_booster
+
+        return read_booster(path)
     module, mark, name = source.rpartition(":")
     if mark and module and name and not path.exists():
         return _import(module, name)
     raise UnsupportedError(f"'{source}' is no source that gesher knows",
-                           advice=f"give a file ({', '.join(PICKLES)}, .pt2) or module:object")
+                           advice=f"give a file ({', '.join((*PICKLES, *BOOSTERS))}, .pt2) or module:object")
 
 
 def read_example(path: Path | None) -> Any:

@@ -29,7 +29,8 @@ class SklearnFrontend(Frontend):
         return None if find_spec("sklearn") else "scikit-learn is not installed; pip install 'gesher[sklearn]'"
 
     def takes(self, obj: Any) -> bool:
-        return from_framework(obj, "sklearn") and hasattr(obj, "get_params")
+        # The boosters' estimators are scikit-learn's by inheritance, and have frontends of their own.
+        return from_framework(obj, "sklearn") and hasattr(obj, "get_params") and not from_framework(obj, *BOOSTERS)
 
     def export(self, obj: Any, example: Any, options: ExportOptions) -> Exported:
         from .translate import translate
@@ -42,6 +43,7 @@ class SklearnFrontend(Frontend):
         return translate(obj, example, options)
 
 
+BOOSTERS = ("catboost", "lightgbm", "xgboost")
 FAMILIES = ("bayes", "boosting", "clustering", "composing", "decomposition", "encoding", "ensembles", "expansion",
             "kernels", "linear", "meta", "neighbors", "neural", "preprocessing", "selection", "trees")
 
@@ -51,3 +53,6 @@ def load_translators() -> None:
     """Import the files of translators, which fill the table."""
     for family in FAMILIES:
         import_module(f"{__name__}.{family}")
+    for family in BOOSTERS:
+        if find_spec(f"gesher.frontends.boosters.{family}"):
+            import_module(f"gesher.frontends.boosters.{family}")

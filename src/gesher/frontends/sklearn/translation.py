@@ -103,11 +103,11 @@ class Translation:
 
     def flat(self, x: Value) -> Value:
         """(rows, 1) as (rows,)."""
-        return self.b.Squeeze(x, self.axes(1))
+        return self.b.Squeeze(x, self.axes(1)) if self.b.opsets[""] >= 13 else self.b.Squeeze(x, axes=[1])
 
     def upright(self, x: Value) -> Value:
         """(rows,) as (rows, 1)."""
-        return self.b.Unsqueeze(x, self.axes(1))
+        return self.b.Unsqueeze(x, self.axes(1)) if self.b.opsets[""] >= 13 else self.b.Unsqueeze(x, axes=[1])
 
     def total(self, x: Value, axis: int = 1, keep: bool = True) -> Value:
         """The sum along an axis."""

@@ -1,0 +1,141 @@
+"""Boosted trees in every configuration that people train: small, seeded, made when asked for.
+
+A configuration is a function that trains one model and gives it with rows that it can predict. `bench/boosters.py`
+counts and times them, the tests of the frontends hold them to their libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+ROUNDS, DEPTH = 12, 4
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One way to train: `make()` gives the model, and rows (float32, a few values missing where it can take that)."""
+
+    library: str
+    name: str
+    make: Callable[[], tuple[Any, Any]]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.library}: {self.name}"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows with holes, and targets of every kind."""
+
+    x: Array
+    real: Array
+    classes: Array
+    two: Array
+    share: Array
+    positive: Array
+    pair: Array
+    labels: Array
+    words: Array
+    categories: Array      # columns: a number, one of twelve, one of three
+    of_categories: Array
+
+
+@cache
+def data(rows: int = 400) -> Data:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, 5)).astype(np.float32)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    real = np.nan_to_num(x[:, 0]) + 0.5 * np.nan_to_num(x[:, 1]) ** 2 + 0.1 * rng.normal(size=rows)
+    classes = np.digitize(real, [-0.3, 0.8])
+    categories = np.stack([x[:, 0], rng.integers(0, 12, rows), rng.integers(0, 3, rows)], 1).astype(np.float32)
+    categories[::9, 1] = np.nan
+    of_categories = (np.isin(categories[:, 1], [1, 4, 5, 9]) + np.nan_to_num(categories[:, 0]) > 0).astype(int) + \
+        (categories[:, 2] == 1)
+    return Data(x, real, classes, (real > 0.3).astype(int), 1 / (1 + np.exp(-real)), np.exp(real),
+                np.stack([real, real ** 2], 1), np.stack([real > 0, real > 0.6, real < 0.2], 1).astype(int),
+                np.array(["low", "middle", "high"])[classes], categories, of_categories)
+
+
+def configurations(*libraries: str) -> list[Configuration]:
+    """Those of the libraries named; of all where none is."""
+    every = {"xgboost": _xgboost}
+    return [c for name, made in every.items() if not libraries or name in libraries for c in made()]
+
+
+def _xgboost() -> list[Configuration]:
+    import xgboost as xgb
+
+    d = data()
+    out: list[Configuration] = []
+
+    def add(name: str, kind: Callable[..., Any], y: Any, x: Any = None, fit: dict[str, Any] | None = None,
+            **parameters: Any) -> None:
+        rows = d.x if x is None else x
+        given = {"n_estimators": ROUNDS, "n_jobs": 1} | parameters
+        if given.get("booster") != "gblinear":
+            given = {"max_depth": DEPTH} | given
+        out.append(Configuration("xgboost", name, lambda: (kind(**given).fit(rows, y, **(fit or {})), rows)))
+
+    classifier, regressor = xgb.XGBClassifier, xgb.XGBRegressor
+    add("classifier, two classes", classifier, d.two)
+    add("classifier, three classes", classifier, d.classes)
+    add("classifier, multi:softmax", classifier, d.classes, objective="multi:softmax")
+    add("classifier, hinge", classifier, d.two, objective="binary:hinge")
+    add("classifier, logitraw", classifier, d.two, objective="binary:logitraw")
+    add("classifier, base_score=0.3", classifier, d.two, base_score=0.3)
+    add("classifier, several labels", classifier, d.labels)
+    add("classifier, several labels in one tree", classifier, d.labels, multi_strategy="multi_output_tree")
+    add("classifier, three classes in one tree", classifier, d.classes, multi_strategy="multi_output_tree")
+    add("classifier, dart", classifier, d.classes, booster="dart", rate_drop=0.3)
+    add("classifier, gblinear", classifier, d.classes, booster="gblinear")
+    add("classifier, parallel trees", classifier, d.classes, num_parallel_tree=3, subsample=0.7)
+    add("classifier, stopped early", classifier, d.classes, n_estimators=60, early_stopping_rounds=2,
+        fit={"eval_set": [(d.x[:60], d.classes[:60][::-1])], "verbose": False})
+    add("classifier, categories", classifier, d.of_categories, d.categories, enable_categorical=True,
+        feature_types=["q", "c", "c"], max_cat_to_onehot=4)
+    add("classifier, missing=-9", classifier, d.two, np.nan_to_num(d.x, nan=-9), missing=-9)
+    add("classifier, missing=0", classifier, d.two, np.round(np.nan_to_num(d.x)), missing=0)
+    add("random forest classifier", xgb.XGBRFClassifier, d.classes)
+    add("random forest regressor", xgb.XGBRFRegressor, d.real)
+    add("regressor", regressor, d.real)
+    add("regressor, dart", regressor, d.real, booster="dart", rate_drop=0.3)
+    add("regressor, gblinear", regressor, d.real, booster="gblinear")
+    add("regressor, two targets", regressor, d.pair)
+    add("regressor, two targets in one tree", regressor, d.pair, multi_strategy="multi_output_tree")
+    add("regressor, three quantiles", regressor, d.real, objective="reg:quantileerror",
+        quantile_alpha=[0.1, 0.5, 0.9])
+    add("regressor, partitioned categories", regressor, d.real, d.categories, enable_categorical=True,
+        feature_types=["q", "c", "c"], max_cat_to_onehot=1)
+    add("regressor, by leaves", regressor, d.real, grow_policy="lossguide", max_leaves=9, max_depth=0)
+    for objective, y in (("reg:logistic", d.share), ("binary:logistic", d.two), ("count:poisson", d.positive),
+                         ("reg:gamma", d.positive), ("reg:tweedie", d.positive), ("reg:absoluteerror", d.real),
+                         ("reg:pseudohubererror", d.real), ("reg:squaredlogerror", d.positive)):
+        add(f"regressor, {objective}", regressor, y, objective=objective)
+    for objective in ("rank:ndcg", "rank:pairwise"):
+        add(f"ranker, {objective}", xgb.XGBRanker, d.classes, objective=objective, fit={"group": [100] * 4})
+
+    def booster(name: str, label: Any, settings: dict[str, Any] | None = None, **parameters: Any) -> None:
+        def make() -> tuple[Any, Any]:
+            matrix = xgb.DMatrix(d.x, label=label)
+            if parameters["objective"] == "survival:aft":
+                matrix.set_float_info("label_lower_bound", label)
+                matrix.set_float_info("label_upper_bound", label + 1)
+            return xgb.train({"max_depth": DEPTH, "nthread": 1} | parameters, matrix, ROUNDS), d.x
+
+        out.append(Configuration("xgboost", f"Booster, {name}", make, settings or {}))
+
+    booster("multi:softprob", d.classes, objective="multi:softprob", num_class=3)
+    booster("binary:logistic", d.two, objective="binary:logistic")
+    booster("margins", d.two, {"output_margin": True}, objective="binary:logistic")
+    booster("rounds 2 to 7", d.real, {"iteration_range": (2, 7)}, objective="reg:squarederror")
+    booster("survival:cox", d.positive, objective="survival:cox")
+    booster("survival:aft", d.positive, objective="survival:aft")
+    booster("rank:map", d.two, objective="rank:map")
+    return out

@@ -1,0 +1,29 @@
+"""Files of boosted trees, told apart by what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gesher.base.errors import FormatError, GesherError
+
+from . import xgboost_model
+
+
+def read_booster(path: Path) -> Any:
+    """The model in a `.json` or `.ubj` file, read without the library that wrote it.
+
+    Raises:
+        FormatError: it is no model of a library that is known.
+        UnsupportedError: it is one with parts that cannot be read.
+    """
+    if not path.is_file():
+        raise FormatError("there is no such file", place=(str(path),))
+    data = path.read_bytes()
+    try:
+        document = xgboost_model.parse(data)
+        if isinstance(document, dict) and "learner" in document:
+            return xgboost_model.from_document(document)
+        raise FormatError("it is no model of a library that gesher knows", advice="XGBoost's .json and .ubj files are")
+    except GesherError as e:
+        raise e.within(str(path)) from None
