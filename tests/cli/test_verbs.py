@@ -285,3 +285,17 @@ def test_the_systems_errors_are_told_without_a_traceback(model: Path, tmp_path: 
 def test_inputs_too_large_for_the_machine_are_refused(tmp_path: Path) -> None:
     path = named(tmp_path, "y")
     assert "too large" in call("run", path, "--random", "--dim", f"n=1={1 << 60}", code=2)
+
+
+def test_a_skops_file_crosses_and_types_it_does_not_know_need_trust(tmp_path: Path) -> None:
+    skops = pytest.importorskip("skops.io")
+    linear, preprocessing = pytest.importorskip("sklearn.linear_model"), pytest.importorskip("sklearn.preprocessing")
+    x = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    skops.dump(linear.LinearRegression().fit(x, x.sum(1)), tmp_path / "plain.skops")
+    call("export", tmp_path / "plain.skops", "-o", tmp_path / "m.onnx")
+    with gesher.session(tmp_path / "m.onnx", "reference") as session:
+        np.testing.assert_allclose(session.predict(x).ravel(), x.sum(1), atol=1e-5)
+    skops.dump(preprocessing.FunctionTransformer(gesher.load).fit(x), tmp_path / "strange.skops")
+    assert "gesher" in call("export", tmp_path / "strange.skops", "-o", tmp_path / "n.onnx", code=1)
+    (tmp_path / "broken.skops").write_bytes(b"no archive")
+    assert "no skops file" in call("export", tmp_path / "broken.skops", "-o", tmp_path / "n.onnx", code=1)

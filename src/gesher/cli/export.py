@@ -29,16 +29,18 @@ def known_opset(ctx: click.Context, param: click.Parameter, value: int | None) -
 @click.option("--dynamic/--static", default=None, help="Whether the first dim of every input is free.")
 @click.option("--verify/--no-verify", default=True, show_default=True,
               help="Hold the result against the framework's own answers.")
-@click.option("--trust", is_flag=True, help="Load a pickle that others could have written, and run the code in it.")
+@click.option("--trust", is_flag=True,
+              help="Load a pickle that others could have written and run its code; load a skops file's own types.")
 def command(source: str, output: Path, example: Path | None, opset: int | None, dynamic: bool | None, verify: bool,
             trust: bool) -> None:
-    """Export SOURCE to ONNX: a joblib or pickle file of a scikit-learn object, a .pt2 archive, a booster's file
+    """Export SOURCE to ONNX: a skops, joblib or pickle file of a scikit-learn object, a .pt2 archive, a booster's file
     (XGBoost's .json and .ubj), or module:object.
 
     The result runs against the framework before it is written; a difference is an error, and nothing is written.
 
     \b
     Example:
+      gesher export model.skops -o model.onnx
       gesher export model.joblib --trust -o model.onnx
       gesher export program.pt2 -o model.onnx
       gesher export booster.ubj -o model.onnx

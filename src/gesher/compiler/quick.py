@@ -51,7 +51,7 @@ class Quick:
 
     def run(self, feeds: Mapping[str, Any]) -> list[np.ndarray] | None:
         """The outputs; None where the long way must look at it."""
-        if not self.possible or feeds.keys() != self.names:
+        if not self.possible or not isinstance(feeds, Mapping) or feeds.keys() != self.names:
             return None
         arrays: list[np.ndarray] = []
         for name, dtype in zip(self.order, self.dtypes):

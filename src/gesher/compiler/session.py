@@ -25,6 +25,7 @@ from gesher.base.errors import GesherError, RunError
 from gesher.evaluator.feeds import Feeds
 from gesher.evaluator.plan import Plan as GraphSteps
 from gesher.evaluator.plan import read_only
+from gesher.evaluator.tables import columns_of
 from gesher.ir import Graph, Model, Node, TensorType, Value
 from gesher.primitives import Expr
 from gesher.symbolic import Dim, Equalities, evaluate, fresh
@@ -137,7 +138,7 @@ class CompiledSession:
                 frozen.freeze(self, key)
         else:
             self.whole = model
-            self._feeds = Feeds(model.graph, model.ir_version)
+            self._feeds = Feeds(model.graph, model.ir_version, columns_of(model))
             self._main = GraphSession.read_back(self, kept)
             self._quick = Quick(self)
         self.inputs = list(self._feeds.required)
@@ -153,7 +154,7 @@ class CompiledSession:
         self.facts = infer(self.whole, opsets=self.own_opsets)
         self.steps = make_plans(self.whole, self.own_opsets)
         self.opsets = self.whole.opsets
-        self._feeds = Feeds(self.whole.graph, self.whole.ir_version)
+        self._feeds = Feeds(self.whole.graph, self.whole.ir_version, columns_of(self.model))
         self._main = GraphSession(self, self.steps[self.whole.graph], {}, trusting=True)
         self._quick = Quick(self)
         self.planned = True

@@ -14,7 +14,10 @@ from typing import Any, Self
 
 from gesher.base.errors import UnsupportedError
 from gesher.evaluator.feeds import Feeds
+from gesher.evaluator.tables import columns_of
 from gesher.ir import Model, TensorType, Type
+
+from .asking import Asking
 
 PRECISIONS = ("f32", "bf16")
 
@@ -53,11 +56,12 @@ class Port:
         return f"{self.name}: {self.type or '?'}"
 
 
-class Session(ABC):
-    """A model made ready on one engine. `run` may be called from several threads, one call at a time each."""
+class Session(Asking):
+    """A model made ready on one engine. `run` may be called from several threads, one call at a time each; it takes
+    values by name or a pandas or polars frame. Models of tables can be asked as estimators are: `session.predict`."""
 
     def __init__(self, model: Model, options: Options):
-        self._feeds = Feeds(model.graph, model.ir_version)
+        self._feeds = Feeds(model.graph, model.ir_version, columns_of(model))
         required = set(self._feeds.required)
         self.inputs = [Port(name, type, name not in required) for name, type in self._feeds.types.items()]
         self.outputs = [Port(v.name, v.type) for v in model.graph.outputs]

@@ -30,12 +30,18 @@ from gesher.ir import (
 from gesher.symbolic import Dim, evaluate
 
 from .plan import read_only
+from .tables import feeds_of, is_table
 
 
 class Feeds:
-    """Checks what is fed to one graph."""
+    """Checks what is fed to one graph.
 
-    def __init__(self, graph: Graph, ir_version: int):
+    Args:
+        columns: the names of the columns of its one matrix, where they are known (`tables.columns_of`).
+    """
+
+    def __init__(self, graph: Graph, ir_version: int, columns: Sequence[str] = ()):
+        self.columns = columns
         declarations = Declarations()
         self.types: dict[str, Type | None] = {}
         self.required: list[str] = []
@@ -52,9 +58,14 @@ class Feeds:
     def check(self, feeds: Mapping[str, Any]) -> dict[Value, Any]:
         """What to run on: arrays that rules cannot write to, lists, None for an empty optional.
 
+        Args:
+            feeds: values by name, or a pandas or polars frame whose columns are taken by name.
+
         Raises:
             RunError: naming the input, what was expected and what was given.
         """
+        if is_table(feeds):
+            feeds = feeds_of(feeds, self.types, self.required, self.columns)
         for name in feeds:
             if name not in self.values:
                 raise RunError(f"the model has no input '{name}'", advice=self._inputs())

@@ -18,9 +18,11 @@ BOOSTERS = (".json", ".ubj")
 
 
 def read_source(source: str, *, trust: bool = False) -> Any:
-    """The object that `source` names: a pickle or joblib file, a `.pt2` archive, a booster's file, or `module:object`.
+    """The object that `source` names: a pickle, joblib or skops file, a `.pt2` archive, a booster's file, or
+    `module:object`.
 
-    Loading a pickle runs the code in it. Files that somebody else could have written are refused unless `trust`.
+    Loading a pickle runs the code in it. Files that somebody else could have written are refused unless `trust`. A
+    `.skops` file is the safe way: it runs nothing, and types that skops does not know are refused unless `trust`.
 
     Raises:
         FormatError: the file is not what its name says.
@@ -29,6 +31,8 @@ def read_source(source: str, *, trust: bool = False) -> Any:
     path = Path(source)
     if path.suffix in PICKLES:
         return _read_pickle(path, trust)
+    if path.suffix == ".skops":
+        return _read_skops(path, trust)
     if path.suffix == ".pt2":
         return _read_pt2(path)
     if path.suffix in BOOSTERS:
@@ -39,7 +43,7 @@ def read_source(source: str, *, trust: bool = False) -> Any:
     if mark and module and name and not path.exists():
         return _import(module, name)
     raise UnsupportedError(f"'{source}' is no source that gesher knows",
-                           advice=f"give a file ({', '.join((*PICKLES, *BOOSTERS))}, .pt2) or module:object")
+                           advice=f"give a file ({', '.join((*PICKLES, *BOOSTERS))}, .skops, .pt2) or module:object")
 
 
 def read_example(path: Path | None) -> Any:
@@ -95,6 +99,30 @@ def _read_pickle(path: Path, trust: bool) -> Any:
                                place=(str(path),)) from e
     except Exception as e:
         raise FormatError(f"{path.name} cannot be unpickled: {type(e).__name__}: {e}", place=(str(path),)) from e
+
+
+def _read_skops(path: Path, trust: bool) -> Any:
+    if not path.is_file():
+        raise FormatError("there is no such file", place=(str(path),))
+    try:
+        import skops.io
+    except ImportError:
+        raise UnsupportedError(f"{path.name} needs the package 'skops', which is not installed", place=(str(path),),
+                               advice="pip install skops") from None
+    try:
+        strangers = skops.io.get_untrusted_types(file=path)
+        if strangers and not trust:
+            raise UnsupportedError(f"{path.name} holds types that are not known to be harmless: {', '.join(strangers)}",
+                                   place=(str(path),), advice="if you know where it comes from, say --trust")
+        return skops.io.load(path, trusted=strangers)
+    except UnsupportedError:
+        raise
+    except ModuleNotFoundError as e:
+        raise UnsupportedError(f"{path.name} needs the package '{e.name}', which is not installed",
+                               place=(str(path),)) from e
+    except Exception as e:
+        raise FormatError(f"{path.name} is no skops file that skops {skops.__version__} reads: "
+                          f"{type(e).__name__}: {e}", place=(str(path),)) from e
 
 
 def _read_pt2(path: Path) -> Any:

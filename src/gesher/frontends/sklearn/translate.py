@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
+from gesher.evaluator.tables import COLUMNS
 from gesher.frontends.protocol import Exported, ExportOptions, Trial
 from gesher.ir import Model
 from gesher.ops.build import Builder
@@ -57,7 +59,10 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
         b.output(value, given)
     import sklearn
 
-    model: Model = b.model(producer_name="gesher", metadata={"gesher.source": f"scikit-learn {sklearn.__version__}"})
+    told = {"gesher.source": f"scikit-learn {sklearn.__version__}"}
+    if (columns := getattr(estimator, "feature_names_in_", None)) is not None:
+        told[COLUMNS] = json.dumps([str(c) for c in columns])
+    model: Model = b.model(producer_name="gesher", metadata=told)
     trials = _trials(estimator, rows, features, dtype, name, dict(zip(outputs, names)), made.in_float64)
     if made.slack and dtype is dtypes.DOUBLE and "transformed" in outputs:
         trials = [replace(t, atol={dict(zip(outputs, names))["transformed"]: made.slack}) for t in trials]
