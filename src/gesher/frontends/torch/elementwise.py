@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from gesher.base import dtypes
-from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
 from .translation import TABLE, Translation, aten
@@ -375,13 +374,9 @@ def _(t: Translation, x: Value, other: Value) -> Value:
     return t.cast(x, t.dtype(other))
 
 
-@aten("clone", "alias", "detach", "contiguous", "lift_fresh_copy", "dropout", "feature_dropout", "alpha_dropout",
-      "native_dropout", "positive", "real", "resolve_conj", "resolve_neg")
-def _(t: Translation, x: Value, *arguments: Any, memory_format: Any = None) -> Any:
-    # Modules are captured for inference, where dropout does nothing; `train=True` written out is another thing.
-    if len(arguments) == 2 and arguments[1] is True and isinstance(arguments[0], float) and arguments[0] > 0:
-        raise UnsupportedError("dropout with training=True is random, which an exported model is not", who="torch",
-                               advice="drop it, or call the module's eval()")
+@aten("clone", "alias", "detach", "contiguous", "lift_fresh_copy", "lift_fresh", "positive", "real", "resolve_conj",
+      "resolve_neg")
+def _(t: Translation, x: Value, *, memory_format: Any = None) -> Value:
     return x
 
 

@@ -1,4 +1,4 @@
-"""Whole layers, each one operator where the opset has it: products, convolutions, pools, norms, attention, resizing."""
+"""Whole layers, each one operator where the opset has it: products, convolutions, norms, attention."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def _(t: Translation, a: Value, b: Value) -> Value:
     return t.b.Mul(t.unsqueeze(t.cast(a, t.out_dtype), [1]), t.cast(b, t.out_dtype))
 
 
-# Convolution and pooling
+# Convolution
 
-def _pair(values: Any, n: int) -> list[int]:
+def each_axis(values: Any, n: int) -> list[int]:
     """One number for each spatial axis."""
     listed = [values] if isinstance(values, int) else list(values)
     return listed * n if len(listed) == 1 else listed
@@ -68,8 +68,8 @@ def _convolve(t: Translation, x: Value, weight: Value, bias: Value | None, strid
     single = t.rank(x) == spatial + 1    # one picture, without a batch
     if single:
         x = t.unsqueeze(x, [0])
-    how: dict[str, Any] = {"strides": _pair(stride, spatial), "dilations": _pair(dilation, spatial), "group": groups,
-                           "kernel_shape": [int(k) for k in t.shape(weight)[2:]]}    # type: ignore[arg-type]
+    how: dict[str, Any] = {"strides": each_axis(stride, spatial), "dilations": each_axis(dilation, spatial),
+                           "group": groups, "kernel_shape": [int(k) for k in t.shape(weight)[2:]]}    # type: ignore[arg-type]
     if isinstance(padding, str):
         low, high = [0] * spatial, [0] * spatial
         if padding == "same":
@@ -78,9 +78,9 @@ def _convolve(t: Translation, x: Value, weight: Value, bias: Value | None, strid
                 low[i], high[i] = total // 2, total - total // 2
         how["pads"] = [*low, *high]
     else:
-        how["pads"] = _pair(padding, spatial) * 2
+        how["pads"] = each_axis(padding, spatial) * 2
     if transposed:
-        how["output_padding"] = _pair(output_padding, spatial)
+        how["output_padding"] = each_axis(output_padding, spatial)
         y = t.b.ConvTranspose(x, weight, bias, **how)
     else:
         y = t.b.Conv(x, weight, bias, **how)
@@ -103,136 +103,6 @@ def _(t: Translation, x: Value, weight: Value, bias: Value | None = None, stride
 def _(t: Translation, x: Value, weight: Value, bias: Value | None, stride: Any, padding: Any, dilation: Any,
       transposed: bool, output_padding: Any, groups: int) -> Value:
     return _convolve(t, x, weight, bias, stride, padding, dilation, groups, transposed, output_padding)
-
-
-def _batched(t: Translation, x: Value, spatial: int) -> tuple[Value, bool]:
-    single = t.rank(x) == spatial + 1
-    return (t.unsqueeze(x, [0]) if single else x), single
-
-
-def _max_pool(t: Translation, x: Value, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool,
-              spatial: int, indices: bool) -> Any:
-    x, single = _batched(t, x, spatial)
-    size = _pair(kernel, spatial)
-    strides = _pair(stride, spatial) if not isinstance(stride, (list, tuple)) or len(stride) else size
-    made = t.b.MaxPool(x, kernel_shape=size, strides=strides, pads=_pair(padding, spatial) * 2,
-                       dilations=_pair(dilation, spatial), ceil_mode=int(ceil), outputs=2 if indices else 1)
-    if not indices:
-        return t.squeeze(made, [0]) if single else made
-    y, where = made
-    # ONNX counts over the whole tensor, PyTorch over one picture.
-    shape = t.shape(x)
-    area: Any = 1
-    for d in shape[2:]:
-        area = area * d
-    where = t.b.Mod(where, t.value(area, dtypes.INT64))
-    return (t.squeeze(y, [0]), t.squeeze(where, [0])) if single else (y, where)
-
-
-@aten("max_pool1d")
-def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, d: Any = 1, ceil: bool = False) -> Value:
-    return _max_pool(t, x, k, s, p, d, ceil, 1, False)
-
-
-@aten("max_pool2d")
-def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, d: Any = 1, ceil: bool = False) -> Value:
-    return _max_pool(t, x, k, s, p, d, ceil, 2, False)
-
-
-@aten("max_pool3d")
-def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, d: Any = 1, ceil: bool = False) -> Value:
-    return _max_pool(t, x, k, s, p, d, ceil, 3, False)
-
-
-@aten("max_pool2d_with_indices")
-def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, d: Any = 1, ceil: bool = False) -> Any:
-    return _max_pool(t, x, k, s, p, d, ceil, 2, True)
-
-
-def _average_pool(t: Translation, x: Value, kernel: Any, stride: Any, padding: Any, ceil: bool, count_pads: bool,
-                  divisor: int | None, spatial: int) -> Value:
-    x, single = _batched(t, x, spatial)
-    size = _pair(kernel, spatial)
-    strides = _pair(stride, spatial) if not isinstance(stride, (list, tuple)) or len(stride) else size
-    pads = _pair(padding, spatial)
-    if ceil and any(pads) and divisor is None and t.b.opsets[""] < 19:
-        raise UnsupportedError("average pooling with ceil_mode and padding needs opset 19", who="torch")
-    if divisor is None:
-        y = t.b.AveragePool(x, kernel_shape=size, strides=strides, pads=pads * 2, ceil_mode=int(ceil),
-                            count_include_pad=int(count_pads))
-    else:
-        # With all of a window counted, the average times the window's size is the sum, whatever PyTorch divides by.
-        if ceil:
-            raise UnsupportedError("average pooling with divisor_override and ceil_mode has no way to ONNX yet",
-                                   who="torch")
-        mean = t.b.AveragePool(x, kernel_shape=size, strides=strides, pads=pads * 2, count_include_pad=1)
-        y = t.b.Mul(mean, t.scalar(math.prod(size) / divisor, mean))
-    return t.squeeze(y, [0]) if single else y
-
-
-@aten("avg_pool1d")
-def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, ceil: bool = False, count: bool = True) -> Value:
-    return _average_pool(t, x, k, s, p, ceil, count, None, 1)
-
-
-@aten("avg_pool2d")
-def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, ceil: bool = False, count: bool = True,
-      divisor: int | None = None) -> Value:
-    return _average_pool(t, x, k, s, p, ceil, count, divisor, 2)
-
-
-@aten("avg_pool3d")
-def _(t: Translation, x: Value, k: Any, s: Any = (), p: Any = 0, ceil: bool = False, count: bool = True,
-      divisor: int | None = None) -> Value:
-    return _average_pool(t, x, k, s, p, ceil, count, divisor, 3)
-
-
-def _adaptive(t: Translation, x: Value, size: Any, spatial: int, average: bool) -> Value:
-    x, single = _batched(t, x, spatial)
-    wanted = _pair(size, spatial)
-    have = t.shape(x)[2:]
-    if all(w == 1 for w in wanted):
-        y = t.b.GlobalAveragePool(x) if average else t.b.GlobalMaxPool(x)
-    else:
-        y = x
-        for i in range(spatial):
-            y = _adaptive_axis(t, y, 2 + i, have[i], wanted[i], average)
-    return t.squeeze(y, [0]) if single else y
-
-
-def _adaptive_axis(t: Translation, x: Value, axis: int, have: Any, want: int, average: bool) -> Value:
-    """Window i of one axis goes from floor(i n / w) to ceil((i + 1) n / w): an average is a product with a matrix."""
-    if not isinstance(have, int):
-        raise UnsupportedError(f"adaptive pooling of the free dim '{have}' to {want} has windows of several sizes; it "
-                               "has no way to ONNX yet", who="torch", advice="fix that dim, or pool to 1")
-    if have == want:
-        return x
-    edges = [(i * have // want, -(-(i + 1) * have // want)) for i in range(want)]
-    if not average:
-        parts = [t.reduce("ReduceMax", t.slice(x, axis, a, b), [axis], True) for a, b in edges]
-        return t.b.Concat(*parts, axis=axis)
-    weights = np.zeros((have, want))
-    for i, (a, b) in enumerate(edges):
-        weights[a:b, i] = 1 / (b - a)
-    rank = t.rank(x)
-    perm = [*(i for i in range(rank) if i != axis), axis]
-    y = t.b.MatMul(t.transpose(x, perm), t.constant(weights, t.dtype(x)))
-    return t.transpose(y, [perm.index(i) for i in range(rank)])
-
-
-@aten("adaptive_avg_pool1d")
-def _(t: Translation, x: Value, size: Any) -> Value:
-    return _adaptive(t, x, size, 1, True)
-
-
-@aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
-def _(t: Translation, x: Value, size: Any) -> Value:
-    return _adaptive(t, x, size, 2, True)
-
-
-@aten("adaptive_avg_pool3d", "_adaptive_avg_pool3d")
-def _(t: Translation, x: Value, size: Any) -> Value:
-    return _adaptive(t, x, size, 3, True)
 
 
 # Norms
@@ -363,34 +233,3 @@ def _repeat_heads(t: Translation, q: Value, k: Value) -> Value:
     shape = t.shape(k)
     repeated = t.expand(wide, (*shape[:-2], times, *shape[-2:]))
     return t.reshape(repeated, (*shape[:-3], have * times, *shape[-2:]))
-
-
-# Resizing
-
-def _resize(t: Translation, x: Value, mode: str, align: bool, scales: Any, **how: Any) -> Value:
-    """By scales where PyTorch was given them (then it does not round them to sizes), else by sizes."""
-    spatial = t.rank(x) - 2
-    how |= {"mode": mode, "coordinate_transformation_mode": "align_corners" if align else "half_pixel"}
-    if scales is not None and all(s is not None for s in scales) and not align and len(scales) == spatial:
-        return t.b.Resize(x, None, t.constant([1.0, 1.0, *scales], dtypes.FLOAT), None, **how)
-    return t.b.Resize(x, None, None, t.sizes.vector(t.out_shape), **how)
-
-
-@aten("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec")
-def _(t: Translation, x: Value, size: Any, scales: Any = None) -> Value:
-    spatial = t.rank(x) - 2
-    given = scales if scales is not None and len(scales) == spatial else None
-    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    if given is not None:
-        return t.b.Resize(x, None, t.constant([1.0, 1.0, *given], dtypes.FLOAT), None, **how)
-    return t.b.Resize(x, None, None, t.sizes.vector(t.out_shape), **how)
-
-
-@aten("upsample_linear1d.vec", "upsample_bilinear2d.vec", "upsample_trilinear3d.vec")
-def _(t: Translation, x: Value, size: Any, align: bool, scales: Any = None) -> Value:
-    return _resize(t, x, "linear", align, scales)
-
-
-@aten("upsample_bicubic2d.vec")
-def _(t: Translation, x: Value, size: Any, align: bool, scales: Any = None) -> Value:
-    return _resize(t, x, "cubic", align, scales, cubic_coeff_a=-0.75)
