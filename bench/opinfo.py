@@ -54,7 +54,7 @@ RANDOM = re.compile(r"^(bernoulli|normal|rand|randn|rand_like|randn_like|randint
                     r"cauchy|exponential|geometric|log_normal|nn\.functional\.(alpha_|feature_alpha_|)dropout[23]?d?|"
                     r"nn\.functional\.feature_.*dropout|nn\.functional\.rrelu|"
                     r"nn\.functional\.fractional_max_pool[23]d|empty.*|new_empty.*|"
-                    r"svd_lowrank|pca_lowrank)$")
+                    r"svd_lowrank|pca_lowrank)(\..*)?$")
 # Drawn with a fixed answer where a sample's own numbers say so (p = 0, training off): these are held to values.
 WHOLE_ONLY = re.compile(r"dropout|rrelu")
 

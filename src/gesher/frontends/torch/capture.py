@@ -125,7 +125,8 @@ def _captured(captured: Captured, sizes: Mapping[str, int]) -> _Findings:
     shell = Shell(captured.module, captured.args, captured.kwargs, wished, noted)
     with capturing():
         try:
-            program = torch.export.export(shell, tuple(tensors), dynamic_shapes=(tuple(free),), strict=False)
+            program = torch.export.export(shell, tuple(tensors), dynamic_shapes=(tuple(free),) if free else None,
+                                          strict=False)
             found = _Findings(captured, program, noted)
             found.program = functional(program)
         except UnsupportedError:

@@ -12,7 +12,7 @@ from gesher.base import dtypes
 from gesher.ir import Value
 
 from .strides import count
-from .translation import Translation, aten
+from .translation import Translation, aten, dtype_of
 
 
 def _norm(t: Translation, gap: Value, p: float, axis: int) -> Value:
@@ -117,4 +117,10 @@ def _(t: Translation, weight: Value, indices: Value, offsets: Value, scale_by_fr
         if mode == 1:
             many = t.b.Max(sizes, t.constant(1, dtypes.INT64))
             y = t.b.Div(y, t.unsqueeze(t.cast(many, t.dtype(y)), [1]))
-    return y, bag, sizes, None
+    # PyTorch gives the others only where its own backward pass wants them.
+    others: list[Value | None] = []
+    for fake, v in zip(t.out[1:3], (bag, sizes)):
+        kind = dtype_of(fake.dtype)
+        same = t.sizes.shape(fake.shape) == t.shape(v)
+        others.append(t.cast(v, kind) if same else t.constant(np.zeros(0), kind) if fake.shape[0] == 0 else None)
+    return y, *others, None

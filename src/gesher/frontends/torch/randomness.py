@@ -236,7 +236,7 @@ def _(t: Translation, x: Value, p: float, train: bool) -> Value:
 
 @aten("rrelu_with_noise_functional", "rrelu_with_noise")
 def _(t: Translation, x: Value, noise: Value, lower: Any = 0.125, upper: Any = 1 / 3, training: bool = False,
-      **_kw: Any) -> Any:
+      *_: Any, **_kw: Any) -> Any:
     several = isinstance(t.out, (tuple, list))
     if training:
         slopes = uniform(t, t.shape(x), float(lower), float(upper), t.dtype(x))
