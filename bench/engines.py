@@ -3,6 +3,7 @@
     ./dev bench engines                                     all of it, on 1 and on 2 threads
     ./dev bench engines --models resnet50 --threads 1       one row, in seconds
     ./dev bench engines --kind int8,load --write            some kinds, and the table into bench/RESULTS.md
+    ./dev bench engines --kind bf16                         products of bfloat16, against OpenVINO's
     ./dev bench engines --models resnet50 --hot 5           where compiled spends its time: its five slowest steps
     ./dev bench engines --list                              the models with their files (they are built first)
 
@@ -26,14 +27,18 @@ from models import FREE, BenchModel, chosen, store
 from racing import table
 from racing.goals import ratio_of
 from racing.loading import loading, new_shapes
-from racing.timing import now, race, relative_error
+from racing.timing import Timing, now, race, relative_error
 from racing.work import flops_of, touched_bytes
 
 from gesher.compiler import peak
 
-KINDS = ("fp32", "int8", "trees", "small", "load", "memory", "compile", "dynamic", "kernels")
+KINDS = ("fp32", "int8", "trees", "small", "load", "memory", "compile", "dynamic", "kernels", "bf16")
 # Whose kernels are told in the table.
 TOLD = ("resnet50", "bert_base_128")
+# What is raced with rounded products too.
+ROUNDED = ("resnet50", "mobilenet_v2", "efficientnet_b0", "convnext_tiny", "vit_tiny", "bert_base_128", "minilm_32",
+           "minilm_128", "gpt2_prefill_128", "gpt2_decode_512", "ppocr_det_640", "ppocr_rec_320", "gemm_1024",
+           "conv1x1_256_56")
 RACES = ("fp32", "int8", "trees", "small")
 ENGINES = ("compiled", "onnxruntime", "openvino")
 HERE = Path(__file__).resolve().parent
@@ -71,6 +76,26 @@ def raced(model: BenchModel, engines: Sequence[str], threads: int, seconds: floa
             limit = peaks.int8 if model.kind == "int8" else peaks.flops
             row["of_peak"] = flops / clean / limit if limit else None
         row["of_bandwidth"] = touched_bytes(path, feeds, found["compiled"].outputs) / clean / peaks.bytes
+    return row
+
+
+def rounded(model: BenchModel, engines: Sequence[str], threads: int, seconds: float) -> dict[str, Any]:
+    """One row of the race with products of bfloat16, which ONNX Runtime has none of here: it tells how far off the
+    others are."""
+    feeds, path = model.feeds(), model.path()
+    found = race(path, feeds, [e for e in engines if e != "onnxruntime"], threads, seconds, precision="bf16")
+    exact = race(path, feeds, ["onnxruntime"], threads, 0)["onnxruntime"].outputs
+    alive: dict[str, Timing] = {e: t for e, t in found.items() if not t.failed}
+    row: dict[str, Any] = {"figure": "bf16", "name": model.name, "kind": "bf16", "group": model.group,
+                           "threads": threads, "medians": {e: t.median for e, t in alive.items()},
+                           "undisturbed": {e: t.undisturbed for e, t in alive.items()},
+                           "errors": {e: relative_error(t.outputs, exact) for e, t in alive.items()},
+                           "failed": {e: shortened(t.failed) for e, t in found.items() if t.failed}, "measured": now()}
+    row |= {"ratio": ratio_of(row["medians"]), "clean_ratio": ratio_of(row["undisturbed"])}
+    flops, limit = flops_of(path, feeds), peak.here(threads).bf16
+    if flops and "compiled" in alive:
+        row["gflops"] = flops / row["undisturbed"]["compiled"] / 1e9
+        row["of_peak"] = row["gflops"] * 1e9 / limit if limit else None
     return row
 
 
@@ -156,7 +181,8 @@ def machine(rows: Sequence[dict[str, Any]], threads: Sequence[int]) -> list[str]
     name = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                  if line.startswith("model name")), "unknown processor")
     peaks = "; ".join(f"{p.threads} thread{'s' * (p.threads > 1)}: {p.flops / 1e9:.0f} GFLOP/s, int8 "
-                      f"{p.int8 / 1e9:.0f} GOP/s, {p.bytes / 1e9:.1f} GB/s" for p in map(peak.here, threads))
+                      f"{p.int8 / 1e9:.0f} GOP/s, bf16 {p.bf16 / 1e9:.0f} GFLOP/s, {p.bytes / 1e9:.1f} GB/s"
+                      for p in map(peak.here, threads))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True,
                             check=False).stdout.strip()
     times, busy = sorted(r["measured"] for r in rows), os.getloadavg()[2]
@@ -216,6 +242,11 @@ def main() -> None:
         for m in (m for m in chosen(given.models) if m.name in TOLD or given.models != "*"):
             rows += [kernels(m, t, given.seconds) for t in threads]
             print(json.dumps(rows[-1]), flush=True)
+    if "bf16" in kinds:
+        for t in threads:
+            for m in (m for m in chosen(given.models) if m.name in ROUNDED):
+                rows.append(rounded(m, engines, t, given.seconds))
+                print(" | ".join(table.bf16_cells(rows[-1])), flush=True)
     whole = kept(rows)
     if given.json:
         given.json.write_text(json.dumps(rows, indent=1))

@@ -59,6 +59,23 @@ def race_table(rows: Sequence[Row]) -> str:
                      "of FMA peak", "of bandwidth", "error"], map(line, rows), right=(1, 2, 3, 4, 5, 7, 8, 9, 10))
 
 
+def bf16_cells(r: Row) -> list[str]:
+    """A row of the race with products of bfloat16."""
+    def of(engine: str, values: str) -> str:
+        if engine in r["failed"]:
+            return "cannot"
+        return human(r[values].get(engine)) if values == "medians" else number(r[values].get(engine), ".1e")
+    return [r["name"], of("compiled", "medians"), of("openvino", "medians"), number(r.get("ratio")),
+            number(r.get("clean_ratio")), verdict(r.get("clean_ratio")), number(r.get("gflops"), ".1f"),
+            "-" if r.get("of_peak") is None else f"{100 * r['of_peak']:.0f} %", of("compiled", "errors"),
+            of("openvino", "errors")]
+
+
+def bf16_table(rows: Sequence[Row]) -> str:
+    return markdown(["model", "compiled", "OpenVINO", "ratio", "undisturbed", "", "GFLOP/s", "of bf16 peak", "error",
+                     "OpenVINO's error"], map(bf16_cells, rows), right=(1, 2, 3, 4, 6, 7, 8, 9))
+
+
 def load_table(rows: Sequence[Row]) -> str:
     def line(r: Row) -> list[str]:
         cold = [r["name"], human(r.get("compile_s")), human(r.get("compile_cpu_s"))]
@@ -133,6 +150,13 @@ def section(rows: Sequence[Row], machine: Sequence[str]) -> str:
         if failed:
             parts += ["What could not run:", "", *failed, ""]
         parts += [means(these), "", goals_table(RACE_GOALS, these), ""]
+    if any(r["figure"] == "bf16" for r in rows):
+        parts += ["### Products of bfloat16 (precision=\"bf16\")", "",
+                  "Both engines told to round what products multiply; errors: relative L2 to ONNX Runtime at float32.",
+                  ""]
+    for threads in sorted({r["threads"] for r in rows if r["figure"] == "bf16"}):
+        these = [r for r in rows if r["figure"] == "bf16" and r["threads"] == threads]
+        parts += [f"{threads} thread{'s' * (threads > 1)}:", "", bf16_table(these), "", means(these), ""]
     for figure, title, table, goals in (("load", "Loading and memory", load_table, LOAD_GOALS),
                                         ("dynamic", "New shapes", dynamic_table, DYNAMIC_GOALS)):
         these = [r for r in rows if r["figure"] == figure]

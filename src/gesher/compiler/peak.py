@@ -31,7 +31,7 @@ from .private import existing_folder, private_folder
 
 _SOURCE = r"""
 #include "gs_base.h"
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#if defined(__AVX512VNNI__) || defined(__AVX512BF16__)
 #include <immintrin.h>
 #endif
 
@@ -72,6 +72,20 @@ GS_EXPORT int64_t gs_peak_i8(int64_t turns) {
 #endif
 }
 
+// Multiplications of bfloat16 done, 0 where there is no instruction for them.
+GS_EXPORT int64_t gs_peak_bf16(int64_t turns) {
+#if defined(__AVX512BF16__)
+  __m512bh a = (__m512bh)_mm512_set1_epi16(0x3f00), b = (__m512bh)_mm512_set1_epi16(0x3e80);
+#define MAKE16(i) __m512 p##i = _mm512_set1_ps(i);
+#define STEP16(i) p##i = _mm512_dpbf16_ps(p##i, a, b); __asm__ volatile("" : "+v"(p##i));
+  SUMS(MAKE16)
+  for (int64_t t = 0; t < turns; t++) { SUMS(STEP16) }
+  return turns * 12 * 32;
+#else
+  return 0;
+#endif
+}
+
 GS_EXPORT double gs_peak_read(const float* from, int64_t n) {
   wide a = {0}, b = {0}, c = {0}, d = {0};
   for (int64_t i = 0; i + 64 <= n; i += 64) {
@@ -98,18 +112,20 @@ class Peak:
         flops: float32 multiplications and additions a second.
         int8: multiplications and additions of bytes a second; 0 where the processor has no instruction for them.
         bytes: bytes a second read from memory.
+        bf16: multiplications and additions of bfloat16 a second, summed in float32; 0 where there is no instruction.
     """
 
     threads: int
     flops: float
     int8: float
     bytes: float
+    bf16: float = 0.0
 
 
 def here(threads: int = 1) -> Peak:
     """The peak of `threads` threads on this processor: from the cache folder, or measured now (half a second)."""
     threads = max(1, min(threads, cpu.allowed_cores()))
-    name = f"{cpu.here().key}-{threads}.json"
+    name = f"{cpu.here().key}-{threads}-bf16.json"
     folder = existing_folder("peaks")
     if folder is not None:
         try:
@@ -140,10 +156,12 @@ def measure(threads: int) -> Peak:
         work = np.ones(_READ_BYTES // 4, np.float32)    # larger than any cache, and its pages are there
         share = work.size // threads
         flops = 2.0 * _SUMS * cpu.here().isa.width * _TURNS
-        int8 = 2.0 * product8(1) * _TURNS
+        product16 = library.function("gs_peak_bf16", ctypes.c_int64, ctypes.c_int64)
+        int8, bf16 = (2.0 * f(1) * _TURNS for f in (product8, product16))
         return Peak(threads, _rate(lambda i: fma(_TURNS, 0.5), threads, flops, _BURSTS),
                     _rate(lambda i: product8(_TURNS), threads, int8, _BURSTS) if int8 else 0.0,
-                    _rate(lambda i: read(work[i * share:].ctypes.data, share), threads, 4.0 * share, _BURSTS // 4))
+                    _rate(lambda i: read(work[i * share:].ctypes.data, share), threads, 4.0 * share, _BURSTS // 4),
+                    _rate(lambda i: product16(_TURNS), threads, bf16, _BURSTS) if bf16 else 0.0)
     finally:
         library.close()
 

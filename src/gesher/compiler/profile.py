@@ -14,7 +14,7 @@ from typing import Any
 from gesher.symbolic import Dim, DimLike
 
 from .peak import Peak
-from .steps import Program
+from .steps import KernelStep, Program
 from .work import Work, number_of, works
 
 FLAG = "-DGS_TIMED"
@@ -49,9 +49,10 @@ class Timed:
         return self.bytes / self.seconds / 1e9 if self.bytes and self.seconds else None
 
     def of_peak(self, peak: Peak) -> tuple[float | None, float | None]:
-        """Parts of the peaks of arithmetic and of reading memory. Integer kernels are held to the integer peak."""
+        """Parts of the peaks of arithmetic and of reading memory. Integer and bf16 kernels are held to theirs."""
         of_bytes = any(b.dtype.name in ("int8", "uint8") for b in self.work.reads)
-        limit = peak.int8 if of_bytes and peak.int8 else peak.flops
+        rounded = isinstance(self.work.step, KernelStep) and bool(self.work.step.kernel.precision)
+        limit = (peak.int8 if of_bytes else peak.bf16 if rounded else 0) or peak.flops
         return (None if self.gflops is None else self.gflops * 1e9 / limit,
                 None if self.gbytes is None else self.gbytes * 1e9 / peak.bytes)
 
