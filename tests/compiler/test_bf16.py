@@ -98,6 +98,9 @@ def test_a_net_of_convolutions(isa):
     assert sum("bf16" in k for k in kernels) == 3, kernels
     assert not any("bf16" in k for k in kernels if k.startswith("depthwise"))
     assert 0 < off(got, want) < 4 * A_PRODUCT
+    # What rounded products alone read is kept so, the stem, which is added at the end as well, is not.
+    kept = compile_exprs([x], [root], isa=isa, precision="bf16").program.buffers
+    assert [b.dtype.name for b in kept if b.shape[2:-1] == (10, 12)][:3] == ["float", "bfloat16", "bfloat16"]
 
 
 def attending(heads: int = 2, size: int = 24) -> gesher.Model:

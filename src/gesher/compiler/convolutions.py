@@ -68,6 +68,8 @@ class BlockedConv(Kernel):
             self.variant, weights = "direct", self._direct()
             self.header, self.function = "gs_blocked_f32.h", "gs_blocked_conv_f32"
         self.scratch = "" if self.variant == "depthwise" else self.function + "_scratch"
+        self.can_give_half = target.bf16() and self.variant in ("direct", "depthwise")
+        self.can_take_half = self.can_give_half and not of["plain_x"]
         super().__init__(e, [same_memory(x), weights])
 
     def _winograd_tile(self) -> int:
@@ -134,7 +136,7 @@ class BlockedConv(Kernel):
             # As many multiplications as there are weights, instead of places by channels. What rounds x gates it too.
             places = [d if isinstance(d, int) else USUAL for d in gated[0].shape[2:-1]]
             if made.precision or product(w.shape) < product(places) * of["channels"]:
-                made.gate = same_memory(gated[1])
+                made.gate, made.can_take_half = same_memory(gated[1]), False
                 made.operands = [same_memory(gated[0]), made.operands[1], made.gate]
         return made
 
@@ -152,9 +154,25 @@ class BlockedConv(Kernel):
             more.append(("silu", "1"))
         if after.clamp is not None:
             more += [("clamp", "1"), *((k, number(b, FLOAT)) for k, b in zip(("low", "high"), after.clamp))]
-        pairs = "(const float*)" if self.precision else ""
-        return [*((k, spell(d)) for k, d in fields), ("x", point(self.operands[0])),
-                ("w", pairs + point(self.operands[1])), *more]
+        more += [(name, "1") for name, half in (("x_bf16", self.x_half), ("y_bf16", self.y_half)) if half]
+        # Pictures and weights go by the struct's float pointers, whatever they hold.
+        cast = "(const float*)"
+        return [*((k, spell(d)) for k, d in fields), ("x", cast + point(self.operands[0])),
+                ("w", cast + point(self.operands[1])), *more]
+
+    x_half = y_half = False
+
+    def gives_half(self) -> None:
+        self.y_half = True
+        self._halves()
+
+    def takes_half(self) -> None:
+        self.x_half = True
+        self._halves()
+
+    def _halves(self) -> None:
+        if self.variant == "depthwise":
+            self.header, self.function = "gs_blocked_depthwise_bf16.h", "gs_blocked_depthwise_bf16"
 
     def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
         image, block = unravel(self.expr.shape[:2], batch)

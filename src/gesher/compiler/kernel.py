@@ -31,6 +31,8 @@ class Kernel(ABC):
         tiles: whether it takes an epilogue.
         columns: how many columns every tile has, where that is fixed; its rows then lie one behind the other.
         precision: what `describe` says of its products: "" for those of its type.
+        can_give_half, can_take_half: whether it can write its result, and read its first operand, as bfloat16 in the
+            place of float32; `gives_half` and `takes_half` then have it done.
         changes: what lies in its tiles half way, and what that becomes elementwise before it goes on; None for nothing.
         several: whether it computes all items of its bundle in one run; `also` are the others that are wanted.
         apart: whether the epilogue finds tiles in memory of the kernel's own and puts its results, of any type, where
@@ -47,6 +49,8 @@ class Kernel(ABC):
     several = False
     apart = False
     precision = ""
+    can_give_half = False
+    can_take_half = False
     changes: tuple[Expr, Expr] | None = None
 
     def __init__(self, expr: Expr, operands: Sequence[Expr]):
@@ -76,6 +80,14 @@ class Kernel(ABC):
         """Take the elementwise steps from its expression to `end` into itself, where it can; whether it did. `held` is
         what lies in memory."""
         return False
+
+    def gives_half(self) -> None:
+        """Write the result as bfloat16."""
+        raise CompileError(f"the kernel {self.function} writes no bfloat16")
+
+    def takes_half(self) -> None:
+        """Read the first operand as bfloat16."""
+        raise CompileError(f"the kernel {self.function} reads no bfloat16")
 
     def flops(self) -> DimLike | None:
         """Floating-point operations of one turn, multiplications and additions each; None where nobody counts them."""

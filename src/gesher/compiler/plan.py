@@ -20,6 +20,7 @@ from gesher.symbolic import Dim, DimLike, decide_eq, fresh, product
 from . import indexing
 from .demands import Demand
 from .fuse import Fusion, fuse, is_scalar_constant, needs, order_of
+from .halves import keep_halves
 from .integer_layout import channels_last
 from .kernel import Kernel
 from .layout import blocked_layout
@@ -143,6 +144,7 @@ class _Planner:
             program.outputs.append(made)
             targets.append((e, made))
         program.steps = self.block(targets, self.leaves, {})
+        keep_halves(program)
         program.symbols = self.symbols()
         sizes = frozenset((*program.symbols, *program.counters))
         for step in program.all_steps():

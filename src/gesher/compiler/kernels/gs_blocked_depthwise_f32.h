@@ -51,8 +51,10 @@ GS_INLINE gs_vf gs_place(const GsPlaces* t, const float* row, int64_t ix) {
 }
 
 // A tile of `count` places. KW and step are constants where this is inlined, or KW is 0: any, and any dilation.
-GS_INLINE void gs_blocked_depthwise_tile(const int count, const int KW, const int step, const GsPlaces* t,
-                                         const float* w, gs_vf bias, float* y) {
+// `place` is gs_place, or another that reads the picture's numbers.
+typedef gs_vf (*GsPlaceFn)(const GsPlaces*, const float*, int64_t);
+GS_INLINE void gs_blocked_depthwise_tile(const int count, const int KW, const int step, const GsPlaceFn place,
+                                         const GsPlaces* t, const float* w, gs_vf bias, float* y) {
   gs_vf sum[GS_PLACES];
 #pragma GCC unroll 7
   for (int i = 0; i < count; i++) sum[i] = bias;
@@ -67,7 +69,7 @@ GS_INLINE void gs_blocked_depthwise_tile(const int count, const int KW, const in
       for (int kx = 0; kx < KW; kx++) u[kx] = gs_load(w + kx * GS_W);
 #pragma GCC unroll 32
       for (int j = 0; j < (count - 1) * step + KW; j++) {
-        gs_vf x = gs_place(t, row, left + j);
+        gs_vf x = place(t, row, left + j);
 #pragma GCC unroll 7
         for (int kx = KW - 1; kx >= 0; kx--)
           if ((j - kx) % step == 0 && j - kx >= 0 && (j - kx) / step < count) sum[(j - kx) / step] += x * u[kx];
@@ -78,7 +80,7 @@ GS_INLINE void gs_blocked_depthwise_tile(const int count, const int KW, const in
     for (int64_t kx = 0; kx < t->KW; kx++, w += GS_W) {
       gs_vf u = gs_load(w);
 #pragma GCC unroll 7
-      for (int i = 0; i < count; i++) sum[i] += gs_place(t, row, left + i * t->step + kx * t->tap) * u;
+      for (int i = 0; i < count; i++) sum[i] += place(t, row, left + i * t->step + kx * t->tap) * u;
     }
   }
 #pragma GCC unroll 7
@@ -94,7 +96,7 @@ GS_INLINE void gs_blocked_depthwise_tile(const int count, const int KW, const in
 #define GS_DEPTHWISE(count, KW, step) \
   GS_NOINLINE void gs_blocked_depthwise_##count##_##KW##_##step(const GsPlaces* t, const float* w, gs_vf bias, \
                                                                 float* y) { \
-    gs_blocked_depthwise_tile(count, KW, step, t, w, bias, y); }
+    gs_blocked_depthwise_tile(count, KW, step, gs_place, t, w, bias, y); }
 #define GS_DEPTHWISE_NAME(count, KW, step) gs_blocked_depthwise_##count##_##KW##_##step,
 GS_PLACES_EACH(GS_DEPTHWISE, 0, 0)
 GS_PLACES_EACH(GS_DEPTHWISE, 3, 1)
