@@ -65,7 +65,7 @@ def data(rows: int = 400) -> Data:
 
 def configurations(*libraries: str) -> list[Configuration]:
     """Those of the libraries named; of all where none is."""
-    every = {"xgboost": _xgboost}
+    every = {"xgboost": _xgboost, "lightgbm": _lightgbm}
     return [c for name, made in every.items() if not libraries or name in libraries for c in made()]
 
 
@@ -138,4 +138,68 @@ def _xgboost() -> list[Configuration]:
     booster("survival:cox", d.positive, objective="survival:cox")
     booster("survival:aft", d.positive, objective="survival:aft")
     booster("rank:map", d.two, objective="rank:map")
+    return out
+
+
+def _lightgbm() -> list[Configuration]:
+    import lightgbm as lgb
+
+    d = data()
+    out: list[Configuration] = []
+    quiet = {"verbose": -1, "num_threads": 1}
+
+    def add(name: str, kind: Callable[..., Any], y: Any, x: Any = None, fit: dict[str, Any] | None = None,
+            wide: bool = False, **parameters: Any) -> None:
+        rows = d.x if x is None else x
+        rows = rows.astype(np.float64) if wide else rows
+        given = {"n_estimators": ROUNDS, "num_leaves": 12, "min_child_samples": 5, "n_jobs": 1, "verbose": -1}
+        given |= parameters
+        out.append(Configuration("lightgbm", name, lambda: (kind(**given).fit(rows, y, **(fit or {})), rows)))
+
+    classifier, regressor = lgb.LGBMClassifier, lgb.LGBMRegressor
+    bagged = {"subsample": 0.6, "subsample_freq": 1}
+    sparse = np.where(np.abs(np.nan_to_num(d.x)) < 0.4, 0, np.nan_to_num(d.x)).astype(np.float32)
+    add("classifier, two classes", classifier, d.two)
+    add("classifier, sigmoid=0.4", classifier, d.two, sigmoid=0.4)
+    add("classifier, three classes", classifier, d.classes)
+    add("classifier, three classes in float64", classifier, d.classes, wide=True)
+    add("classifier, words", classifier, d.words)
+    add("classifier, multiclassova", classifier, d.classes, objective="multiclassova")
+    add("classifier, random forest", classifier, d.classes, boosting_type="rf", **bagged)
+    add("classifier, dart", classifier, d.two, boosting_type="dart")
+    add("classifier, goss", classifier, d.two, data_sample_strategy="goss")
+    add("classifier, zero is missing", classifier, d.classes, sparse, zero_as_missing=True)
+    add("classifier, nothing is missing", classifier, d.classes, use_missing=False)
+    add("classifier, stopped early", classifier, d.classes, n_estimators=60,
+        fit={"eval_set": [(d.x[:60], d.classes[:60][::-1])], "callbacks": [lgb.early_stopping(2, verbose=False)]})
+    add("classifier, categories", classifier, d.of_categories, d.categories, min_data_per_group=5, cat_smooth=1,
+        fit={"categorical_feature": [1, 2]})
+    add("classifier, linear trees", classifier, d.classes, linear_tree=True)
+    add("regressor", regressor, d.real)
+    add("regressor in float64", regressor, d.real, wide=True)
+    add("regressor, linear trees", regressor, d.real, linear_tree=True)
+    add("regressor, linear trees in float64", regressor, d.real, wide=True, linear_tree=True)
+    add("regressor, random forest", regressor, d.real, boosting_type="rf", **bagged)
+    add("regressor, zero is missing in float64", regressor, d.real, sparse, wide=True, zero_as_missing=True)
+    add("regressor, categories in float64", regressor, d.real, d.categories, wide=True, min_data_per_group=5,
+        cat_smooth=1, max_cat_to_onehot=1, fit={"categorical_feature": [1, 2]})
+    add("regressor, of square roots", regressor, d.real, reg_sqrt=True)
+    for objective, y in (("regression_l1", d.real), ("huber", d.real), ("fair", d.real), ("quantile", d.real),
+                         ("mape", d.positive), ("poisson", d.positive), ("gamma", d.positive), ("tweedie", d.positive),
+                         ("cross_entropy", d.share), ("cross_entropy_lambda", d.share)):
+        add(f"regressor, {objective}", regressor, y, objective=objective)
+    for objective in ("lambdarank", "rank_xendcg"):
+        add(f"ranker, {objective}", lgb.LGBMRanker, d.classes, objective=objective, fit={"group": [100] * 4})
+
+    def booster(name: str, label: Any, settings: dict[str, Any] | None = None, **parameters: Any) -> None:
+        def make() -> tuple[Any, Any]:
+            given = {"num_leaves": 12, "min_data_in_leaf": 5} | quiet | parameters
+            return lgb.train(given, lgb.Dataset(d.x, label, params=given), ROUNDS), d.x
+
+        out.append(Configuration("lightgbm", f"Booster, {name}", make, settings or {}))
+
+    booster("binary", d.two, objective="binary")
+    booster("multiclass", d.classes, objective="multiclass", num_class=3)
+    booster("margins", d.two, {"raw_score": True}, objective="binary")
+    booster("iterations 3 to 8", d.real, {"start_iteration": 3, "num_iteration": 5}, objective="regression")
     return out

@@ -14,7 +14,7 @@ from gesher.base.errors import FormatError, UnsupportedError
 
 PICKLES = (".joblib", ".pkl", ".pickle")
 # What libraries of boosted trees save: data, which no code in it runs.
-BOOSTERS = (".json", ".ubj")
+BOOSTERS = (".json", ".ubj", ".txt")
 
 
 def read_source(source: str, *, trust: bool = False) -> Any:

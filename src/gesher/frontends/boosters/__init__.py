@@ -11,7 +11,24 @@ from typing import Any
 
 from gesher.frontends.protocol import Exported, ExportOptions, Frontend, from_framework
 
-__all__ = ["XGBoostFrontend"]
+__all__ = ["LightGBMFrontend", "XGBoostFrontend"]
+
+
+class LightGBMFrontend(Frontend):
+    """LightGBM's estimators, boosters and files."""
+
+    name = "lightgbm"
+
+    def missing(self) -> str | None:
+        return None
+
+    def takes(self, obj: Any) -> bool:
+        return from_framework(obj, "lightgbm") or type(obj).__name__ == "LightGBMModel"
+
+    def export(self, obj: Any, example: Any, options: ExportOptions) -> Exported:
+        from .lightgbm import export
+
+        return export(obj, example, options)
 
 
 class XGBoostFrontend(Frontend):

@@ -206,6 +206,18 @@ def trials(c: Crossing, sets: Mapping[str, Array], answer: Callable[[Array], Map
     return out
 
 
+def toss_up(said: Mapping[str, Array], gap: float) -> Array:
+    """True for the rows whose label the last digits of the scores decide."""
+    shares = said.get("probabilities")
+    if shares is None:
+        return np.zeros(len(next(iter(said.values()))), bool)
+    if said["label"].ndim == 2:
+        return np.asarray((np.abs(shares - 0.5) < gap).any(1))
+    best = np.sort(shares, 1)
+    near: Array = best[:, -1] - best[:, -2] < gap
+    return near
+
+
 def thresholds_of(forests: Iterable[Trees]) -> dict[int, Array]:
     """What each feature is compared with, over several forests."""
     found: dict[int, list[Array]] = {}

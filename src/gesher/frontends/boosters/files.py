@@ -7,11 +7,11 @@ from typing import Any
 
 from gesher.base.errors import FormatError, GesherError
 
-from . import xgboost_model
+from . import lightgbm_model, xgboost_model
 
 
 def read_booster(path: Path) -> Any:
-    """The model in a `.json` or `.ubj` file, read without the library that wrote it.
+    """The model in a `.json`, `.ubj` or `.txt` file, read without the library that wrote it.
 
     Raises:
         FormatError: it is no model of a library that is known.
@@ -21,9 +21,19 @@ def read_booster(path: Path) -> Any:
         raise FormatError("there is no such file", place=(str(path),))
     data = path.read_bytes()
     try:
+        if data[:5].strip() == b"tree":
+            return lightgbm_model.parse(_text(data))
         document = xgboost_model.parse(data)
         if isinstance(document, dict) and "learner" in document:
             return xgboost_model.from_document(document)
-        raise FormatError("it is no model of a library that gesher knows", advice="XGBoost's .json and .ubj files are")
+        raise FormatError("it is no model of a library that gesher knows",
+                          advice="XGBoost's .json and .ubj files and LightGBM's .txt files are")
     except GesherError as e:
         raise e.within(str(path)) from None
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise FormatError("it is no text in UTF-8", offset=e.start) from None

@@ -18,7 +18,7 @@ from gesher.frontends.protocol import Exported, ExportOptions
 from gesher.frontends.sklearn.translation import Outputs, Translation, translates
 from gesher.ir import Value
 
-from .crossing import crossing, thresholds_of, trial_rows, trials
+from .crossing import crossing, thresholds_of, toss_up, trial_rows, trials
 from .xgboost_model import EXP, SIGMOID, XGBoostModel, from_document, parse
 
 Array = np.ndarray[Any, Any]
@@ -243,24 +243,9 @@ def export(obj: Any, example: Any, options: ExportOptions) -> Exported:
     # A sum of n float32 loses up to about a digit of the last place each time.
     rounding = 2e-6 + 1.2e-7 * (source.last - source.first)
 
-    def near(said: Mapping[str, Array]) -> Array:
-        return _toss_up(said, 20 * rounding)
-
     made = trials(c, sets, lambda x: {k: v for k, v in answer(x).items() if k in outputs}, rounding,
-                  near if "label" in outputs else None)
+                  (lambda s: toss_up(s, 20 * rounding)) if "label" in outputs else None)
     return c.end(outputs, model.origin, model.names, made)
-
-
-def _toss_up(said: Mapping[str, Array], gap: float) -> Array:
-    """True for the rows whose label the last digits of the scores decide."""
-    shares = said.get("probabilities")
-    if shares is None:
-        return np.zeros(len(next(iter(said.values()))), bool)
-    if said["label"].ndim == 2:
-        return np.asarray((np.abs(shares - 0.5) < gap).any(1))
-    best = np.sort(shares, 1)
-    near: Array = best[:, -1] - best[:, -2] < gap
-    return near
 
 
 def _read_plainly(source: Source, x: Array) -> dict[str, Array]:
