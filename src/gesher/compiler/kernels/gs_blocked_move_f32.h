@@ -60,72 +60,60 @@ GS_INLINE void gs_turn(gs_vf* r) {
 #endif
 }
 
+// Rows of a square that is to be turned: how many there are, floats from one to the next, lanes of each.
+typedef struct GsRows {
+  int64_t count, apart, lanes;
+} GsRows;
+
+GS_INLINE void gs_turn_square(const int whole, const float* x, GsRows in, float* y, GsRows out) {
+  gs_vf r[GS_W];
+#pragma GCC unroll 16
+  for (int j = 0; j < GS_W; j++)
+    r[j] = whole ? gs_load(x + j * in.apart) : j < in.count ? gs_load_n(x + j * in.apart, in.lanes) : (gs_vf){0};
+  gs_turn(r);
+#pragma GCC unroll 16
+  for (int j = 0; j < GS_W; j++) {
+    if (whole) gs_store(y + j * out.apart, r[j]);
+    else if (j < out.count) gs_store_n(y + j * out.apart, r[j], out.lanes);
+  }
+}
+
 // Places a task turns at a time.
 #define GS_MOVE_PLACES 256
 
-GS_LOCAL void gs_blocked_from_plain_task(void* arg, int64_t begin, int64_t end, int thread) {
-  const GsBlockedMove* v = arg;
+typedef struct GsMoveJob {
+  const GsBlockedMove* v;
+  int to_blocks;
+} GsMoveJob;
+
+GS_LOCAL void gs_blocked_move_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsMoveJob* job = arg;
+  const GsBlockedMove* v = job->v;
   (void)thread;
   int64_t blocks = gs_ceil_div(v->C, GS_W), parts = gs_ceil_div(v->places, GS_MOVE_PLACES);
   for (int64_t i = begin; i < end; i++) {
-    int64_t image = i / parts, n = image / blocks, c = image % blocks * GS_W, held = gs_min_i64(GS_W, v->C - c);
+    int64_t image = i / parts, n = image / blocks, c = image % blocks * GS_W, channels = gs_min_i64(GS_W, v->C - c);
     int64_t p1 = gs_min_i64(v->places, (i % parts + 1) * GS_MOVE_PLACES);
-    const float* x = v->x + (n * v->C + c) * v->places;
-    float* y = v->y + image * v->places * GS_W;
     for (int64_t p = i % parts * GS_MOVE_PLACES; p < p1; p += GS_W) {
-      gs_vf r[GS_W];
-      int64_t lanes = gs_min_i64(GS_W, p1 - p);
-      if (held == GS_W && lanes == GS_W) {
-#pragma GCC unroll 16
-        for (int j = 0; j < GS_W; j++) r[j] = gs_load(x + j * v->places + p);
-        gs_turn(r);
-#pragma GCC unroll 16
-        for (int j = 0; j < GS_W; j++) gs_store(y + (p + j) * GS_W, r[j]);
-        continue;
-      }
-      for (int j = 0; j < GS_W; j++) r[j] = j < held ? gs_load_n(x + j * v->places + p, lanes) : (gs_vf){0};
-      gs_turn(r);
-      for (int j = 0; j < lanes; j++) gs_store(y + (p + j) * GS_W, r[j]);
+      int64_t plain = (n * v->C + c) * v->places + p, blocked = (image * v->places + p) * GS_W;
+      int64_t places = gs_min_i64(GS_W, p1 - p);
+      // A row of the plain layout is a channel, one of the blocks a place.
+      GsRows by_channel = {channels, v->places, places}, by_place = {places, GS_W, GS_W};
+      const float* x = v->x + (job->to_blocks ? plain : blocked);
+      float* y = v->y + (job->to_blocks ? blocked : plain);
+      GsRows in = job->to_blocks ? by_channel : by_place, out = job->to_blocks ? by_place : by_channel;
+      if (channels == GS_W && places == GS_W) gs_turn_square(1, x, in, y, out);
+      else gs_turn_square(0, x, in, y, out);
     }
   }
 }
 
-GS_LOCAL void gs_blocked_to_plain_task(void* arg, int64_t begin, int64_t end, int thread) {
-  const GsBlockedMove* v = arg;
-  (void)thread;
-  int64_t blocks = gs_ceil_div(v->C, GS_W), parts = gs_ceil_div(v->places, GS_MOVE_PLACES);
-  for (int64_t i = begin; i < end; i++) {
-    int64_t image = i / parts, n = image / blocks, c = image % blocks * GS_W, held = gs_min_i64(GS_W, v->C - c);
-    int64_t p1 = gs_min_i64(v->places, (i % parts + 1) * GS_MOVE_PLACES);
-    const float* x = v->x + image * v->places * GS_W;
-    float* y = v->y + (n * v->C + c) * v->places;
-    for (int64_t p = i % parts * GS_MOVE_PLACES; p < p1; p += GS_W) {
-      gs_vf r[GS_W];
-      int64_t lanes = gs_min_i64(GS_W, p1 - p);
-      if (held == GS_W && lanes == GS_W) {
-#pragma GCC unroll 16
-        for (int j = 0; j < GS_W; j++) r[j] = gs_load(x + (p + j) * GS_W);
-        gs_turn(r);
-#pragma GCC unroll 16
-        for (int j = 0; j < GS_W; j++) gs_store(y + j * v->places + p, r[j]);
-        continue;
-      }
-      for (int j = 0; j < GS_W; j++) r[j] = j < lanes ? gs_load(x + (p + j) * GS_W) : (gs_vf){0};
-      gs_turn(r);
-      for (int j = 0; j < held; j++) gs_store_n(y + j * v->places + p, r[j], lanes);
-    }
-  }
-}
-
-GS_INLINE void gs_blocked_move(const GsBlockedMove* v, GsPool* pool, GsRangeFn task) {
+GS_INLINE void gs_blocked_move(const GsBlockedMove* v, GsPool* pool, int to_blocks) {
   if (v->C <= 0 || v->places <= 0) return;
   int64_t blocks = gs_ceil_div(v->C, GS_W), parts = gs_ceil_div(v->places, GS_MOVE_PLACES);
-  gs_parallel_for(v->N * v->C * v->places < 32768 ? 0 : pool, v->N * blocks * parts, task, (void*)v);
+  GsMoveJob job = {v, to_blocks};
+  gs_parallel_for(v->N * v->C * v->places < 32768 ? 0 : pool, v->N * blocks * parts, gs_blocked_move_task, &job);
 }
 
-GS_LOCAL void gs_blocked_from_plain(const GsBlockedMove* v, GsPool* pool) {
-  gs_blocked_move(v, pool, gs_blocked_from_plain_task);
-}
-GS_LOCAL void gs_blocked_to_plain(const GsBlockedMove* v, GsPool* pool) {
-  gs_blocked_move(v, pool, gs_blocked_to_plain_task);
-}
+GS_LOCAL void gs_blocked_from_plain(const GsBlockedMove* v, GsPool* pool) { gs_blocked_move(v, pool, 1); }
+GS_LOCAL void gs_blocked_to_plain(const GsBlockedMove* v, GsPool* pool) { gs_blocked_move(v, pool, 0); }
