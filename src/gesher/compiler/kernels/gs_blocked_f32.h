@@ -4,18 +4,17 @@
 // Lanes beyond the last channel hold anything, NaN too: sums never read them. Lanes that are written beyond the last
 // output are initialised and mean nothing.
 //
-// How it runs. A tile of up to MR output places, any that follow each other, by two blocks of outputs stays in
-// registers; per input channel and tap that costs two loads of weights and a broadcast a place. Where the places'
-// inputs lie is a table, so that a tile may run over the ends of rows, and small or odd pictures cost nothing more. A
-// strip of the picture stays in L2 while all outputs are made from it; where taps reach over the picture's edges, the
-// strip is a copy with the zeros around it.
+// How it runs. Tiles of places by two blocks of outputs are made in registers (gs_blocked_tile_f32.h). A strip of the
+// picture stays in L2 while all outputs are made from it; where taps reach over the picture's edges, the strip is a
+// copy with the zeros around it.
 //
 // w packed, a group after the other: pairs of blocks [K][2b], the last block of an odd number [K][b], where K runs over
 // [C / b][tap][c in the block]; with plain_x over [C][tap]. kernels/blocked_packing.py makes it.
-
+//
 // With a gate, each image has weights of its own, w[o,c,k] * gate[n,c]: that is cheaper than to gate the picture where
 // this has more places than there are outputs.
 
+#include "gs_blocked_tile_f32.h"
 #include "gs_gemm_f32.h"
 #include "gs_math.h"
 
@@ -46,8 +45,6 @@ typedef struct GsBlocked {
 // Between which numbers outputs are kept.
 GS_INLINE gs_vf gs_blocked_low(const GsBlocked* v) { return gs_splat(v->clamp ? v->low : -__builtin_inff()); }
 GS_INLINE gs_vf gs_blocked_high(const GsBlocked* v) { return gs_splat(v->clamp ? v->high : __builtin_inff()); }
-// Of a number and a NaN, gs_vmax and gs_vmin give their second.
-GS_INLINE gs_vf gs_blocked_clamped(gs_vf x, gs_vf low, gs_vf high) { return gs_vmin(high, gs_vmax(low, x)); }
 GS_INLINE float gs_blocked_clamped_one(const GsBlocked* v, float x) {
   return !v->clamp ? x : x < v->low ? v->low : x > v->high ? v->high : x;
 }
@@ -130,91 +127,6 @@ GS_LOCAL void gs_blocked_conv_f32_plain(const GsBlocked* v, GsPool* pool) {
   if (v->out[0] > 0 && v->out[1] > 0) gs_parallel_for(pool, v->N * gs_blocked_count(v->O), gs_blocked_conv_plain_task,
                                                       (void*)v);
 }
-
-// ---- a tile in registers
-
-// Registers decide: 28 sums + 2 of w + 1 of x of 32, or 12 + 2 + 1 of 16.
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define GS_BLOCKED_MR 14
-#else
-#define GS_BLOCKED_MR 6
-#endif
-
-typedef struct GsBlockedTile {
-  const float *x, *w;
-  gs_vf bias[2];              // what the sums of both blocks begin with
-  const int64_t* at;          // where each place's input begins, from x
-  const int64_t* segments;    // runs of x that w's rows go with, from there: first count[0] of length[0], then [1]
-  int64_t count[2], length[2];
-  const float* residual;      // of y's form: what is added to outputs, or NULL
-  const gs_vf* bounds;        // low and high, between which outputs are kept; NULL for none
-  float* y;                   // places of a block stand side by side
-  int64_t y_block;            // from a block to the next, in floats
-} GsBlockedTile;
-
-GS_INLINE void gs_blocked_micro(const int places, const int blocks, const GsBlockedTile* t) {
-  gs_vf sum[GS_BLOCKED_MR][2];
-  int64_t at[GS_BLOCKED_MR];
-#pragma GCC unroll 16
-  for (int i = 0; i < places; i++) {
-    at[i] = t->at[i];
-#pragma GCC unroll 2
-    for (int j = 0; j < blocks; j++) sum[i][j] = t->bias[j];
-  }
-  const float* w = t->w;
-  float* const y = t->y;
-  const int64_t y_block = t->y_block;
-  const int64_t* segment = t->segments;
-  for (int part = 0; part < 2; part++)
-    for (int64_t s = t->count[part]; s > 0; s--) {
-      const float* p = t->x + *segment++;
-      for (const float* end = p + t->length[part]; p < end; p++, w += blocks * GS_W) {
-        gs_vf u[2];
-#pragma GCC unroll 2
-        for (int j = 0; j < blocks; j++) u[j] = gs_load(w + j * GS_W);
-#pragma GCC unroll 16
-        for (int i = 0; i < places; i++) {
-          gs_vf a = gs_splat(p[at[i]]);
-#pragma GCC unroll 2
-          for (int j = 0; j < blocks; j++) sum[i][j] += a * u[j];
-        }
-      }
-    }
-  if (t->residual) {
-#pragma GCC unroll 16
-    for (int i = 0; i < places; i++)
-#pragma GCC unroll 2
-      for (int j = 0; j < blocks; j++) sum[i][j] += gs_load(t->residual + j * y_block + i * GS_W);
-  }
-  if (t->bounds) {
-    const gs_vf low = t->bounds[0], high = t->bounds[1];
-#pragma GCC unroll 16
-    for (int i = 0; i < places; i++)
-#pragma GCC unroll 2
-      for (int j = 0; j < blocks; j++) sum[i][j] = gs_blocked_clamped(sum[i][j], low, high);
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < places; i++)
-#pragma GCC unroll 2
-    for (int j = 0; j < blocks; j++) gs_store(y + j * y_block + i * GS_W, sum[i][j]);
-}
-
-#define GS_BLOCKED_MICRO(places, blocks) \
-  GS_NOINLINE void gs_blocked_micro_##places##x##blocks(const GsBlockedTile* t) { gs_blocked_micro(places, blocks, t); }
-#define GS_BLOCKED_NAME(places, blocks) gs_blocked_micro_##places##x##blocks,
-#define GS_BLOCKED_6(X, b) X(1, b) X(2, b) X(3, b) X(4, b) X(5, b) X(6, b)
-#if GS_BLOCKED_MR == 14
-#define GS_BLOCKED_ALL(X, b) \
-  GS_BLOCKED_6(X, b) X(7, b) X(8, b) X(9, b) X(10, b) X(11, b) X(12, b) X(13, b) X(14, b)
-#else
-#define GS_BLOCKED_ALL GS_BLOCKED_6
-#endif
-GS_BLOCKED_ALL(GS_BLOCKED_MICRO, 1)
-GS_BLOCKED_ALL(GS_BLOCKED_MICRO, 2)
-static void (*const gs_blocked_micros[2][GS_BLOCKED_MR])(const GsBlockedTile*) __attribute__((unused)) = {
-  {GS_BLOCKED_ALL(GS_BLOCKED_NAME, 1)},
-  {GS_BLOCKED_ALL(GS_BLOCKED_NAME, 2)},
-};
 
 // ---- any convolution, directly
 
@@ -392,6 +304,7 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
   for (int64_t unit = begin; unit < end; unit++) {
     int64_t pair = unit % p->pairs, which = unit / p->pairs, image = which / strips;
     int64_t n = image / v->group, g = image % v->group, blocks = gs_min_i64(2, p->blocks - 2 * pair);
+    int half = 2 * pair + blocks == p->blocks && gs_blocked_halved(v->O / v->group);
     int64_t r0 = which % strips / p->across * p->R, q0 = which % strips % p->across * p->Q;
     int64_t count = gs_min_i64(p->R, p->OH - r0) * gs_min_i64(p->Q, p->OW - q0);
     int64_t top = r0 * v->stride[0] - v->pad[0], left = q0 * v->stride[1] - v->pad[1];
@@ -423,7 +336,7 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
         gs_blocked_soon(t.y + b * t.y_block, held * GS_W);
         if (v->residual) gs_blocked_soon(v->residual + (t.y - v->y) + b * t.y_block, held * GS_W);
       }
-      gs_blocked_micros[blocks - 1][held - 1](&t);
+      gs_blocked_micros[half][blocks - 1][held - 1](&t);
       j += held;
       if ((v->silu || v->epilogue) && (j - told >= GS_BLOCKED_RUN || j == count)) {
         for (int64_t b = 0; b < blocks; b++) {

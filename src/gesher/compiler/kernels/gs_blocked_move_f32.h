@@ -61,11 +61,11 @@ GS_INLINE void gs_turn(gs_vf* r) {
 }
 
 // Rows of a square that is to be turned: how many there are, floats from one to the next, lanes of each.
-typedef struct GsRows {
+typedef struct GsTurnedRows {
   int64_t count, apart, lanes;
-} GsRows;
+} GsTurnedRows;
 
-GS_INLINE void gs_turn_square(const int whole, const float* x, GsRows in, float* y, GsRows out) {
+GS_INLINE void gs_turn_square(const int whole, const float* x, GsTurnedRows in, float* y, GsTurnedRows out) {
   gs_vf r[GS_W];
 #pragma GCC unroll 16
   for (int j = 0; j < GS_W; j++)
@@ -98,10 +98,10 @@ GS_LOCAL void gs_blocked_move_task(void* arg, int64_t begin, int64_t end, int th
       int64_t plain = (n * v->C + c) * v->places + p, blocked = (image * v->places + p) * GS_W;
       int64_t places = gs_min_i64(GS_W, p1 - p);
       // A row of the plain layout is a channel, one of the blocks a place.
-      GsRows by_channel = {channels, v->places, places}, by_place = {places, GS_W, GS_W};
+      GsTurnedRows by_channel = {channels, v->places, places}, by_place = {places, GS_W, GS_W};
       const float* x = v->x + (job->to_blocks ? plain : blocked);
       float* y = v->y + (job->to_blocks ? blocked : plain);
-      GsRows in = job->to_blocks ? by_channel : by_place, out = job->to_blocks ? by_place : by_channel;
+      GsTurnedRows in = job->to_blocks ? by_channel : by_place, out = job->to_blocks ? by_place : by_channel;
       if (channels == GS_W && places == GS_W) gs_turn_square(1, x, in, y, out);
       else gs_turn_square(0, x, in, y, out);
     }

@@ -25,6 +25,7 @@
 // planes and in each over the channels of whole blocks, then over the planes and in each over the channels left.
 // `tile` is m. dilation, kernel and group mean nothing here; both strides are the same.
 
+#include "gs_ahead.h"
 #include "gs_blocked_f32.h"
 
 // What is known when a function is made for one `step`, the inputs from a tile to the next: 2 or 4, or 8 with stride 2.
@@ -230,45 +231,6 @@ typedef struct GsWinogradJob {
   float *V, *M;  // of all threads, or V of all together
 } GsWinogradJob;
 
-// ---- memory that will be wanted soon, asked for a little at a time while products run
-
-typedef struct GsBox {
-  const float* from;
-  int64_t planes, rows, lines, plane, row;  // lines of 64 bytes of a row; floats between planes and rows
-} GsBox;
-
-typedef struct GsAhead {
-  int64_t boxes, lines;             // all of them
-  int64_t box, plane, row, line;    // the next
-  GsBox list[12];
-} GsAhead;
-
-// What does not fit the list is not asked for.
-GS_INLINE void gs_ahead_add(GsAhead* a, const float* from, int64_t planes, int64_t plane, int64_t rows, int64_t row,
-                            int64_t floats) {
-  if (a->boxes == 12 || planes <= 0 || rows <= 0 || floats <= 0) return;
-  int64_t lines = gs_ceil_div(floats, 16);
-  a->list[a->boxes++] = (GsBox){from, planes, rows, lines, plane, row};
-  a->lines += planes * rows * lines;
-}
-
-GS_INLINE void gs_ahead_ask(GsAhead* a, int64_t lines) {
-  while (lines > 0 && a->box < a->boxes) {
-    const GsBox* b = &a->list[a->box];
-    const float* from = b->from + a->plane * b->plane + a->row * b->row;
-    int64_t end = gs_min_i64(a->line + lines, b->lines);
-    lines -= end - a->line;
-    for (; a->line < end; a->line++) __builtin_prefetch(from + a->line * 16);
-    if (end < b->lines) return;
-    a->line = 0;
-    if (++a->row < b->rows) continue;
-    a->row = 0;
-    if (++a->plane < b->planes) continue;
-    a->plane = 0;
-    a->box++;
-  }
-}
-
 // ---- into V
 
 // Transform `count` columns of n inputs down from (iy, ix), which may lie outside: column j goes to o[j * n ...].
@@ -408,6 +370,7 @@ GS_LOCAL void gs_winograd_pair(const GsWinogradJob* job, int64_t pair, int64_t t
   int64_t groups = gs_ceil_div(count, GS_BLOCKED_MR), size = count / groups, larger = count % groups;
   int64_t OH = v->out[0], OW = v->out[1], m = v->tile;
   int step = gs_winograd_step(v), n = gs_winograd_n(step);
+  int half = 2 * pair + blocks == p->blocks && gs_blocked_halved(v->O);
   // Meanwhile what is written next and a share of the next tiles' input come near.
   GsAhead ahead = {0};
   for (int64_t t = t0, run; t < t1; t += run) {
@@ -442,7 +405,7 @@ GS_LOCAL void gs_winograd_pair(const GsWinogradJob* job, int64_t pair, int64_t t
                             .segments = job->segments + (phases - 1) * p->inputs, .count = {
                               phases * (v->C / GS_W), v->C % GS_W ? phases : 0}, .length = {GS_W, v->C % GS_W},
                             .y = M + k * p->m_value + t * GS_W, .y_block = p->most * GS_W};
-      gs_blocked_micros[blocks - 1][held - 1](&tile);
+      gs_blocked_micros[half][blocks - 1][held - 1](&tile);
       t += held;
     }
     w += blocks * GS_W * v->C * phases;
