@@ -57,15 +57,18 @@ def with_nan_lanes(x: np.ndarray, b: int) -> np.ndarray:
 def run(source, isa, name, pack: Callable[[np.ndarray, int], np.ndarray], seed, *, N=1, C=3, O=4, size=(7, 9),
         kernel=(3, 3), stride=(1, 1), dilation=(1, 1), before=(0, 0), beyond=None, group=1, bias=True, after=False,
         threads=1, plain_x=False, tile=0, bias_too=False, residual=False, gate=False, silu=False, clamp=False,
-        x_bf16=False, y_bf16=False, meaning=meanings.convolution):
+        x_bf16=False, y_bf16=False, meaning=meanings.convolution, spoil=None):
     """Draw a convolution and call the kernel: what it wrote and what it should have, both (N,O,OH,OW).
 
-    `clamp` keeps outputs between -0.5 and 8; with `x_bf16` and `y_bf16` the pictures are bfloat16 in memory.
+    `clamp` keeps outputs between -0.5 and 8; `spoil` changes the drawn x; with `x_bf16` and `y_bf16` the pictures are bfloat16
+    in memory.
     """
     rng = np.random.default_rng(seed)
     b = isa.width
     x = rng.standard_normal((N, C, *size)).astype(np.float32)
     w = rng.standard_normal((O, C // group, *kernel)).astype(np.float32)
+    if spoil is not None:
+        spoil(x)
     shift = rng.standard_normal(O).astype(np.float32) if bias else None
     out = tuple(map(output_size, size, kernel, stride, dilation, before, beyond or before))
     assert min(out) >= 0, out
@@ -77,7 +80,8 @@ def run(source, isa, name, pack: Callable[[np.ndarray, int], np.ndarray], seed, 
     if more is not None:
         expected = expected + more[:, None, None]
     if silu:
-        expected = expected / (1 + np.exp(-expected))
+        with np.errstate(all="ignore"):
+            expected = expected / (1 + np.exp(-expected))
     if add is not None:
         expected = expected + add
     if clamp:

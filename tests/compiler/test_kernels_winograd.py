@@ -58,6 +58,28 @@ def test_what_follows_the_sums(isa, name, tile, stride):
 
 @isas
 @tiles
+def test_what_is_not_finite_stays_where_it_belongs(isa, tile, stride):
+    for seed, spoiled in enumerate([{(0, 3, 5, 6): np.inf}, {(1, 0, 0, 0): np.nan, (1, 20, 18, 20): -np.inf},
+                                    {(0, 7, 9, 9): 8e37}]):
+        def spoil(x, spoiled=spoiled):
+            for at, value in spoiled.items():
+                x[at] = value
+
+        for end in ({}, {"residual": True}, {"silu": True})[:3 if seed < 2 else 1]:
+            y, expected = blocked_calls.run(
+                SOURCE, isa, "fast", lambda w, b: blocked_packing.pack_winograd(w, b, tile, stride), seed, N=2, C=21,
+                O=37, size=(19, 21), before=(1, 1), tile=tile, stride=(stride, stride), spoil=spoil, **end)
+            assert np.array_equal(np.isnan(y), np.isnan(expected))
+            infinite = np.isinf(expected)
+            assert np.array_equal(y[infinite], expected[infinite])
+            plain = np.isfinite(expected)
+            # What is transformed may be too large for a float where no sum is.
+            worst = np.abs(y[plain] - expected[plain]).max() / np.abs(expected[plain]).max()
+            assert worst <= 8 * blocked_packing.winograd_error(21, tile, stride)
+
+
+@isas
+@tiles
 def test_all_numbers_of_channels(isa, tile, stride):
     for C in (1, 4, 15, 16, 17, 40):
         for O in (1, 7, 8, 16, 24, 32, 33, 50):

@@ -154,7 +154,8 @@ def winograd_error(C: int, tile: int, stride: int = 1) -> float:
 
     For inputs and weights that do not hang together; sums that do not cancel come out better. Each of the s * s
     products carries the rounding of a sum of C terms, and weighs in an output by the norms of its rows of G and B' and
-    its column of A'. Where x is infinite or NaN, all outputs of the tiles that see it become NaN.
+    its column of A'. Rows of tiles that see something infinite or NaN are made directly instead, of weights that are
+    transformed back: there, a weight of 0 may be a tiny one.
 
     >>> winograd_error(256, 2) < winograd_error(256, 4) < 3e-6
     True

@@ -49,6 +49,14 @@ GS_INLINE int gs_winograd_plane(int step, int i, int j) {
   return gs_winograd_first(step, k) + (step == 8 ? (i >= 5) * (k % 5 < 4 ? 2 : 1) + (j >= 5) : 0);
 }
 
+// The row of packed weights that channel c's transformed input i down and j across meets.
+GS_INLINE int64_t gs_winograd_row(int step, int i, int j, int64_t c, int64_t C) {
+  int k = gs_winograd_value(step, i, j), first = gs_winograd_first(step, k);
+  int64_t whole = C / GS_W * GS_W, rest = C - whole;
+  int64_t phases = gs_winograd_phases(step, k), phase = gs_winograd_plane(step, i, j) - first;
+  return first * C + (c < whole ? phase * whole + c : phases * whole + phase * rest + c - whole);
+}
+
 // The transformations' rows, for the plain version.
 static const float gs_winograd_b2[4][4] __attribute__((unused)) = {
   {-1, 0, 1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}};
@@ -75,7 +83,7 @@ GS_LOCAL void gs_winograd_plain_task(void* arg, int64_t begin, int64_t end, int 
   const GsBlocked* v = arg;
   (void)thread;
   int step = gs_winograd_step(v), m = gs_winograd_m(step), n = gs_winograd_n(step), s = gs_winograd_s(step);
-  int64_t H = v->in[0], W = v->in[1], OH = v->out[0], OW = v->out[1], C = v->C, whole = C / GS_W * GS_W;
+  int64_t H = v->in[0], W = v->in[1], OH = v->out[0], OW = v->out[1], C = v->C;
   int64_t blocks = gs_blocked_count(v->O);
   const float* b = step == 8 ? gs_winograd_b8[0] : step == 4 ? gs_winograd_b4[0] : gs_winograd_b2[0];
   const float* a = step == 8 ? gs_winograd_a8[0] : step == 4 ? gs_winograd_a4[0] : gs_winograd_a2[0];
@@ -96,10 +104,8 @@ GS_LOCAL void gs_winograd_plain_task(void* arg, int64_t begin, int64_t end, int 
                   value += (double)b[j / n * n + t / n] * (double)b[j % n * n + t % n]
                          * (double)gs_blocked_channel(v, image, c)[(iy * W + ix) * GS_W];
               }
-              int k = gs_winograd_value(step, j / n, j % n), first = gs_winograd_first(step, k);
-              int64_t phases = gs_winograd_phases(step, k), phase = gs_winograd_plane(step, j / n, j % n) - first;
-              int64_t row = c < whole ? phase * whole + c : phases * whole + phase * (C - whole) + c - whole;
-              sum[k] += value * (double)w[(first * C + row) * width + lane];
+              sum[gs_winograd_value(step, j / n, j % n)] +=
+                value * (double)w[gs_winograd_row(step, j / n, j % n, c, C) * width + lane];
             }
           for (int64_t j = 0; j < m * m; j++) {
             double value = gs_blocked_bias_one(v, block * GS_W + lane);
@@ -286,12 +292,17 @@ GS_INLINE void gs_winograd_row_in(const int step, const GsBlocked* v, const floa
   }
 }
 
-// `count` tiles of one row of tiles from (ty, tx), from M on, to the picture y.
-GS_INLINE void gs_winograd_row_out(const int step, const GsBlocked* v, const float* M, int64_t m_value,
+// Finite only where all are.
+GS_INLINE gs_vf gs_winograd_all(const int m, const gs_vf* o) {
+  return m == 2 ? o[0] + o[1] : (o[0] + o[1]) + (o[2] + o[3]);
+}
+
+// `count` tiles of one row of tiles from (ty, tx), from M on, to the picture y. Whether all sums are finite.
+GS_INLINE int gs_winograd_row_out(const int step, const GsBlocked* v, const float* M, int64_t m_value,
                                    gs_vf bias, int64_t ty, int64_t tx, int64_t count, float* y) {
   const int m = gs_winograd_m(step), s = gs_winograd_s(step);
   int64_t OH = v->out[0], OW = v->out[1], oy = ty * m, rows = gs_min_i64(m, OH - oy);
-  gs_vf low = gs_blocked_low(v), high = gs_blocked_high(v);
+  gs_vf low = gs_blocked_low(v), high = gs_blocked_high(v), odd = {0};  // becomes NaN
   for (int64_t ox = tx * m; count > 0; count--, ox += m, M += GS_W) {
     gs_vf half[4][6];
 #pragma GCC unroll 6
@@ -311,6 +322,7 @@ GS_INLINE void gs_winograd_row_out(const int step, const GsBlocked* v, const flo
       for (int i = 0; i < m; i++) {
         gs_vf o[4];
         gs_winograd_out(step, half[i], o);
+        odd += 0 * gs_winograd_all(m, o);
 #pragma GCC unroll 4
         for (int j = 0; j < m; j++) {
           gs_vf sum = o[j] + bias;
@@ -323,6 +335,7 @@ GS_INLINE void gs_winograd_row_out(const int step, const GsBlocked* v, const flo
     for (int64_t i = 0; i < rows; i++) {
       gs_vf o[4];
       gs_winograd_out(step, half[i], o);
+      odd += 0 * gs_winograd_all(m, o);
       for (int64_t j = 0; j < cols; j++) {
         gs_vf sum = o[j] + bias;
         if (residual) sum += gs_load(residual + (i * OW + j) * GS_W);
@@ -330,15 +343,16 @@ GS_INLINE void gs_winograd_row_out(const int step, const GsBlocked* v, const flo
       }
     }
   }
+  return gs_sum_lanes(odd) == 0;
 }
 
 #define GS_WINOGRAD(step) \
   GS_NOINLINE void gs_winograd_row_in_##step(const GsBlocked* v, const float* x, int64_t ty, int64_t tx, \
                                              int64_t count, int64_t v_plane, float* V) { \
     gs_winograd_row_in(step, v, x, ty, tx, count, v_plane, V); } \
-  GS_NOINLINE void gs_winograd_row_out_##step(const GsBlocked* v, const float* M, int64_t m_value, gs_vf bias, \
+  GS_NOINLINE int gs_winograd_row_out_##step(const GsBlocked* v, const float* M, int64_t m_value, gs_vf bias, \
                                               int64_t ty, int64_t tx, int64_t count, float* y) { \
-    gs_winograd_row_out(step, v, M, m_value, bias, ty, tx, count, y); }
+    return gs_winograd_row_out(step, v, M, m_value, bias, ty, tx, count, y); }
 GS_WINOGRAD(2)
 GS_WINOGRAD(4)
 GS_WINOGRAD(8)
@@ -355,6 +369,63 @@ GS_LOCAL void gs_winograd_input(const GsBlocked* v, const GsWinogradPlan* p, int
     (step == 8 ? gs_winograd_row_in_8 : step == 4 ? gs_winograd_row_in_4 : gs_winograd_row_in_2)(
       v, x, row % p->down, tx, count, p->v_plane, V);
   }
+}
+
+// ---- where something is not finite
+
+// How a tap's weights come back of two of their transformed ones: factor * (those at `at` - those at `less`, if any).
+typedef struct GsWinogradTap {
+  int at, less;
+  float factor;
+} GsWinogradTap;
+static const GsWinogradTap gs_winograd_taps[3][3] __attribute__((unused)) = {
+  {{0, -1, -1}, {1, 2, 1}, {3, -1, 1}},
+  {{0, -1, 1}, {2, 1, 1.06066017f}, {5, -1, 1}},
+  {{1, 0, 1}, {6, 5, 1}, {4, -1, 1}}};
+
+// The outputs of `count` tiles of one row of tiles once more, as sums over the inputs that they see: transformed, one
+// infinite or NaN input spoils all outputs of its tile, and large ones overflow. Slow, and seldom wanted.
+GS_NOINLINE void gs_winograd_again(const GsBlocked* v, int64_t n, int64_t block, gs_vf bias, int64_t ty, int64_t tx,
+                                   int64_t count, float* y) {
+  int step = gs_winograd_step(v);
+  const GsWinogradTap* taps = gs_winograd_taps[step == 8 ? 2 : step == 4 ? 1 : 0];
+  int64_t m = v->tile, H = v->in[0], W = v->in[1], OW = v->out[1], s = v->stride[0];
+  int64_t y0 = ty * m, y1 = gs_min_i64(y0 + m, v->out[0]), x0 = tx * m, x1 = gs_min_i64(x0 + count * m, OW);
+  int64_t width = (block ^ 1) < gs_blocked_count(v->O) ? 2 * GS_W : GS_W;
+  const float* w = v->w + block / 2 * 2 * GS_W * v->C * gs_winograd_n(step) * gs_winograd_n(step)
+                 + (width > GS_W ? block % 2 * GS_W : 0);
+  for (int64_t oy = y0; oy < y1; oy++)
+    for (int64_t ox = x0; ox < x1; ox++) gs_store(y + (oy * OW + ox) * GS_W, bias);
+  for (int64_t c = 0; c < v->C; c++) {
+    const float* x = gs_blocked_channel(v, n, c);
+    for (int tap = 0; tap < 9; tap++) {
+      GsWinogradTap down = taps[tap / 3], across = taps[tap % 3];
+      gs_vf u = {0};
+      for (int i = 0; i < 4; i++) {
+        int a = i / 2 ? down.less : down.at, b = i % 2 ? across.less : across.at;
+        if (a < 0 || b < 0) continue;
+        gs_vf part = gs_load(w + gs_winograd_row(step, a, b, c, v->C) * width);
+        u = i == 1 || i == 2 ? u - part : u + part;
+      }
+      u *= down.factor * across.factor;
+      for (int64_t oy = y0; oy < y1; oy++) {
+        int64_t iy = oy * s + tap / 3 - v->pad[0];
+        if (iy < 0 || iy >= H) continue;
+        for (int64_t ox = x0; ox < x1; ox++) {
+          int64_t ix = ox * s + tap % 3 - v->pad[1];
+          float* to = y + (oy * OW + ox) * GS_W;
+          if (ix >= 0 && ix < W) gs_store(to, gs_load(to) + gs_splat(x[(iy * W + ix) * GS_W]) * u);
+        }
+      }
+    }
+  }
+  for (int64_t oy = y0; oy < y1; oy++)
+    for (int64_t ox = x0; ox < x1; ox++) {
+      float* to = y + (oy * OW + ox) * GS_W;
+      gs_vf sum = gs_load(to);
+      if (v->residual && !v->silu) sum += gs_load(v->residual + (to - v->y));
+      gs_store(to, gs_blocked_clamped(sum, gs_blocked_low(v), gs_blocked_high(v)));
+    }
 }
 
 // ---- a pair of blocks of outputs
@@ -418,8 +489,9 @@ GS_LOCAL void gs_winograd_pair(const GsWinogradJob* job, int64_t pair, int64_t t
       int64_t image = row / p->down * p->blocks + 2 * pair + b;
       run = gs_min_i64(p->across - tx, t1 - t);
       float* y = v->y + image * OH * OW * GS_W;
-      (step == 8 ? gs_winograd_row_out_8 : step == 4 ? gs_winograd_row_out_4 : gs_winograd_row_out_2)(
+      int finite = (step == 8 ? gs_winograd_row_out_8 : step == 4 ? gs_winograd_row_out_4 : gs_winograd_row_out_2)(
         v, from, p->m_value, bias, ty, tx, run, y);
+      if (!finite) gs_winograd_again(v, row / p->down, 2 * pair + b, bias, ty, tx, run, y);
       if (!v->silu && !v->epilogue) continue;
       int64_t rows = gs_min_i64(m, OH - ty * m), cols = gs_min_i64(run * m, OW - tx * m), first = ty * m * OW + tx * m;
       if (cols == OW) cols *= rows, rows = 1;
