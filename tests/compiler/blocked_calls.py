@@ -60,8 +60,8 @@ def run(source, isa, name, pack: Callable[[np.ndarray, int], np.ndarray], seed, 
         x_bf16=False, y_bf16=False, meaning=meanings.convolution, spoil=None):
     """Draw a convolution and call the kernel: what it wrote and what it should have, both (N,O,OH,OW).
 
-    `clamp` keeps outputs between -0.5 and 8; `spoil` changes the drawn x; with `x_bf16` and `y_bf16` the pictures are bfloat16
-    in memory.
+    `clamp` keeps outputs between -0.5 and 8; `spoil` changes the drawn x; with `x_bf16` and `y_bf16` the
+    pictures are bfloat16 in memory.
     """
     rng = np.random.default_rng(seed)
     b = isa.width
