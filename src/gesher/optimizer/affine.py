@@ -92,80 +92,92 @@ def _refolded(work: Work, conv: Node, factor: np.ndarray[Any, Any] | None, shift
     return work.again(conv, [conv.inputs[0], weight, bias] if bias is not None else [conv.inputs[0], weight])
 
 
-@rule("batch_norm_into_convolution", "BatchNormalization", reach=2)
-def _batch_norm(work: Work, node: Node) -> Any:
+def _statistics(work: Work, node: Node) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The factor and the sum that a batch normalisation is, by channel, in float64: a variance may be tiny.
+
+    Raises:
+        Refused: it trains, or not all is constant and finite.
+    """
     if work.attribute(node, "training_mode"):
-        return "it trains"
-    found = _convolution(work, node.inputs[0])
-    if found is None:
-        return "no convolution with constant weights makes its data for it alone"
-    conv, _ = found
+        raise Refused("it trains")
     constants = [None if v is None else work.constant_of(v) for v in node.inputs[1:5]]
     if None in constants:
-        return "its statistics are not constant"
-    # In float64, for a variance may be tiny.
+        raise Refused("its statistics are not constant")
     scale, b, mean, var = (c.numpy().astype(np.float64) for c in constants if c is not None)
     with np.errstate(all="ignore"):
         factor = scale / np.sqrt(var + work.attribute(node, "epsilon"))
         shift = b - mean * factor
     _finite(factor, shift)
-    return _refolded(work, conv, factor, shift).output
+    return factor, shift
+
+
+@rule("batch_norm_into_convolution", "BatchNormalization", reach=2)
+def _batch_norm(work: Work, node: Node) -> Any:
+    found = _convolution(work, node.inputs[0])
+    if found is None:
+        return "no convolution with constant weights makes its data for it alone"
+    return _refolded(work, found[0], *_statistics(work, node)).output
 
 
 @rule("batch_norm_as_affine", "BatchNormalization", reach=2)
 def _batch_norm_as_affine(work: Work, node: Node) -> Any:
     """Where no convolution takes it, it is a factor and a sum, which products and convolutions beside it may take."""
-    if work.attribute(node, "training_mode"):
-        return "it trains"
-    shape = None if node.inputs[0] is None else work.shape(node.inputs[0])
-    constants = [None if v is None else work.constant_of(v) for v in node.inputs[1:5]]
-    if None in constants or shape is None or len(shape) < 2 \
-            or len({t.dtype for t in constants if t is not None} | {work.dtype(node.output)}) != 1:
-        return "its statistics are not constant, or of several types"
+    shape, dtype = None if node.inputs[0] is None else work.shape(node.inputs[0]), work.dtype(node.output)
+    if shape is None or len(shape) < 2 or any(work.dtype(v) is not dtype for v in node.inputs[1:5] if v is not None):
+        return "its rank is not known, or its statistics are of several types"
     if _convolution(work, node.inputs[0]) is not None:
         return "the convolution in front of it takes it"
-    dtype = work.dtype(node.output)
     if dtype.bits < 32:
         return "in narrow floats each step is rounded"
-    scale, b, mean, var = (c.numpy().astype(np.float64) for c in constants if c is not None)
-    with np.errstate(all="ignore"):
-        factor = scale / np.sqrt(var + work.attribute(node, "epsilon"))
-        shift = b - mean * factor
-    _finite(factor, shift)
     ones = [1] * (len(shape) - 2)
-    factor, shift = (v.astype(dtype.numpy).reshape(-1, *ones) for v in (factor, shift))
+    factor, shift = (v.astype(dtype.numpy).reshape(-1, *ones) for v in _statistics(work, node))
     return work.op("Add", work.op("Mul", node.inputs[0], factor), shift)
+
+
+def _beside_convolution(work: Work, node: Node) -> tuple[Node, np.ndarray[Any, Any]] | None:
+    """The convolution that makes one operand, and the other operand by its channels, in float64.
+
+    Raises:
+        Refused: the other operand is no such constant.
+    """
+    for y, c in _operands(node):
+        found = _convolution(work, y)
+        if found is None or y is None or c is None:
+            continue
+        numbers = _by_channel(work, c, len(work.shape(y) or ()), 1, found[1])
+        if numbers is None:
+            raise Refused("the other operand is no constant by channel")
+        return found[0], numbers.astype(np.float64)
+    return None
+
+
+def _as_factor(node: Node, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What Mul or Div by these numbers multiplies by, in float64.
+
+    Raises:
+        Refused: it is not finite.
+    """
+    factor = numbers.astype(np.float64)
+    with np.errstate(all="ignore"):
+        factor = 1 / factor if node.op_type == "Div" else factor
+    _finite(factor)
+    return factor
 
 
 @rule("factor_into_convolution", "Mul", "Div", reach=2)
 def _factor(work: Work, node: Node) -> Any:
-    for y, c in _operands(node):
-        found = _convolution(work, y)
-        if found is None or y is None or c is None:
-            continue
-        factor = _by_channel(work, c, len(work.shape(y) or ()), 1, found[1])
-        if factor is None:
-            return "the factor is no constant by channel"
-        factor = factor.astype(np.float64)
-        with np.errstate(all="ignore"):
-            factor = 1 / factor if node.op_type == "Div" else factor
-        _finite(factor)
-        return _refolded(work, found[0], factor, None).output
-    return None
+    found = _beside_convolution(work, node)
+    return None if found is None else _refolded(work, found[0], _as_factor(node, found[1]), None).output
 
 
 @rule("sum_into_convolution", "Add", "Sub", reach=2)
 def _sum(work: Work, node: Node) -> Any:
-    for y, c in _operands(node):
-        found = _convolution(work, y)
-        if found is None or y is None or c is None:
-            continue
-        shift = _by_channel(work, c, len(work.shape(y) or ()), 1, found[1])
-        if shift is None:
-            return "the sum is no constant by channel"
-        _finite(shift)
-        return _refolded(work, found[0], None, -shift if node.op_type == "Sub" else shift).output
-    return None
+    found = _beside_convolution(work, node)
+    if found is None:
+        return None
+    conv, shift = found
+    _finite(shift)
+    return _refolded(work, conv, None, -shift if node.op_type == "Sub" else shift).output
 
 
 def _operands(node: Node) -> Sequence[tuple[Value | None, Value | None]]:
@@ -207,11 +219,7 @@ def _factor_into_product(work: Work, node: Node) -> Any:
         if bias is not None and (work.constant_of(bias) is None):
             return "what is added between is not constant"
         dtype = work.dtype(w).numpy
-        factor = factor.astype(np.float64)
-        with np.errstate(all="ignore"):
-            factor = 1 / factor if node.op_type == "Div" else factor
-        _finite(factor)
-        factor = factor.astype(dtype)
+        factor = _as_factor(node, factor).astype(dtype)
         weight = work.op("Mul", w, factor.reshape(-1, 1) if by_row else factor)
         return work.again(product, [product.inputs[0], weight,
                                     *([] if bias is None else [work.op("Mul", bias, factor)])]).output
