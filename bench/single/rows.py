@@ -28,15 +28,15 @@ _UNARY = tuple(row(op, _PICTURE) for op in (
     "IsNaN", "LeakyRelu", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin",
     "Softplus", "Softsign", "Tan", "Tanh", "ThresholdedRelu", "Identity", "Sinh", "Cosh", "Asinh"))
 _BOUNDED = tuple(row(op, "f4 1,64,56,56 -0.99..0.99") for op in ("Acos", "Asin", "Atanh"))
-_POSITIVE = tuple(row(op, "f4+ 1,64,56,56") for op in ("Log", "Sqrt")) + (row("Acosh", "f4 1,64,56,56 1.1..9.0"),)
+_POSITIVE = (*(row(op, "f4+ 1,64,56,56") for op in ("Log", "Sqrt")), row("Acosh", "f4 1,64,56,56 1.1..9.0"),)
 _TYPED_UNARY = (row("Not", _MASK), row("BitwiseNot", "i4 1,64,56,56"), row("Abs", "i4 1,64,56,56"),
                 row("Neg", "i8 1,64,56,56"), row("Sign", "i8 1,64,56,56"), row("Abs", "f8 1,64,56,56"),
                 row("Exp", "f8 1,64,56,56"), row("Relu", "f8 1,64,56,56"), row("Sigmoid", "f8 1,64,56,56"),
                 row("Tanh", "f8 1,64,56,56"))
 
-_BINARY = tuple(row(op, a, b, note=note) for op in ("Add", "Sub", "Mul", "Div") for a, b, note in (
+_BINARY = (*(row(op, a, b, note=note) for op in ("Add", "Sub", "Mul", "Div") for a, b, note in (
     (_PICTURE, _PICTURE, "same"), (_PICTURE, "f4 1,64,1,1", "channel"), (_ROWS, "f4 768", "row"),
-    ("f4 256,1", "f4 1,256", "outer"), (_PICTURE, "f4 ()", "scalar"))) + (
+    ("f4 256,1", "f4 1,256", "outer"), (_PICTURE, "f4 ()", "scalar"))),
     row("Pow", "f4+ 1,64,56,56", "f4 1,64,56,56"), row("Pow", _PICTURE, np.float32(2), note="square"),
     row("Pow", "f4+ 1,64,56,56", np.float32(0.5), note="root"), row("Pow", _PICTURE, np.float32(3), note="cube"),
     row("Mod", "i8 100000 1..100", "i8 100000 1..9"), row("Mod", "f4 100000", "f4+ 100000", fmod=1),
@@ -61,21 +61,21 @@ _CAST = tuple(row("Cast", x, note=f"to {t}", to=_TYPES[t]) for x, t in (
     (_PICTURE, "UINT8"), ("i8 200000", "FLOAT"), ("i4 200000", "FLOAT"), ("i8 200000", "INT32"), ("b1 200000", "FLOAT"),
     ("f2 1,64,56,56", "FLOAT"), ("u1 200000", "FLOAT"), ("f8 200000", "FLOAT")))
 
-_REDUCE = tuple(row(op, x, ints(*axes), note=note, keepdims=0)
+_REDUCE = (*(row(op, x, ints(*axes), note=note, keepdims=0)
                 for op in ("ReduceMean", "ReduceSum", "ReduceMax")
                 for x, axes, note in ((_PICTURE, (2, 3), "H,W"), (_ROWS, (1,), "last"), (_ROWS, (0,), "first"),
-                                      (_PICTURE, (1,), "channels"), ("f4 1000000", (0,), "all"))) + tuple(
+                                      (_PICTURE, (1,), "channels"), ("f4 1000000", (0,), "all"))), *(
     row(op, x, ints(*axes), note=note, keepdims=1)
     for op in ("ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp", "ReduceLogSum")
-    for x, axes, note in (("f4+ 1,64,56,56", (2, 3), "H,W"), ("f4+ 128,768", (1,), "last"))) + (
+    for x, axes, note in (("f4+ 1,64,56,56", (2, 3), "H,W"), ("f4+ 128,768", (1,), "last"))),
     row("ReduceSum", "i8 128,768", ints(1), note="last"), row("ReduceMax", "i8 128,768", ints(1), note="last"),
     row("ReduceMean", "f8 128,768", ints(1), note="last"), row("ReduceSum", "i4 128,768", ints(0), note="first"),
     row("ArgMax", _ROWS, axis=1), row("ArgMax", _PICTURE, axis=1, note="channels"), row("ArgMin", _ROWS, axis=1),
     row("ArgMax", "i8 128,768", axis=1), row("ArgMax", "f4 1,30522", axis=1), row("CumSum", _ROWS, ints(1)[0]),
     row("CumSum", _ROWS, ints(0)[0], note="first"), row("CumSum", "i8 128,768", ints(1)[0]))
 
-_SOFT = tuple(row(op, x, axis=axis, note=note) for op in ("Softmax", "LogSoftmax") for x, axis, note in (
-    ("f4 128,1000", -1, ""), ("f4 12,128,128", -1, ""), ("f4 1,21,64,64", 1, "channels"), (_VECTOR, -1, ""))) + (
+_SOFT = (*(row(op, x, axis=axis, note=note) for op in ("Softmax", "LogSoftmax") for x, axis, note in (
+    ("f4 128,1000", -1, ""), ("f4 12,128,128", -1, ""), ("f4 1,21,64,64", 1, "channels"), (_VECTOR, -1, ""))),
     row("Hardmax", "f4 128,1000"),)
 
 _NORM = (
@@ -87,9 +87,9 @@ _NORM = (
     row("LRN", _PICTURE, size=5), row("LpNormalization", _ROWS), row("MeanVarianceNormalization", _PICTURE),
     row("Dropout", _PICTURE))
 
-_POOL = tuple(row(op, x, kernel_shape=[k, k], strides=[s, s], pads=[p] * 4, note=f"{k}x{k}/{s}")
+_POOL = (*(row(op, x, kernel_shape=[k, k], strides=[s, s], pads=[p] * 4, note=f"{k}x{k}/{s}")
               for op in ("MaxPool", "AveragePool") for x, k, s, p in (
-    ("f4 1,64,112,112", 3, 2, 1), ("f4 1,64,56,56", 2, 2, 0), ("f4 1,256,28,28", 3, 1, 1))) + (
+    ("f4 1,64,112,112", 3, 2, 1), ("f4 1,64,56,56", 2, 2, 0), ("f4 1,256,28,28", 3, 1, 1))),
     row("AveragePool", "f4 1,64,8000", kernel_shape=[4], strides=[4], note="1-D"),
     row("MaxPool", "f4 1,64,8000", kernel_shape=[3], strides=[2], note="1-D"),
     row("MaxPool", "f4 1,16,16,32,32", kernel_shape=[2, 2, 2], strides=[2, 2, 2], note="3-D"),

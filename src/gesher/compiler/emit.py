@@ -55,11 +55,6 @@ from .steps import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
 # Elements times cost below which a nest stays on one thread: waking the others takes microseconds.
 ALONE = 40_000
 
-_PRAGMAS = """
-#pragma omp declare reduction(gs_largest : float : omp_out = gs_maxf(omp_out, omp_in)) initializer(omp_priv = -INFINITY)
-#pragma omp declare reduction(gs_smallest : float : omp_out = gs_minf(omp_out, omp_in)) initializer(omp_priv = INFINITY)
-"""
-
 
 class Writer:
     """Writes one program."""
@@ -85,6 +80,8 @@ class Writer:
         self.counters = {s: f"turn{i}" for i, s in enumerate(program.counters)}
         self.steps = list(program.all_steps())
         self.number_of = {s: i for i, s in enumerate(self.steps)}
+        # Accumulators of the largest or smallest float, in loops where whole numbers stand for them.
+        self.keys: dict[Var, str] = {}
 
     def text(self) -> str:
         """The C of this program, without headers."""
@@ -205,7 +202,7 @@ class Writer:
                 const = "" if s.changes else "const "
                 out.append(f"{indent}{const}{scalar_type(s.var.dtype)} {s.var.name} = {self.scalar(s.value, spell)};")
             elif isinstance(s, Assign):
-                out.append(f"{indent}{s.var.name} = {self.scalar(s.value, spell)};")
+                out.append(f"{indent}{self._assigned(s, spell)};")
             elif isinstance(s, Store):
                 out.append(f"{indent}{s.buffer.name}[{bare(spell(s.index))}] = {self._narrowed(s, spell)};")
             elif isinstance(s, For):
@@ -229,31 +226,31 @@ class Writer:
             elif isinstance(s, Fail):
                 out.append(f'{indent}if (!{s.ok.name}) __atomic_store_n(&f->failed, "{s.message}", __ATOMIC_RELAXED);')
 
+    def _assigned(self, s: Assign, spell: Spelling) -> str:
+        if s.var in self.keys:
+            assert isinstance(s.value, Apply)
+            t, op = SUFFIX[s.var.dtype.name], s.value.op
+            return f"{s.var.name}_key = gs_{op}_key_{t}({s.var.name}_key, {self.scalar(s.value.args[1], spell)})"
+        return f"{s.var.name} = {self.scalar(s.value, spell)}"
+
     def _for(self, s: For, indent: str, spell: Spelling) -> None:
         out = self.lines
         name = f"i{len(spell.names)}"
         spell.names[s.symbol] = name
-        if s.vector:
-            pragma = self._reduction_pragma(s)
-            if pragma is not None:
-                out.append(pragma)
+        pragma = _reduction_pragma(s) if s.vector else None
+        keyed = [] if pragma is None else [(v, op) for v, op in s.folds if _is_keyed(v, op)]
+        for var, op in keyed:
+            self.keys[var] = op
+            t = SUFFIX[var.dtype.name]
+            out.append(f"{indent}int{var.dtype.bits}_t {var.name}_key = gs_{op}_key_of_{t}({var.name});")
+        if pragma is not None:
+            out.append(pragma)
         out.append(f"{indent}for (int64_t {name} = 0; {name} < {bare(spell(s.extent))}; {name}++) {{")
         self._body(s.body, indent + "  ", spell)
         out.append(f"{indent}}}")
-
-    @staticmethod
-    def _reduction_pragma(s: For) -> str | None:
-        clauses = []
-        for var, op in s.folds:
-            if op in ("sum", "prod"):
-                clauses.append(f" reduction({'+' if op == 'sum' else '*'} : {var.name})")
-            elif op in ("max", "min") and var.dtype.name == "float":
-                clauses.append(f" reduction({'gs_largest' if op == 'max' else 'gs_smallest'} : {var.name})")
-            elif op in ("max", "min") and var.dtype.is_integer:
-                clauses.append(f" reduction({op} : {var.name})")
-            else:
-                return None
-        return "#pragma omp simd" + "".join(clauses)
+        for var, _ in keyed:
+            del self.keys[var]
+            out.append(f"{indent}{var.name} = gs_{SUFFIX[var.dtype.name]}_of_key({var.name}_key);")
 
     def _conditions(self, conditions: Sequence[Any], spell: Spelling) -> str:
         tests = []
@@ -535,6 +532,27 @@ class Writer:
         out.append(f"{indent}}}")
 
 
+def _is_keyed(var: Var, op: str) -> bool:
+    """Whether a fold of floats is one of whole numbers that are ordered as they are: what is NaN would keep a loop of
+    floats from becoming vector code."""
+    return op in ("max", "min") and var.dtype.name in ("float", "double")
+
+
+def _reduction_pragma(s: For) -> str | None:
+    """What tells the C compiler that a loop may run in vectors; None where a fold cannot."""
+    clauses = []
+    for var, op in s.folds:
+        if op in ("sum", "prod"):
+            clauses.append(f" reduction({'+' if op == 'sum' else '*'} : {var.name})")
+        elif _is_keyed(var, op):
+            clauses.append(f" reduction({op} : {var.name}_key)")
+        elif op in ("max", "min") and var.dtype.is_integer:
+            clauses.append(f" reduction({op} : {var.name})")
+        else:
+            return None
+    return "#pragma omp simd" + "".join(clauses)
+
+
 def _renumbered(text: str) -> str:
     """Anonymous sizes numbered in the order in which they are mentioned, so that equal programs are equal texts."""
     numbers: dict[str, str] = {}
@@ -561,7 +579,7 @@ def unit(programs: Sequence[Program], title: str) -> Unit:
     kernels = tuple(dict.fromkeys(k for w in writers for k in w.kernels()))
     prototypes = dict.fromkeys(p for k in kernels for p in k.prototypes())
     comment = title.replace("\n", " ").replace("\\", "/")
-    return Unit(f"// {comment}\n" + "".join(f'#include "{h}"\n' for h in headers) + _PRAGMAS + "\n"
+    return Unit(f"// {comment}\n" + "".join(f'#include "{h}"\n' for h in headers) + "\n"
                 + "".join(f"{p}\n" for p in prototypes) + "\n" + "\n".join(texts), kernels)
 
 

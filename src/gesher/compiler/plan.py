@@ -481,7 +481,7 @@ def _all_reads(steps: Sequence[Step]) -> set[Buffer]:
 
 
 # Names of variables inside nests.
-_LOCAL = re.compile(r"(x|v|c|w|acc|best|where|won|held|ok|at_ok|i|turn|size|n)_?\d*|(a|b|c|y)0")
+_LOCAL = re.compile(r"acc\d*_key|(x|v|c|w|acc|best|where|won|held|ok|at_ok|i|turn|size|n)_?\d*|(a|b|c|y)0")
 # Words of C, of the frame, and of the functions that are written around the nests.
 _RESERVED = frozenset((
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",

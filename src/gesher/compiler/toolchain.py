@@ -164,7 +164,7 @@ class Toolchain:
         if code:
             raise self._failure(command, printed, [source], [command])
 
-    def assembly(self, source: Path, *, isa: cpu.Isa | None = None) -> str:
+    def assembly(self, source: Path, *, isa: cpu.Isa | None = None, extra: Sequence[str] = ()) -> str:
         """The assembly text of one source, for people.
 
         Raises:
@@ -172,7 +172,7 @@ class Toolchain:
         """
         with tempfile.TemporaryDirectory(prefix="gesher-build-") as folder:
             out = Path(folder) / "out.s"
-            command = [*self.command, *self.flags(isa), "-S", str(source), "-o", str(out)]
+            command = [*self.command, *self.flags(isa), *extra, "-S", str(source), "-o", str(out)]
             code, printed = _run(command, _environment(self.kind, folder))
             if code:
                 raise self._failure(command, printed, [source], [command])

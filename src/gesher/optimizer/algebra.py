@@ -68,3 +68,11 @@ RULES: tuple[Rewrite, ...] = (
                                and a.scalar * b.scalar > 0 and np.isfinite(a.scalar + b.scalar))
          or "they are no scalar constants of one sign"),
 )
+
+# After wholes were recognised, among whose pieces are cubes.
+LATE: tuple[Rewrite, ...] = (
+    # A narrow float would be rounded in between.
+    Rule("pow_three", find=lambda x, c: x ** c, make=lambda x, c: x * x * x, shared=True,
+         when=lambda x, c: (c.is_scalar(3) and x.dtype.is_float and x.dtype.bits >= 32)
+         or "the exponent is not 3, or x is no float of 32 bits or more"),
+)

@@ -39,7 +39,7 @@ WHOLES = (
 )
 
 FOLD = (
-    Pass("affine", affine.RULES),
+    Pass("affine", (*affine.RULES, *algebra.LATE)),
 )
 
 FOR_COMPILER = Pipeline("for the compiler", (*CLEAN, *WHOLES, *FOLD))

@@ -2,6 +2,7 @@
 // Division and remainder by zero are 0; the lowest integer divided by -1 wraps around; shifts beyond the width give 0.
 
 #include "gs_convert.h"
+#include "gs_elementary.h"
 
 GS_INLINE float gs_exp_f32(float x) { return gs_expf(x); }
 // e^x. Error below 1.1 ulp. The method is that of gs_math.inc, with a Taylor polynomial: its first term left out is
@@ -38,7 +39,21 @@ GS_INLINE double gs_exp_f64(double x) {
 GS_INLINE float gs_log_f32(float x) { return gs_logf(x); }
 GS_INLINE double gs_log_f64(double x) { return log(x); }
 GS_INLINE float gs_tanh_f32(float x) { return gs_tanhf(x); }
-GS_INLINE double gs_tanh_f64(double x) { return tanh(x); }
+// What no loop becomes vector code with comes from libm.
+GS_INLINE double gs_expm1_f64(double x) { return expm1(x); }
+GS_INLINE double gs_log1p_f64(double x) { return log1p(x); }
+GS_INLINE double gs_sin_f64(double x) { return sin(x); }
+GS_INLINE double gs_cos_f64(double x) { return cos(x); }
+GS_INLINE double gs_tan_f64(double x) { return tan(x); }
+GS_INLINE double gs_asin_f64(double x) { return asin(x); }
+GS_INLINE double gs_acos_f64(double x) { return acos(x); }
+GS_INLINE double gs_atan_f64(double x) { return atan(x); }
+GS_INLINE double gs_sinh_f64(double x) { return sinh(x); }
+GS_INLINE double gs_cosh_f64(double x) { return cosh(x); }
+GS_INLINE double gs_asinh_f64(double x) { return asinh(x); }
+GS_INLINE double gs_acosh_f64(double x) { return acosh(x); }
+GS_INLINE double gs_atanh_f64(double x) { return atanh(x); }
+GS_INLINE double gs_pow_f64(double x, double y) { return pow(x, y); }
 GS_INLINE float gs_erf_f32(float x) { return gs_erff(x); }
 GS_INLINE double gs_erf_f64(double x) { return erf(x); }
 GS_INLINE float gs_sigmoid_f32(float x) { return gs_sigmoidf(x); }
@@ -157,3 +172,15 @@ GS_INLINE float gs_f32_odd_of_f64(double x) {
 // Floor division and remainder that are defined for 0 below, as sizes that are never used may ask.
 GS_INLINE int64_t gs_quotient(int64_t a, int64_t b) { return b ? gs_floor_div(a, b) : 0; }
 GS_INLINE int64_t gs_remainder(int64_t a, int64_t b) { return b ? gs_floor_mod(a, b) : 0; }
+
+// Floats as whole numbers in the same order, so that the largest of many is found in vectors: the bits of a negative one
+// are turned around. NaN is above all where the largest is looked for, and below all where the smallest is.
+#define GS_KEYS(t, F, I, U, bits, top)                                                                       \
+  GS_INLINE I gs_key_##t(F x) { I i = (I)gs_bits_of_##t(x); return i ^ (I)((U)(i >> (bits - 1)) >> 1); }    \
+  GS_INLINE I gs_max_key_of_##t(F x) { return x != x ? top : gs_key_##t(x); }                              \
+  GS_INLINE I gs_min_key_of_##t(F x) { return x != x ? -top - 1 : gs_key_##t(x); }                         \
+  GS_INLINE I gs_max_key_##t(I k, F x) { I i = gs_max_key_of_##t(x); return i > k ? i : k; }               \
+  GS_INLINE I gs_min_key_##t(I k, F x) { I i = gs_min_key_of_##t(x); return i < k ? i : k; }               \
+  GS_INLINE F gs_##t##_of_key(I k) { return gs_##t##_of_bits((U)(k ^ (I)((U)(k >> (bits - 1)) >> 1))); }
+GS_KEYS(f32, float, int32_t, uint32_t, 32, INT32_MAX)
+GS_KEYS(f64, double, int64_t, uint64_t, 64, INT64_MAX)
