@@ -15,7 +15,9 @@ SOURCE = """
                   .y = y, .indices = indices, .column_major = (int)column_major}; \\
     int64_t* lists[7] = {v.in, v.out, v.kernel, v.stride, v.dilation, v.pad, v.pad_end}; \\
     for (int i = 0; i < 7; i++) memcpy(lists[i], shape + 2 + i * v.rank, (size_t)v.rank * sizeof(int64_t)); \\
-    kernel_(&v, pool); }
+    v.scratch = malloc(sizeof(float) * (size_t)gs_window2d_f32_scratch(&v, gs_pool_size(pool))); \\
+    kernel_(&v, pool); \\
+    free(v.scratch); }
 KERNEL(plain, gs_window_f32_plain)
 KERNEL(fast, gs_window2d_f32)
 """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gesher.base.dtypes import FLOAT
 from gesher.primitives import Expr
-from gesher.symbolic import Dim, DimLike, decide_eq, decide_le, decide_lt, product
+from gesher.symbolic import Dim, DimLike, decide_eq, product
 
 from .along import ArgMax, CumSum
 from .attention import Attention
@@ -106,31 +106,27 @@ class ConvTransposed(Conv):
                     "dilation": p["dilations"], "pad": [lo for lo, _ in p["pads"]]})]
 
 
-# Outputs in a row below which the kernel of windows would go one by one, and taps that a nest may have.
-MOST_TAPS = 16
-NARROW = 16
-
-
-class MaxWindow(_Windowed):
-    """The maximum over windows of one or two axes."""
+class Window(_Windowed):
+    """Maxima and sums over windows of one or two axes."""
 
     header, struct, function = "gs_window_f32.h", "GsWindow", "gs_window2d_f32"
+    scratch, tiles = "gs_window2d_f32_scratch", True
 
     @classmethod
-    def match(cls, e: Expr) -> MaxWindow | None:
-        if e.prim != "window" or e.dtype is not FLOAT or e.params["op"] != "max" or len(e.params["size"]) not in (1, 2):
+    def match(cls, e: Expr) -> Window | None:
+        if e.prim != "window" or e.dtype is not FLOAT or e.params["op"] not in ("max", "sum") \
+                or len(e.params["size"]) not in (1, 2):
             return None
-        # A window wholly inside the padding has no element, which the kernel does not expect.
-        reach = [(k - 1) * d + 1 for k, d in zip(e.params["size"], e.params["dilations"])]
-        if any(not isinstance(pad, int) or pad >= r for r, pads in zip(reach, e.params["pads"]) for pad in pads):
-            return None
-        if any(d != 1 for d in e.params["dilations"]):
-            return None
-        # Rows of less than a vector, all inside the picture: a nest has the taps as constants and no edges.
-        if decide_lt(e.shape[-1], NARROW) and not any(pad for pads in e.params["pads"] for pad in pads) \
-                and decide_le(product(e.params["size"]), MOST_TAPS):
+        # Sizes that are counted, as those of a mean's divisors, are a few numbers.
+        if e.args[0].prim == "broadcast" and e.args[0].args[0].prim == "constant":
             return None
         return cls(e, [same_memory(e.args[0])])
+
+    def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
+        shape = self.expr.shape
+        places = len(self.expr.params["size"])
+        lead = len(shape) - places
+        return (*unravel(shape[:lead], batch), *((m, n) if places == 2 else (n,)))
 
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
         x, p = self.expr.args[0], self.expr.params
@@ -139,7 +135,8 @@ class MaxWindow(_Windowed):
                 *self.axes(n, spell, **{
                     "in": x.shape[x.rank - n:], "out": self.expr.shape[x.rank - n:], "kernel": p["size"],
                     "stride": p["strides"], "dilation": p["dilations"], "pad": [lo for lo, _ in p["pads"]],
-                    "pad_end": [hi for _, hi in p["pads"]]})]
+                    "pad_end": [hi for _, hi in p["pads"]]}),
+                ("mean", "2" if p["op"] == "sum" else "0")]
 
 
 # What the kernel calls a fold.
@@ -204,7 +201,7 @@ class Select(Kernel):
 
 
 KERNELS: tuple[type[Kernel], ...] = (Attention, Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv,
-                                    ConvTransposed, MaxWindow, Softmax, LayerNorm, RankedTrees, Trees, Recurrent,
+                                    ConvTransposed, Window, Softmax, LayerNorm, RankedTrees, Trees, Recurrent,
                                     Reduce, Select, ArgMax, CumSum, MatMulBits, *INTEGER)
 
 

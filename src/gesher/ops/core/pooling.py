@@ -237,20 +237,22 @@ def _max_places(p: Builder, x: Expr, y: Expr, at: Windows, storage_order: int) -
 def _(p: Builder, x: Expr, *, kernel_shape: Any, count_include_pad: int = 0, **at: Any) -> Expr:
     laid = _lay(x, kernel_shape, at)
     y = _window(p, x, "sum", laid)
-    # The windows of a box are counted axis by axis.
+    # The windows of a box are counted axis by axis, and their sum divided once.
+    box, boxes = 1.0, None
     for i, (size, (low, high), (_, filled)) in enumerate(zip(laid.sizes, laid.pads, laid.filled)):
         k, s, d = whole(laid.kernel)[i], laid.strides[i], laid.dilations[i]
         n, reach = laid.counts[i], laid.reach[i]
         all_counts = low == filled == 0 if not count_include_pad else n == (size + low + high - reach) // s + 1
         if all_counts:
-            y = y / float(k)
+            box *= k
             continue
         counted = size + low + high if count_include_pad else size
         around = (0, maximum(filled - high, 0)) if count_include_pad else (low, filled)
         count = p.window(p.full((counted,), 1, x.dtype), "sum", [k], [s], [around], [d])
         # Windows that start in the padding behind have been left out, those counted here not.
-        y = y / p.reshape(p.take(count, 0, 0, n), (n, *(1,) * (x.rank - 3 - i)))
-    return y
+        along = p.reshape(p.take(count, 0, 0, n), (n, *(1,) * (x.rank - 3 - i)))
+        boxes = along if boxes is None else boxes * along
+    return y / box if boxes is None else y / (boxes if box == 1 else boxes * box)
 
 
 def _power(p: Builder, x: Expr, exponent: float) -> Expr:
