@@ -16,6 +16,7 @@ from .forests import RankedTrees, Trees
 from .indexing import unravel
 from .integer import INTEGER
 from .kernel import Kernel, Point, Spell
+from .nearest import Nearest
 from .products import Gemm
 from .recurrent import Recurrent
 from .rows import LayerNorm, Softmax
@@ -202,7 +203,7 @@ class Select(Kernel):
 
 KERNELS: tuple[type[Kernel], ...] = (Attention, Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv,
                                     ConvTransposed, Window, Softmax, LayerNorm, RankedTrees, Trees, Recurrent,
-                                    Reduce, Select, ArgMax, CumSum, MatMulBits, *INTEGER)
+                                    Reduce, Select, ArgMax, CumSum, Nearest, MatMulBits, *INTEGER)
 
 
 def match(e: Expr) -> Kernel | None:

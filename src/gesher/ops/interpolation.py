@@ -147,6 +147,25 @@ def taps(s: Sampling, x: Any, method: Method) -> tuple[Any, Any]:
     return np.clip(index, 0, size - 1).astype(np.int64), weights
 
 
+# Elements of an axis up to which an enlargement is tried out; beyond, coordinates of large enlargements lose their halves.
+_TRIED = 4096
+
+
+def whole_enlargement(s: Sampling, method: Method) -> int | None:
+    """k, where to the nearest means that each element comes k times in a row, whatever the size of the axis.
+
+    >>> whole_enlargement(Sampling(2, 40, 80, 2.0), Method("nearest", "asymmetric", "floor"))
+    2
+    """
+    if method.crops or s.scale is None or not 2 <= s.scale <= 64 or s.scale != int(s.scale) \
+            or s.count != s.size * int(s.scale) or (isinstance(s.size, int) and s.size > 1 << 16):
+        return None
+    k, n = int(s.scale), _TRIED if not isinstance(s.size, int) else max(s.size, 1)
+    tried = Sampling(s.axis, n, n * k, s.scale)
+    index, _ = taps(tried, coordinates(tried, method), method)
+    return k if bool((index[:, 0] == np.arange(n * k) // k).all()) else None
+
+
 def _scale(s: Sampling) -> Any:
     return np.float32(s.count) / np.float32(s.size) if s.scale is None else np.float32(s.scale)  # type: ignore[arg-type]
 

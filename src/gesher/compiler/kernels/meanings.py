@@ -266,6 +266,12 @@ def transpose(x: Array, perm: Sequence[int]) -> Array:
     return np.ascontiguousarray(np.transpose(x, perm))
 
 
+def nearest(x: Array, rows: Array | None, columns: Array | None) -> Array:
+    """x (outer, H, W, inner), taken by rows and columns."""
+    y = x if rows is None else x[:, rows]
+    return y if columns is None else y[:, :, columns]
+
+
 def gather(x: Array, index: Array) -> Array:
     """Slices of x (outer,n,...) at index along axis 1."""
     return np.take(x, index, axis=1)

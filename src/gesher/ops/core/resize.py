@@ -33,6 +33,7 @@ from ..interpolation import (
     outside,
     scale_expr,
     taps,
+    whole_enlargement,
 )
 from ..rules import InferNode
 from ..schema import ALL, BF16, BOOL, FLOATS, REQUIRED, Attr, Drop, Input, Inputs, Output, op, tensors
@@ -307,7 +308,9 @@ def _meaning(p: Builder, x: Expr, roi: Expr | None, *, found: Sequence[Sampling]
             here = p.reshape(here, (s.count, *(1,) * (x.rank - s.axis - 1)))
             lies_outside = here if lies_outside is None else p.or_(lies_outside, here)
         if method.mode == "nearest":
-            y = p.gather(y, nearest_expr(p, s, places, method.nearest), s.axis)
+            times = whole_enlargement(s, method)
+            taken = p.iota((s.count,), 0, dtypes.INT64) / times if times else nearest_expr(p, s, places, method.nearest)
+            y = p.gather(y, taken, s.axis)
         elif method.antialias and not _grows(s):
             y = _by_matrix(p, y, s, places, method)
         else:
