@@ -13,6 +13,7 @@ from .attention import Attention
 from .blockwise import MatMulBits
 from .convolutions import BlockedConv, BlockedWindow, ToBlocks, ToPlain
 from .forests import RankedTrees, Trees
+from .fourier import Dft
 from .indexing import unravel
 from .integer import INTEGER
 from .kernel import Kernel, Point, Spell
@@ -203,7 +204,7 @@ class Select(Kernel):
 
 KERNELS: tuple[type[Kernel], ...] = (Attention, Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv,
                                     ConvTransposed, Window, Softmax, LayerNorm, RankedTrees, Trees, Recurrent,
-                                    Reduce, Select, ArgMax, CumSum, Nearest, MatMulBits, *INTEGER)
+                                    Reduce, Select, ArgMax, CumSum, Nearest, Dft, MatMulBits, *INTEGER)
 
 
 def match(e: Expr) -> Kernel | None:

@@ -147,7 +147,7 @@ def taps(s: Sampling, x: Any, method: Method) -> tuple[Any, Any]:
     return np.clip(index, 0, size - 1).astype(np.int64), weights
 
 
-# Elements of an axis up to which an enlargement is tried out; beyond, coordinates of large enlargements lose their halves.
+# Elements of an axis of which an enlargement is tried out.
 _TRIED = 4096
 
 

@@ -31,7 +31,7 @@ typedef struct GsTransposeRun {
   char* y;
 } GsTransposeRun;
 
-#define GS_MOVE_BLOCK 32
+#define GS_MOVE_BLOCK 128
 
 // A rectangle: rows lie side by side in x, columns side by side in y.
 #define GS_MOVE(T)                                                                     \

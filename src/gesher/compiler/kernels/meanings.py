@@ -266,6 +266,15 @@ def transpose(x: Array, perm: Sequence[int]) -> Array:
     return np.ascontiguousarray(np.transpose(x, perm))
 
 
+def dft(x: Array, n: int, inverse: bool = False, onesided: bool = False) -> Array:
+    """The transform of x (outer, size, inner, parts) along axis 1, cut or filled to n; the last axis has the parts."""
+    z = x[..., 0] + 1j * x[..., 1] if x.shape[-1] == 2 else x[..., 0]
+    if onesided and inverse:
+        return np.fft.irfft(z, n, axis=1)[..., None]
+    y = np.fft.ifft(z, n, axis=1) if inverse else np.fft.fft(z, n, axis=1)
+    return np.stack([y.real, y.imag], -1)[:, :n // 2 + 1 if onesided else n]
+
+
 def nearest(x: Array, rows: Array | None, columns: Array | None) -> Array:
     """x (outer, H, W, inner), taken by rows and columns."""
     y = x if rows is None else x[:, rows]
