@@ -37,7 +37,8 @@ def test_rows_and_columns_are_taken(isa, name):
     for inner, dtype in ((1, np.uint8), (1, np.int16), (1, np.float32), (1, np.float64), (3, np.float32),
                          (16, np.float32), (8, np.float32), (4, np.float32)):
         for H, W, rows, columns in ((5, 7, np.arange(10) // 2, np.arange(14) // 2), (1, 40, None, np.arange(80) // 2),
-                                    (4, 9, np.arange(12) // 3, np.arange(27) // 3), (6, 5, np.int64([5, 0, 0, 3]), None),
+                                    (4, 9, np.arange(12) // 3, np.arange(27) // 3),
+                                    (6, 5, np.int64([5, 0, 0, 3]), None),
                                     (9, 33, rng.integers(0, 9, 4), rng.integers(0, 33, 66))):
             x = rng.integers(0, 99, (3, H, W, inner)).astype(dtype)
             want = meanings.nearest(x, rows, columns)
@@ -64,7 +65,8 @@ def test_it_is_found_where_places_are_surely_inside():
     def constant(*values):
         return p.constant(np.int64(values))
 
-    assert kernels([x], p.gather(p.gather(x, constant(*range(39, -1, -1)), 2), constant(*range(50)), 3)) == ["gs_nearest"]
+    backwards = p.gather(x, constant(*range(39, -1, -1)), 2)
+    assert kernels([x], p.gather(backwards, constant(*range(50)), 3)) == ["gs_nearest"]
     assert kernels([x], p.gather(p.gather(x, constant(0, 39), 1 + 1), constant(*[49] * 99), 3)) == ["gs_nearest"]
     # Data, and what counts from the end.
     assert not kernels([x, places], p.gather(x, places, 3))
@@ -77,7 +79,8 @@ def test_it_is_found_where_places_are_surely_inside():
 @pytest.mark.parametrize("dtype", [FLOAT, UINT8], ids=lambda t: t.name)
 @pytest.mark.parametrize(("scales", "attributes"), [
     ((2, 2), {}), ((2, 2), {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}), ((3, 2), {}),
-    ((0.5, 1.7), {}), ((2, 2), {"coordinate_transformation_mode": "align_corners"}), ((2, 2), {"nearest_mode": "ceil"})])
+    ((0.5, 1.7), {}), ((2, 2), {"coordinate_transformation_mode": "align_corners"}),
+    ((2, 2), {"nearest_mode": "ceil"})])
 def test_resize_to_the_nearest(dtype, scales, attributes):
     for shape in ((1, 3, 21, 30), (2, 5, "h", "w")):
         if "h" in shape and scales[1] == 1.7:
