@@ -174,3 +174,51 @@ def test_reading_back_opens_no_book(path):
             "if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def _conditional(path):
+    """y = x @ w + 1 where there are more than 4 rows and k is 16, else -(x @ w)."""
+    b = Builder({"": 21})
+    x, k = b.input("x", FLOAT, ["n", 12]), b.input("k", INT64, [])
+    y = b.MatMul(x, b.constant(np.random.default_rng(0).standard_normal((12, 40)).astype(np.float32)))
+    asked = b.And(b.Greater(b.Gather(b.Shape(x), 0), 4), b.Equal(k, 16))
+    then, other = b.subgraph("then"), b.subgraph("other")
+    then.output(then.Add(y, 1.0))
+    other.output(other.Neg(y))
+    b.output(b.If(asked, then_branch=then.graph, else_branch=other.graph), "y")
+    gesher.save(b.model(), path)
+    return path
+
+
+def test_conditions_that_runs_settled_are_kept_with_what_they_chose(tmp_path, path):
+    file = _conditional(tmp_path / "conditional.onnx")
+
+    def run(session, n, k):
+        x = np.random.default_rng(n).standard_normal((n, 12)).astype(np.float32)
+        return session.run({"x": x, "k": np.array(k)})["y"]
+
+    first = compile(gesher.load(file), KEPT)
+    want = {case: run(first, *case) for case in ((6, 16), (3, 16), (9, 16), (6, 8))}
+    assert first.planned
+    again = compile(gesher.load(file), KEPT)
+    for case in ((3, 16), (6, 8), (9, 16), (6, 16), (3, 16)):
+        np.testing.assert_array_equal(run(again, *case), want[case])
+    assert not again.planned
+    plain = compile(gesher.load(file), Options(threads=1))
+    for case, y in want.items():
+        np.testing.assert_array_equal(run(plain, *case), y)
+
+
+def test_what_no_kept_condition_fits_is_planned_and_kept_then(tmp_path, path):
+    file = _conditional(tmp_path / "conditional.onnx")
+    fed = [{"x": np.ones((n, 12), np.float32), "k": np.array(16)} for n in (6, 2)]
+    want = [compile(gesher.load(file), Options(threads=1)).run(f)["y"] for f in fed]
+    compile(gesher.load(file), KEPT).run(fed[0])
+    second = compile(gesher.load(file), KEPT)
+    assert not second.planned
+    np.testing.assert_array_equal(second.run(fed[1])["y"], want[1])
+    assert second.planned
+    third = compile(gesher.load(file), KEPT)
+    for f, y in zip(fed, want):
+        np.testing.assert_array_equal(third.run(f)["y"], y)
+    assert not third.planned

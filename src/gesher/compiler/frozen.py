@@ -7,7 +7,8 @@ of `cache.MODELS`), what is fed and given out, which sizes follow from which sha
 `weights.bin` holds the weights as the kernels read them, each from a multiple of 64 bytes on, and is mapped.
 
 What a reader would guess wrong: only sessions that are one segment from inputs to outputs are frozen. Models with
-nodes left to reference rules, or with conditions that a run settles, are planned at each load.
+nodes left to reference rules are planned at each load. Where a run settles conditions, each way in which they came out
+is kept, with the conditions, and read back when a run wants it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from gesher.base import dtypes, knobs
 from gesher.base.errors import GesherError
 from gesher.ir import Model, Value
 from gesher.primitives import Builder, Expr
-from gesher.symbolic import Dim, DimLike, bcast, bounds, floordiv, fresh, maximum, minimum, mod, sym, walk
+from gesher.symbolic import Dim, DimLike, bounds, product
 
 from . import cache, cpu
 from .demands import Demand
@@ -33,14 +34,17 @@ from .loops import Buffer
 from .lowered import Lowered, Stage
 from .packed import ALIGNMENT, array_of
 from .steps import Program
+from .written import Symbols, condition, condition_of
 
 if TYPE_CHECKING:
-    from .session import CompiledSession
+    from .session import CompiledSession, Variant
 
 PLAN = "plan.json"
 SESSIONS = cache.Shelf("sessions", (PLAN, cache.WEIGHTS), PLAN)
+# Ways in which the conditions of one session came out that are kept.
+MOST_VARIANTS = 8
 # Changes with what `plan.json` holds.
-_FORM = 1
+_FORM = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +70,19 @@ def key_for(model: Model, prepared_by: str, isa: str, precision: str = "f32") ->
                          "cpu": isa or cpu.here().key, "compiler": knobs.CC.text, "precision": precision})
 
 
-def freeze(session: CompiledSession, key: str) -> bool:
-    """Keep a session that was just planned, where it is one that can be kept; whether it was."""
-    plan = _plan_of(session)
+def freeze(session: CompiledSession, variant: Variant, key: str) -> bool:
+    """Keep one way of running a session that was just planned, where it can be kept; whether it was.
+
+    One for which conditions were settled is kept beside those for which they came out otherwise.
+    """
+    plan = _plan_of(session, variant)
     if plan is None:
         return False
-    values = session.graphs()[0].variants[0].programs[0].values
+    if plan["guards"]:
+        key = next((k for k in variant_keys(key) if cache.find(k, SESSIONS) is None), "")
+        if not key:
+            return False
+    values = variant.programs[0].values
 
     def make(folder: Path) -> dict[str, Any]:
         with open(folder / cache.WEIGHTS, "wb") as out:
@@ -85,21 +96,29 @@ def freeze(session: CompiledSession, key: str) -> bool:
     return True
 
 
-def _plan_of(session: CompiledSession) -> dict[str, Any] | None:
-    variants = session.graphs()[0].variants
-    if len(session.graphs()) != 1 or len(variants) != 1 or len(variants[0].stages) != 1:
+def variant_keys(key: str) -> list[str]:
+    """The names of the ways in which one session is kept: the first is `key` itself."""
+    return [key, *(cache.key_of({"session": key, "variant": str(i)}) for i in range(1, MOST_VARIANTS))]
+
+
+def _plan_of(session: CompiledSession, variant: Variant) -> dict[str, Any] | None:
+    graphs = session.graphs()
+    if len(graphs) != 1 or variant not in graphs[0].variants or len(variant.stages) != 1:
         return None
-    variant = variants[0]
     ready, lowered = variant.stages[0], variant.lowered
-    if ready.segment is None or ready.stage.fallbacks or lowered.guards or variant.module is None:
+    if ready.segment is None or ready.stage.fallbacks or variant.module is None:
         return None
     fed = {v: v.name for v in lowered.graph.inputs if v.constant is None}
     outputs = [variant.source(v) for v in lowered.graph.outputs]
     if any(v not in fed for v in (*lowered.leaves, *ready.inputs)) or len(set(fed.values())) != len(fed) \
             or any(v not in fed and v not in ready.outputs for v in outputs):
         return None
-    program, symbols = ready.segment.program, _Symbols()
-    nbytes = sum(b.dtype.numpy.itemsize * _count(b.shape) for b in program.weights)
+    program, symbols = ready.segment.program, Symbols()
+    names = {e: fed[v] for v, e in lowered.leaves.items()}
+    guards = [[condition(e, names, symbols), taken] for e, taken in lowered.guards]
+    if any(written is None for written, _ in guards):
+        return None
+    nbytes = sum(b.dtype.numpy.itemsize * _elements(b.shape) for b in program.weights)
     # What would push everything else out of the cache is packed anew each time.
     if nbytes > knobs.CACHE_MB.number * 500_000:
         return None
@@ -107,7 +126,7 @@ def _plan_of(session: CompiledSession) -> dict[str, Any] | None:
     for b in program.weights:
         at += -at % ALIGNMENT
         places.append([at, b.dtype.name, [int(d) for d in b.shape if isinstance(d, int)]])
-        at += b.dtype.numpy.itemsize * _count(b.shape)
+        at += b.dtype.numpy.itemsize * _elements(b.shape)
     uncertain = [b for b in (*program.buffers, *program.pointers) if any(map(_may_be_negative, b.shape))]
     return {
         "library": variant.module.entry.folder.name,
@@ -121,16 +140,15 @@ def _plan_of(session: CompiledSession) -> dict[str, Any] | None:
         "demands": [[d.kind, symbols.code(d.a), symbols.code(d.b), d.what, symbols.row(d.turns)]
                     for d in program.demands],
         "weights": places,
+        "guards": guards,
         "known": symbols.row(list(lowered.symbols)),
         "symbols": symbols.table,
     }
 
 
-def _count(shape: Sequence[DimLike]) -> int:
-    n = 1
-    for d in shape:
-        n *= int(d) if isinstance(d, int) else 0
-    return n
+def _elements(shape: Sequence[DimLike]) -> int:
+    """Of a weight, whose sizes are numbers."""
+    return int(product(shape))  # type: ignore[arg-type]
 
 
 def _may_be_negative(d: DimLike) -> bool:
@@ -153,7 +171,7 @@ def thaw(model: Model, key: str) -> Frozen | None:
 
 
 def _thawed(model: Model, plan: dict[str, Any], entry: cache.Entry, weights: Path) -> Frozen:
-    graph, builder, symbols = model.graph, Builder(), _Symbols(plan["symbols"])
+    graph, builder, symbols = model.graph, Builder(), Symbols(plan["symbols"])
     by_name = {v.name: v for v in graph.inputs}
     leaves: dict[Value, Expr] = {}
     learned: dict[Value, list[Dim]] = {}
@@ -171,7 +189,7 @@ def _thawed(model: Model, plan: dict[str, Any], entry: cache.Entry, weights: Pat
     for i, (at, dtype_name, shape) in enumerate(plan["weights"]):
         dtype = dtypes.BY_NAME[dtype_name]
         program.weights.append(Buffer(f"weight_{i}", dtype, tuple(shape), "weight", i))
-        program.values.append(room[at:at + dtype.numpy.itemsize * _count(shape)].view(dtype.numpy).reshape(shape))
+        program.values.append(room[at:at + dtype.numpy.itemsize * _elements(shape)].view(dtype.numpy).reshape(shape))
     made: list[Value] = [Value(f"output {i}") for i in range(len(plan["outputs"]))]
     aliases: dict[Value, Any] = {}
     for v, (kind, which) in zip(graph.outputs, plan["results"]):
@@ -188,55 +206,10 @@ def _thawed(model: Model, plan: dict[str, Any], entry: cache.Entry, weights: Pat
         program.outputs.append(_buffer(name, e, "output", i))
         stage.outputs[v] = e
     known = {d for d in symbols.dims(plan["known"]) if isinstance(d, Dim)}
-    return Frozen(Lowered(graph, [stage], leaves, aliases, learned, [], known), program, inputs, made, entry)
+    guards = [(condition_of(rows, builder, lambda name: leaves[by_name[name]], symbols), taken)
+              for rows, taken in plan["guards"]]
+    return Frozen(Lowered(graph, [stage], leaves, aliases, learned, guards, known), program, inputs, made, entry)
 
 
 def _buffer(name: str, e: Expr, place: Any, slot: int) -> Buffer:
     return Buffer(name, e.dtype, e.shape, place, slot)
-
-
-class _Symbols:
-    """Sizes as JSON: an int is itself, a symbol ["sym", its row in `table`], an expression [op, its parts]."""
-
-    def __init__(self, table: list[list[Any]] | None = None):
-        self.table: list[list[Any]] = [] if table is None else table
-        self.rows: dict[Dim, int] = {}
-        self.made: list[Dim] = []
-        for name, anonymous, low, high in self.table:
-            self.made.append(fresh(name, min=low, max=high) if anonymous else sym(name, min=low, max=high))
-
-    def row(self, dims: Sequence[DimLike]) -> list[Any]:
-        return [self.code(d) for d in dims]
-
-    def code(self, d: DimLike) -> Any:
-        if not isinstance(d, Dim):
-            return int(d)
-        done: dict[Any, Any] = {}
-        for part in walk(d):
-            if part.op == "sym":
-                if part not in self.rows:
-                    self.rows[part] = len(self.table)
-                    self.table.append([part.reason if part.is_fresh else part.name, part.is_fresh, *bounds(part)])
-                done[part] = ["sym", self.rows[part]]
-            else:
-                done[part] = [part.op, *(x if isinstance(x, int) else done[x] for x in part.args)]
-        return done[d]
-
-    def dims(self, rows: Sequence[Any]) -> tuple[DimLike, ...]:
-        return tuple(map(self.decode, rows))
-
-    def decode(self, code: Any) -> DimLike:
-        if isinstance(code, int):
-            return code
-        op, *rest = code
-        if op == "sym":
-            return self.made[rest[0]]
-        args = [self.decode(x) for x in rest]
-        result = args[0]
-        for x in args[1:]:
-            result = _JOINED[op](result, x)
-        return result
-
-
-_JOINED: dict[str, Any] = {"add": lambda a, b: a + b, "mul": lambda a, b: a * b, "floordiv": floordiv, "mod": mod,
-                           "min": minimum, "max": maximum, "bcast": bcast}

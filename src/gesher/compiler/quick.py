@@ -109,8 +109,8 @@ class Quick:
         try:
             env = session._feeds.check(dict(zip(self.order, arrays)))
             variant = session._main.variant(env)
-        except GesherError:
-            return None  # the long way tells what is wrong
+        except (GesherError, NotAsTaken):
+            return None  # the long way tells what is wrong, or plans
         lowered = variant.lowered
         if len(variant.stages) != 1 or variant.stages[0].segment is None or variant.stages[0].stage.fallbacks \
                 or lowered.learned:

@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 Env = dict[Value, Any]
 Prepare = Callable[[Model], "Inlined"]
 
-# Ways in which conditions come out that get a lowering of their own.
-_MOST_VARIANTS = 8
 # Runs in a row that find otherwise than was taken for granted, after which nothing is any more.
 _TRUST = 3
 
@@ -128,14 +126,12 @@ class CompiledSession:
         self._careful: GraphSession | None = None
         self._trust = _TRUST
         self._random: np.random.Generator | None = None
-        key = "" if kept is not None else _key(model, options, prepare)
-        if key:
-            kept = frozen.thaw(model, key)
+        self.key = _key(model, options, prepare)
+        if kept is None and self.key:
+            kept = frozen.thaw(model, self.key)
         self.planned = kept is None
         if kept is None:
             self._plan()
-            if key:
-                frozen.freeze(self, key)
         else:
             self.whole = model
             self._feeds = Feeds(model.graph, model.ir_version, columns_of(model))
@@ -158,6 +154,13 @@ class CompiledSession:
         self._main = GraphSession(self, self.steps[self.whole.graph], {}, trusting=True)
         self._quick = Quick(self)
         self.planned = True
+        for variant in self._main.variants:
+            self.keep(variant)
+
+    def keep(self, variant: Variant) -> None:
+        """Keep a way of running the main graph, where this session is kept."""
+        if self.key:
+            frozen.freeze(self, variant, self.key)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs by name, fresh arrays, for the inputs by name.
@@ -274,7 +277,9 @@ class GraphSession:
     """One graph, lowered once or, where conditions hang on sizes, once for each way in which they come out."""
 
     def __init__(self, session: CompiledSession, steps: GraphSteps, given: dict[Value, TensorType], trusting: bool):
-        self.session, self.steps, self.graph = session, steps, steps.graph
+        # None where the graph was read back, and is not planned.
+        self.steps: GraphSteps | None = steps
+        self.session, self.graph = session, steps.graph
         self.given, self.trusting = given, trusting
         self.outdated = False
         self.variants: list[Variant] = []
@@ -288,7 +293,7 @@ class GraphSession:
         """A graph that was planned before."""
         made = cls.__new__(cls)
         made.session, made.graph, made.given, made.trusting = session, kept.lowered.graph, {}, True
-        made.outdated = False
+        made.outdated, made.steps = False, None
         made.variants = [Variant.read_back(session, kept)]
         return made
 
@@ -296,6 +301,7 @@ class GraphSession:
         from .lower import Lowering
 
         session = self.session
+        assert self.steps is not None
         with target.building_for(session.isa, session.options.precision):
             lowering = Lowering(self.steps, session.facts, self.given, self.trusting, session.steps, oracle, asks)
             return Variant(session, lowering.run(), bool(lowering.learned) or not self.given)
@@ -305,14 +311,33 @@ class GraphSession:
         return any(v.takes_things_for_granted for v in self.variants)
 
     def variant(self, env: Env) -> Variant:
-        """The variant for these arrays, made where there is none yet."""
+        """The variant for these arrays, made where there is none yet.
+
+        Raises:
+            NotAsTaken: none that was kept is for them, and the graph must be planned.
+        """
         for v in self.variants:
             if v.accepts(env):
                 return v
+        if self.steps is None:
+            return self._kept(env)
         # Sizes that come out in ever new ways are better served by one that settles nothing.
-        made = self._lowered(env if len(self.variants) < _MOST_VARIANTS else None)
+        made = self._lowered(env if len(self.variants) < frozen.MOST_VARIANTS else None)
         self.variants.append(made)
+        if self is self.session._main:
+            self.session.keep(made)
         return made
+
+    def _kept(self, env: Env) -> Variant:
+        """The variant for these arrays among those that were kept and are not read back yet."""
+        for key in frozen.variant_keys(self.session.key)[len(self.variants):] if self.session.key else ():
+            kept = frozen.thaw(self.session.model, key)
+            if kept is None:
+                break
+            self.variants.append(Variant.read_back(self.session, kept))
+            if self.variants[-1].accepts(env):
+                return self.variants[-1]
+        raise NotAsTaken("conditions come out as in no run that was kept")
 
     def run(self, env: Env) -> list[Any]:
         """The outputs of the graph, where `env` holds its inputs and what it captures.
