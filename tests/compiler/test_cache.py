@@ -22,6 +22,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+# As the shelf of sessions, with weights beside.
+HELD = cache.Shelf("held", ("model.c", "model.so", "weights.bin"), "model.so")
+
+
 def maker(text: str = "library", weights: str | None = None, calls: list | None = None):
     def make(into: Path):
         if calls is not None:
@@ -41,7 +45,7 @@ def test_an_entry_is_made_once_and_found_after():
     second = cache.get_or_build(KEY, maker("other", calls=calls))
     assert len(calls) == 1
     assert first == second
-    assert second.library.read_text() == "library" and second.facts == {"text": "library"} and second.weights is None
+    assert second.library.read_text() == "library" and second.facts == {"text": "library"}
 
 
 def test_keys_tell_parts_apart():
@@ -60,7 +64,7 @@ def test_folders_are_readable_by_the_user_alone(folder):
 @pytest.mark.parametrize("name", ["model.so", "model.c", "weights.bin"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_a_damaged_entry_is_made_again(name, damage):
-    entry = cache.get_or_build(KEY, maker(weights="w" * 100))
+    entry = cache.get_or_build(KEY, maker(weights="w" * 100), HELD)
     path = entry.folder / name
     raw = bytearray(path.read_bytes())
     if damage == "remove":
@@ -70,10 +74,10 @@ def test_a_damaged_entry_is_made_again(name, damage):
     else:
         raw[2] ^= 1
         path.write_bytes(raw)
-    assert cache.find(KEY) is None
-    again = cache.get_or_build(KEY, maker("new", weights="w" * 100))
+    assert cache.find(KEY, HELD) is None
+    again = cache.get_or_build(KEY, maker("new", weights="w" * 100), HELD)
     assert again.library.read_text() == "new"
-    assert cache.find(KEY) == again
+    assert cache.find(KEY, HELD) == again
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"key": 1}', "null"])
@@ -184,6 +188,20 @@ def test_what_was_just_made_is_never_evicted(monkeypatch):
     assert cache.find("cd" * 32) and cache.find(KEY) is None
 
 
+def test_entries_are_counted_now_and_then_not_at_each_build(monkeypatch):
+    counted: list[str] = []
+    real = cache._evict
+    monkeypatch.setattr(cache, "_evict", lambda *a, keep: counted.append(keep) or real(*a, keep=keep))
+    monkeypatch.setenv("GESHER_CACHE_MB", "3")
+    keys = [f"{i:02x}" * 32 for i in range(8)]
+    for key in keys[:3]:
+        cache.get_or_build(key, maker("x" * 500_000))
+    assert counted == keys[:1]
+    for key in keys[3:]:
+        cache.get_or_build(key, maker("x" * 900_000))
+    assert len(counted) > 2 and sum(cache.find(key) is not None for key in keys) == 3
+
+
 @pytest.mark.parametrize("which", ["", "models"])
 def test_a_folder_others_may_write_to_is_refused(folder, which):
     cache.get_or_build(KEY, maker())
@@ -237,14 +255,14 @@ def test_a_read_only_cache_is_still_read(folder, monkeypatch):
 
 
 def test_weights_are_hashed_again_only_when_they_changed(monkeypatch):
-    entry = cache.get_or_build(KEY, maker(weights="weights"))
+    entry = cache.get_or_build(KEY, maker(weights="weights"), HELD)
     hashed: list[str] = []
     real = cache._sha256
     monkeypatch.setattr(cache, "_sha256", lambda path: hashed.append(path.name) or real(path))
-    assert cache.find(KEY)
+    assert cache.find(KEY, HELD)
     assert hashed == ["model.c", "model.so"]
     os.utime(entry.folder / "weights.bin", (1, 1))
-    assert cache.find(KEY) and "weights.bin" in hashed
+    assert cache.find(KEY, HELD) and "weights.bin" in hashed
 
 
 def test_the_description_can_be_read_by_people():

@@ -4,13 +4,14 @@
     kernels/<key>/   kernel.c  kernel.o  meta.json
     work/<...>/      entries being made; locks
 
-`key` hashes sources, flags, compiler, processor, packed weights and our version, so a change in any of these is
-another entry, and nothing ever needs to be invalidated. An entry is made in `work/` and appears under its name by one
+`key` hashes sources, flags, compiler, processor and our version, so a change in any of these is another entry, and
+nothing ever needs to be invalidated. An entry is made in `work/` and appears under its name by one
 rename: half of one is never seen. Before an entry is given out, the sha256 of each of its files is compared with
 `meta.json`; a damaged one is moved away and made again.
 
-What a reader would guess wrong: `weights.bin` may be gigabytes, so it is hashed when it was made and whenever its
-inode, size or times have changed since, but not at every load. `model.so` is hashed always, before `dlopen` sees it.
+What a reader would guess wrong: the `weights.bin` of a session may be gigabytes, so it is hashed when it was made and
+whenever its inode, size or times have changed since, but not at every load. `model.so` is hashed always, before
+`dlopen` sees it. All entries are counted when their limit may be reached, and once an hour.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ except ImportError:  # Windows has no flock: two processes may then make the sam
 ABI = 1
 SOURCE, LIBRARY, WEIGHTS, META = "model.c", "model.so", "weights.bin", "meta.json"
 KERNEL_SOURCE, KERNEL = "kernel.c", "kernel.o"
+_COUNT = "bytes"    # in work/: how large all entries are together, and when they were last counted
 _STALE_AFTER = 3600.0  # seconds after which unfinished work whose maker is gone is cleared away
 
 
@@ -55,7 +57,7 @@ class Shelf:
     main: str
 
 
-MODELS = Shelf("models", (SOURCE, LIBRARY, WEIGHTS), LIBRARY)
+MODELS = Shelf("models", (SOURCE, LIBRARY), LIBRARY)
 KERNELS = Shelf("kernels", (KERNEL_SOURCE, KERNEL), KERNEL)
 
 
@@ -79,17 +81,12 @@ class Entry:
         return self.folder / KERNEL
 
     @property
-    def weights(self) -> Path | None:
-        """The packed weights, to be mapped; None where the model has none."""
-        return self.folder / WEIGHTS if WEIGHTS in self.meta["files"] else None
-
-    @property
     def facts(self) -> dict[str, Any]:
         return self.meta["facts"]
 
 
 def key_of(parts: Mapping[str, str | bytes]) -> str:
-    """The name of an entry made from `parts` (sources, flags, compiler identity, CPU key, digest of weights...).
+    """The name of an entry made from `parts` (sources, flags, compiler identity, CPU key...).
 
     Each part counts with its name, so that moving text from one part to another changes the key.
     """
@@ -104,7 +101,7 @@ def key_of(parts: Mapping[str, str | bytes]) -> str:
 def get_or_build(key: str, make: Callable[[Path], dict[str, Any]], shelf: Shelf = MODELS) -> Entry:
     """The entry `key`; where it is missing or damaged, `make(folder)` makes it.
 
-    `make` writes the shelf's files (`model.c`, `model.so` and, if wanted, `weights.bin`) into the empty folder it is
+    `make` writes the shelf's files (its main one, and of the others those that it wants) into the empty folder it is
     given, and returns facts to be kept with the entry (anything JSON). It runs in one process at a time for a key;
     what it raises is passed on, and leaves nothing behind.
 
@@ -154,10 +151,31 @@ def _build(key: str, make: Callable[[Path], dict[str, Any]], shelf: Shelf, model
     made = _open(models / key, shelf)
     if made is None:
         raise OSError(f"the entry {models / key} was damaged as soon as it was written")
+    total = _grown(work, sum(told["bytes"] for told in made.meta["files"].values()))
     # A kernel is about to be linked into a model, whose own entry evicts what is too much.
-    if shelf is not KERNELS:
-        _evict(models, keep=key)
+    if shelf is not KERNELS and (total is None or total > knobs.CACHE_MB.number * 1_000_000):
+        _evict(models, work, keep=key)
     return made
+
+
+def _grown(work: Path, nbytes: int) -> int | None:
+    """Bytes of all entries after one more of `nbytes`, as counted before; None where they were not, or long ago.
+
+    The count is kept in a file of `work/` for an hour. Processes that write it at the same time may lose each other's
+    share until it is counted anew.
+    """
+    file = work / _COUNT
+    with contextlib.suppress(OSError, ValueError):
+        counted, since = map(float, file.read_text().split())
+        if time.time() - since < _STALE_AFTER:
+            _write_count(work, counted + nbytes, since)
+            return int(counted) + nbytes
+    return None
+
+
+def _write_count(work: Path, nbytes: float, since: float) -> None:
+    with contextlib.suppress(OSError):    # then it is counted each time
+        (work / _COUNT).write_text(f"{nbytes:.0f} {since:.0f}")
 
 
 def _publish(folder: Path, final: Path, work: Path, shelf: Shelf) -> None:
@@ -218,7 +236,7 @@ def _open(folder: Path, shelf: Shelf) -> Entry | None:
     return entry
 
 
-def _evict(shelf: Path, keep: str) -> None:
+def _evict(shelf: Path, work: Path, keep: str) -> None:
     """Remove what was used least recently, of every shelf, until all fit in `GESHER_CACHE_MB`; never `keep`."""
     limit = knobs.CACHE_MB.number * 1_000_000
     entries = []
@@ -230,7 +248,7 @@ def _evict(shelf: Path, keep: str) -> None:
     total = sum(size for _, size, _ in entries)
     for _, size, folder in sorted(entries):
         if total <= limit:
-            return
+            break
         if folder != shelf / keep:
             # Renamed first, so that nobody finds half of it. Who has it mapped keeps the mapping.
             grave = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=private_folder("work")))
@@ -239,6 +257,7 @@ def _evict(shelf: Path, keep: str) -> None:
                 total -= size
             shutil.rmtree(grave, ignore_errors=True)
             knobs.debug(1, f"cache: {folder.name[:12]} evicted ({size / 1e6:.1f} MB)")
+    _write_count(work, total, time.time())
 
 
 def _clear_stale(work: Path) -> None:
