@@ -11,6 +11,7 @@ from gesher.symbolic import Dim, DimLike, decide_eq, product
 from .along import ArgMax, CumSum
 from .attention import Attention
 from .blockwise import MatMulBits
+from .byte_tables import Bytes
 from .convolutions import BlockedConv, BlockedWindow, ToBlocks, ToPlain
 from .forests import RankedTrees, Trees
 from .fourier import Dft
@@ -204,7 +205,7 @@ class Select(Kernel):
 
 KERNELS: tuple[type[Kernel], ...] = (Attention, Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv,
                                     ConvTransposed, Window, Softmax, LayerNorm, RankedTrees, Trees, Recurrent,
-                                    Reduce, Select, ArgMax, CumSum, Nearest, Dft, MatMulBits, *INTEGER)
+                                    Reduce, Select, ArgMax, CumSum, Bytes, Nearest, Dft, MatMulBits, *INTEGER)
 
 
 def match(e: Expr) -> Kernel | None:

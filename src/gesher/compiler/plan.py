@@ -18,6 +18,7 @@ from gesher.primitives.simplify import expand, fold_constants, simplify
 from gesher.symbolic import Dim, DimLike, decide_eq, fresh, product
 
 from . import indexing
+from .byte_tables import as_tables
 from .demands import Demand
 from .fuse import Fusion, fuse, is_scalar_constant, needs, order_of
 from .halves import keep_halves
@@ -57,6 +58,7 @@ def prepared(roots: Sequence[Expr]) -> list[Expr]:
     for _ in range(2):
         roots = simplify(expand(roots, lambda e: match(e) is not None))
         roots = fold_constants(roots, moved=moved)
+    roots = as_tables(roots)
     blocked = blocked_layout(roots)
     if blocked != list(roots):
         blocked = fold_constants(simplify(expand(blocked, lambda e: match(e) is not None)), moved=moved)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gesher.base import knobs
+from gesher.base.dtypes import INT8, UINT8
 from gesher.base.errors import RunError
 from gesher.symbolic import Dim, evaluate
 
@@ -22,7 +23,7 @@ from . import cache, cpu, peak, target
 from .build import build
 from .emit import unit
 from .library import Call, Library, Pool, address, entry_point
-from .loops import show
+from .loops import Apply, scalars, show, walk, writes
 from .packed import array_of
 from .profile import FLAG, Profile
 from .steps import KernelStep, NestStep, Program
@@ -201,8 +202,15 @@ class Segment:
 
 
 def counts(program: Program) -> bool:
-    """Whether bytes are multiplied there, so that what stands around them rounds to bytes."""
-    return any(isinstance(s, KernelStep) and s.kernel.apart for s in program.all_steps())
+    """Whether bytes are multiplied there, or made of floats, so that what stands around them rounds to bytes."""
+    for step in program.all_steps():
+        if isinstance(step, KernelStep) and step.kernel.apart:
+            return True
+        nest = step.nest if isinstance(step, NestStep) else step.tile if isinstance(step, KernelStep) else None
+        if nest is not None and any(b.dtype in (INT8, UINT8) for b in writes(nest)) \
+                and any(isinstance(s, Apply) and s.dtype.is_float for st in walk(nest.body) for s in scalars(st)):
+            return True
+    return False
 
 
 def _tell(profiles: Sequence[Profile]) -> None:

@@ -126,6 +126,7 @@ KERNELS: tuple[Kernel, ...] = (
            "gs_cumsum_f32_plain", meanings.running_sum),
     Kernel("gs_transpose", "gs_move.h", "transposition of elements of 1 to 16 bytes",
            "gs_transpose_plain", meanings.transpose),
+    Kernel("gs_bytes", "gs_bytes.h", "bytes through a table", "gs_bytes_plain", meanings.looked_up),
     Kernel("gs_dft", "gs_dft.h", "discrete Fourier transforms of doubles along any axis, of any length",
            "gs_dft_plain", meanings.dft),
     Kernel("gs_nearest", "gs_nearest.h", "elements taken along two neighbouring axes",

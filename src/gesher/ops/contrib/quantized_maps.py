@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from gesher.base import dtypes
-from gesher.base.dtypes import DType
 from gesher.ops.axes import axis_of
 from gesher.ops.borrowing import rule_of
 from gesher.ops.broadcasting import broadcast_inputs
@@ -119,23 +118,26 @@ def qlinear_mul(a: Any, a_scale: Any, a_zero: Any, b: Any, b_scale: Any, b_zero:
     return quantize(counted + _zero(c_zero), None, dtypes.from_numpy(a.dtype))
 
 
-def _recount(p: Builder, real: Expr, c_scale: Expr, c_zero: Expr | None, dtype: DType) -> Expr:
-    counted = real / p.reshape(c_scale, ())
-    if c_zero is not None:
-        counted = counted + p.cast(p.reshape(c_zero, ()), dtypes.FLOAT)
-    return quantize_expr(p, counted, None, dtype)
+def _float(p: Builder, x: Expr | None) -> Expr:
+    """A scale or zero point as a scalar float."""
+    return p.scalar(0.0, dtypes.FLOAT) if x is None else p.cast(p.reshape(x, ()), dtypes.FLOAT)
 
 
 @QLinearAdd.lower
 def _(p: Builder, a: Expr, a_scale: Expr, a_zero: Expr | None, b: Expr, b_scale: Expr, b_zero: Expr | None,
       c_scale: Expr, c_zero: Expr | None = None) -> Expr:
-    return _recount(p, real_expr(p, a, a_scale, a_zero) + real_expr(p, b, b_scale, b_zero), c_scale, c_zero, a.dtype)
+    a_part, b_part = (_float(p, s) / _float(p, c_scale) for s in (a_scale, b_scale))
+    fixed = _float(p, c_zero) - (a_part * _float(p, a_zero) + b_part * _float(p, b_zero))
+    counted = p.cast(a, dtypes.FLOAT) * a_part + (p.cast(b, dtypes.FLOAT) * b_part + fixed)
+    return quantize_expr(p, counted, None, a.dtype)
 
 
 @QLinearMul.lower
 def _(p: Builder, a: Expr, a_scale: Expr, a_zero: Expr | None, b: Expr, b_scale: Expr, b_zero: Expr | None,
       c_scale: Expr, c_zero: Expr | None = None) -> Expr:
-    return _recount(p, real_expr(p, a, a_scale, a_zero) * real_expr(p, b, b_scale, b_zero), c_scale, c_zero, a.dtype)
+    scale = _float(p, a_scale) * _float(p, b_scale) / _float(p, c_scale)
+    counted = (p.cast(a, dtypes.FLOAT) - _float(p, a_zero)) * (p.cast(b, dtypes.FLOAT) - _float(p, b_zero)) * scale
+    return quantize_expr(p, counted + _float(p, c_zero), None, a.dtype)
 
 
 # One operand
