@@ -13,7 +13,7 @@ What a reader would guess wrong:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gesher.base import dtypes
@@ -55,7 +55,8 @@ _EXTRA_WORK = 20_000
 
 
 def infer(model: Model, *, dims: Mapping[str, int] | None = None, values: Mapping[str, Any] | None = None,
-          strict: bool = False, opsets: Mapping[Node, dict[str, int]] | None = None) -> Facts:
+          strict: bool = False, opsets: Mapping[Node, dict[str, int]] | None = None,
+          unread: Collection[Value] = ()) -> Facts:
     """Infer the types, shapes and known values of a whole model. Nothing is written into the model.
 
     Args:
@@ -64,6 +65,7 @@ def infer(model: Model, *, dims: Mapping[str, int] | None = None, values: Mappin
         strict: raise at the first contradiction or unknown operator, instead of noting a finding and going on with
             what is known.
         opsets: imports of single nodes, where those of the graph they stand in do not hold for them.
+        unread: initializers whose numbers count as unknown, for they may be trained.
 
     Raises:
         ModelError: functions call each other in a circle, graphs nest too deep, `dims` or `values` name what is not
@@ -78,7 +80,7 @@ def infer(model: Model, *, dims: Mapping[str, int] | None = None, values: Mappin
     >>> infer(Model(graph, opsets={"": 21}))[x].type.__str__()
     'float(batch,3)'
     """
-    return _Walk(model, dims or {}, values or {}, strict, opsets or {}).run()
+    return _Walk(model, dims or {}, values or {}, strict, opsets or {}, unread).run()
 
 
 class _Frame:
@@ -105,8 +107,8 @@ class _Frame:
 
 class _Walk:
     def __init__(self, model: Model, dims: Mapping[str, int], values: Mapping[str, Any], strict: bool,
-                 opsets: Mapping[Node, dict[str, int]]):
-        self.model, self.values, self.strict, self.opsets = model, values, strict, opsets
+                 opsets: Mapping[Node, dict[str, int]], unread: Collection[Value]):
+        self.model, self.values, self.strict, self.opsets, self.unread = model, values, strict, opsets, unread
         self.declarations = Declarations(dict(dims))
         self.functions = function_table(model.functions.values())
         self.facts: dict[Value, Fact] = {}
@@ -177,7 +179,8 @@ class _Walk:
                 continue
             if value.name in self.values and frame.graph is self.model.graph:
                 continue
-            env[value] = _constant_fact(constant)
+            env[value] = _constant_fact(constant) if value not in self.unread else Fact(
+                TensorType(_dtype(constant), constant.shape), why="its numbers may change")
             if value.type is not None and not (isinstance(value.type, TensorType) and value.type.shape is not None
                                                and value.type.dtype is _dtype(constant)
                                                and value.type.shape == constant.shape):

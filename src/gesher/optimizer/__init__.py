@@ -6,6 +6,6 @@
 their rules are about.
 """
 
-from .pipelines import FOR_COMPILER, for_compiler
+from .pipelines import FOR_COMPILER, FOR_EXPORT, for_compiler, for_export
 
-__all__ = ["FOR_COMPILER", "for_compiler"]
+__all__ = ["FOR_COMPILER", "FOR_EXPORT", "for_compiler", "for_export"]

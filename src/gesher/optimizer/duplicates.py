@@ -70,7 +70,7 @@ def _constants(work: Work) -> None:
         outermost = graph is work.model.graph
         for v in list(graph.initializers):
             t = v.constant
-            if t is None or isinstance(t, SparseTensor) or v.is_input or t.dtype is dtypes.STRING:
+            if t is None or isinstance(t, SparseTensor) or v.is_input or v in work.kept or t.dtype is dtypes.STRING:
                 continue
             key: Any = (t.dtype, t.shape, t.numpy().tobytes()) if t.nbytes <= _COMPARED else id(t.storage)
             twin = seen.get(key)

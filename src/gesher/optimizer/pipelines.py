@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from gesher.base.errors import GesherError
 from gesher.base.knobs import debug
-from gesher.ir import Model
+from gesher.ir import Model, Node, Value
 from gesher.ir.bridge import no_collection
+from gesher.ops import resolve
+from gesher.ops.fact import sayable
+from gesher.ops.fit import arity, attributes, types
 from gesher.ops.training.way import read_by_name
 from gesher.rewriter import Pass, Pipeline, Sweep, Work
 from gesher.rewriter.inline import Inlined, inlined
@@ -42,8 +48,46 @@ FOLD = (
     Pass("affine", (*affine.RULES, *algebra.LATE)),
 )
 
+FOR_EXPORT = Pipeline("for export", (
+    Pass("clean", (*constants.RULES, *identities.RULES, *shapes.RULES, *moves.RULES, *algebra.RULES)),
+    Sweep("duplicates", duplicates.merge_duplicates),
+    Sweep("unread", duplicates.drop_unread_nodes),
+))
+"""What is done to a model that a frontend has made: nothing that shows in its weights, names or opset."""
+
 FOR_COMPILER = Pipeline("for the compiler", (*CLEAN, *WHOLES, *FOLD))
 """What the compiled engine does before it lowers a model."""
+
+
+def for_export(model: Model, weights: Collection[Value] = ()) -> None:
+    """Run `FOR_EXPORT` on `model` itself, or leave it as it was where that cannot be said in its opset.
+
+    Args:
+        weights: initializers that stay as they are, by their own names: no rule looks at their numbers.
+    """
+    work = Work(model, {}, weights)
+    with no_collection():
+        FOR_EXPORT.run(work)
+        made = [n for n in work.opsets if n.graph is not None]
+        if not all(_said_by(model, work, n) for n in made):
+            work.edit.undo(0)
+            return
+    for node in made:
+        for v in node.outputs:
+            if v is not None and v.type is None:
+                v.type = sayable(work.fact(v).type)
+
+
+def _said_by(model: Model, work: Work, node: Node) -> bool:
+    """Whether a node that a rule made in the newest opset means the same in the model's own."""
+    newest = work.meaning(node)
+    try:
+        operator, schema = resolve(node, model.opsets)
+    except GesherError:
+        return False
+    held = [None if v is None else work.fact(v).type for v in node.inputs]
+    return newest is not None and operator.widens(schema.version, newest[1].version) and \
+        not any(True for misfit in (*arity(node, schema), *attributes(node, schema), *types(node, schema, held)))
 
 
 def for_compiler(model: Model) -> Inlined:

@@ -13,7 +13,7 @@ What a reader would guess wrong:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -58,6 +58,7 @@ class Work:
     Args:
         model: the model; it should be a private copy.
         opsets: imports of single nodes, where the model's do not hold for them. It grows.
+        kept: initializers that stay what they are, for they may be trained: no rule knows their numbers.
 
     Attributes:
         edit: the journal.
@@ -68,11 +69,12 @@ class Work:
         debug, verify: `GESHER_DEBUG` and `GESHER_VERIFY`.
     """
 
-    def __init__(self, model: Model, opsets: dict[Node, dict[str, int]] | None = None):
-        self.model = model
+    def __init__(self, model: Model, opsets: dict[Node, dict[str, int]] | None = None,
+                 kept: Collection[Value] = ()):
+        self.model, self.kept = model, frozenset(kept)
         self.opsets: dict[Node, dict[str, int]] = {} if opsets is None else opsets
         self.edit = Edit(model)
-        self.facts: Facts = infer(model, opsets=self.opsets)
+        self.facts: Facts = infer(model, opsets=self.opsets, unread=self.kept)
         self.equalities = self.facts.equalities
         learn_from_broadcasts(model.graph, self.facts)
         self.at: Node | None = None
@@ -273,6 +275,8 @@ class Work:
 
     def _put(self, node: Node, inputs: Sequence[Value | None]) -> None:
         assert self.at is not None
+        if self.at.metadata and not node.metadata:
+            node.metadata = dict(self.at.metadata)
         self.edit.insert(node, before=self.at)
         # A step of its own: taking back an insertion alone would leave the node among its inputs' readers.
         self.edit.set_inputs(node, inputs)

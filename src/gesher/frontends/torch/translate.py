@@ -20,6 +20,7 @@ from gesher.base.errors import GesherError, ModelError, UnsupportedError
 from gesher.frontends.protocol import Exported, ExportOptions, declare
 from gesher.ir import Model, Value
 from gesher.ops.build import Builder
+from gesher.optimizer import for_export
 
 from .capture import Captured
 from .preconditions import relation
@@ -51,6 +52,7 @@ def translate(captured: Captured, options: ExportOptions) -> Exported:
     t = Translation(b, Sizes(b, captured.dims, [pair for pair in equal if _simpler(*pair)]))
     walk = _Walk(t, captured, options)
     model = walk.model()
+    for_export(model, walk.parameters)
     assumptions = [c.assumption for c in captured.conditions]
     declare(model, assumptions)
     made = trials(captured, walk.inputs, walk.outputs, walk.states) if options.verify else []
@@ -103,6 +105,7 @@ class _Walk:
         # What the module changes while it runs: (name of the input or "", name of the output, where it is kept).
         self.states: list[tuple[str, str, str]] = []
         self.located: list[Located] = []
+        self.parameters: list[Value] = []
         self.refused: Counter[str] = Counter()
         self.reasons: dict[str, str] = {}
         self.line = ""
@@ -152,6 +155,8 @@ class _Walk:
                 continue
             tensor = self.program.state_dict.get(spec.target)
             values[node] = self._weight(self.program.constants[spec.target] if tensor is None else tensor, name, tied)
+            if kind == "PARAMETER":
+                self.parameters.append(values[node])
 
     def _input(self, name: str, fake: Any) -> Value:
         v = self.t.b.input(name, dtype_of(fake.dtype), self.t.sizes.shape(shape_of(fake)))

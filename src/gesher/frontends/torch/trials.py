@@ -257,7 +257,9 @@ class Located:
 
 def locate(captured: Captured, located: Sequence[Located], model: Model, trial: Trial) -> str:
     """The first operator, in the program's order, whose result differs between PyTorch and the model."""
-    placed = [(x, x.made) for x in located if isinstance(x.made, Value)]
+    # What has been taken out as needless since cannot be asked for any more.
+    placed = [(x, x.made) for x in located if isinstance(x.made, Value)
+              and x.made.producer is not None and x.made.producer.graph is model.graph]
     recorder = _Recorder(captured.program.graph_module, {x.node for x, _ in placed})
     recorder.run(*_everything(captured, trial))
     evaluator = Evaluator(model)
