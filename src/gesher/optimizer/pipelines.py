@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from gesher.base.errors import GesherError
 from gesher.base.knobs import debug
-from gesher.ir import Model, Node, Value
+from gesher.ir import Model, Value
 from gesher.ir.bridge import no_collection
-from gesher.ops import resolve
 from gesher.ops.fact import sayable
-from gesher.ops.fit import arity, attributes, types
 from gesher.ops.training.way import read_by_name
 from gesher.rewriter import Pass, Pipeline, Sweep, Work
 from gesher.rewriter.inline import Inlined, inlined
@@ -22,6 +19,7 @@ from . import (
     attention,
     constants,
     duplicates,
+    flattening,
     identities,
     modern,
     moves,
@@ -49,9 +47,11 @@ FOLD = (
 )
 
 FOR_EXPORT = Pipeline("for export", (
-    Pass("clean", (*constants.RULES, *identities.RULES, *shapes.RULES, *moves.RULES, *algebra.RULES)),
+    Pass("clean", (*constants.RULES, *identities.RULES, *shapes.RULES, *moves.RULES, *algebra.RULES,
+                   *flattening.RULES)),
     Sweep("duplicates", duplicates.merge_duplicates),
     Sweep("unread", duplicates.drop_unread_nodes),
+    Pass("wholes", (*norms.RULES, *activations.RULES)),
 ))
 """What is done to a model that a frontend has made: nothing that shows in its weights, names or opset."""
 
@@ -60,34 +60,19 @@ FOR_COMPILER = Pipeline("for the compiler", (*CLEAN, *WHOLES, *FOLD))
 
 
 def for_export(model: Model, weights: Collection[Value] = ()) -> None:
-    """Run `FOR_EXPORT` on `model` itself, or leave it as it was where that cannot be said in its opset.
+    """Run `FOR_EXPORT` on `model` itself: what rules make is of the model's own opset.
 
     Args:
         weights: initializers that stay as they are, by their own names: no rule looks at their numbers.
     """
-    work = Work(model, {}, weights)
+    before = {n for g in model.graphs() for n in g.nodes}
     with no_collection():
+        work = Work(model, {}, weights, own=True)
         FOR_EXPORT.run(work)
-        made = [n for n in work.opsets if n.graph is not None]
-        if not all(_said_by(model, work, n) for n in made):
-            work.edit.undo(0)
-            return
-    for node in made:
+    for node in (n for g in model.graphs() for n in g.nodes if n not in before):
         for v in node.outputs:
             if v is not None and v.type is None:
                 v.type = sayable(work.fact(v).type)
-
-
-def _said_by(model: Model, work: Work, node: Node) -> bool:
-    """Whether a node that a rule made in the newest opset means the same in the model's own."""
-    newest = work.meaning(node)
-    try:
-        operator, schema = resolve(node, model.opsets)
-    except GesherError:
-        return False
-    held = [None if v is None else work.fact(v).type for v in node.inputs]
-    return newest is not None and operator.widens(schema.version, newest[1].version) and \
-        not any(True for misfit in (*arity(node, schema), *attributes(node, schema), *types(node, schema, held)))
 
 
 def for_compiler(model: Model) -> Inlined:

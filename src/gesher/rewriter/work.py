@@ -28,6 +28,7 @@ from gesher.inference.folding import Folder
 from gesher.ir import DimLike, Edit, Graph, Kind, Model, Node, Tensor, TensorType, Value
 from gesher.ops import Fact, find, infer_node, resolve
 from gesher.ops.fact import VALUE_LIMIT
+from gesher.ops.fit import types
 from gesher.ops.releases import ML, NEWEST
 from gesher.ops.schema import Operator, Schema
 from gesher.ops.writing import as_attribute
@@ -59,6 +60,7 @@ class Work:
         model: the model; it should be a private copy.
         opsets: imports of single nodes, where the model's do not hold for them. It grows.
         kept: initializers that stay what they are, for they may be trained: no rule knows their numbers.
+        own: whether what rules make must speak the model's own opsets, so that the model stays a file.
 
     Attributes:
         edit: the journal.
@@ -70,8 +72,8 @@ class Work:
     """
 
     def __init__(self, model: Model, opsets: dict[Node, dict[str, int]] | None = None,
-                 kept: Collection[Value] = ()):
-        self.model, self.kept = model, frozenset(kept)
+                 kept: Collection[Value] = (), own: bool = False):
+        self.model, self.kept, self.own = model, frozenset(kept), own
         self.opsets: dict[Node, dict[str, int]] = {} if opsets is None else opsets
         self.edit = Edit(model)
         self.facts: Facts = infer(model, opsets=self.opsets, unread=self.kept)
@@ -252,6 +254,8 @@ class Work:
         assert operator is not None, f"a rule makes {domain}.{op_type}, which is no operator"
         schema = operator.schema(NEWEST_OPSETS.get(domain, 1 << 30))
         assert schema is not None
+        if self.own:
+            schema = self._own_schema(operator, schema, attributes)
         written = {}
         for name, value in attributes.items():
             if value is not None:
@@ -259,9 +263,22 @@ class Work:
                 assert formal is not None, f"{op_type} has no attribute {name}"
                 written[name] = as_attribute(value, formal.kind_code)
         node = Node(op_type, (), outputs, written, domain=domain)
-        self.opsets[node] = NEWEST_OPSETS
+        if not self.own:
+            self.opsets[node] = NEWEST_OPSETS
         self._put(node, values)
         return node.outputs[0] if outputs == 1 else node.outputs
+
+    def _own_schema(self, operator: Operator, newest: Schema, attributes: Mapping[str, Any]) -> Schema:
+        """The operator as the model's own opset has it, where that means the same as the newest.
+
+        Raises:
+            Refused: it does not, or it is not there.
+        """
+        schema = operator.schema(self.model.opsets.get(operator.domain, 0))
+        if schema is None or not operator.widens(schema.version, newest.version) or \
+                any(v is not None and k not in schema.attributes for k, v in attributes.items()):
+            raise Refused(f"{operator.name} cannot be said so in the model's opset")
+        return schema
 
     def again(self, node: Node, inputs: Sequence[Value | None], attributes: Mapping[str, Any] | None = None) -> Node:
         """A copy of a node of the same version on other inputs, `attributes` written over its own, put as `op` does."""
@@ -302,6 +319,10 @@ class Work:
             self._folder.fold(node, found[0], found[1], facts, outputs)
         except GesherError as e:
             raise Refused(f"{node.op_type} does not fit: {e.what}") from None
+        if self.own:
+            misfit = next(types(node, found[1], [None if f is None else f.type for f in facts]), None)
+            if misfit is not None:
+                raise Refused(misfit.message)
         for value, fact in zip(node.outputs, outputs):
             if value is not None:
                 self._new[value] = (fact or Fact(None, why="inference does not tell")).with_sizes(value.name)

@@ -11,6 +11,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
+from gesher.symbolic import product
 
 from .translation import Translation, aten
 
@@ -19,10 +20,15 @@ from .translation import Translation, aten
 
 @aten("linear")
 def _(t: Translation, x: Value, weight: Value, bias: Value | None = None) -> Value:
-    if t.rank(x) == 2 and t.rank(weight) == 2 and bias is not None:
-        return t.b.Gemm(x, weight, bias, transB=1)
-    product = t.b.MatMul(x, t.matrix_t(weight) if t.rank(weight) == 2 else weight)
-    return product if bias is None else t.b.Add(product, bias)
+    rank = t.rank(x)
+    if rank >= 2 and t.rank(weight) == 2 and t.dtype(x).is_float and (bias is not None or t.b.opsets[""] >= 11):
+        # The weight stays as the module has it; other axes than the last are rows.
+        *lead, _ = t.out_shape
+        flat = x if rank == 2 else t.reshape(x, (product(lead), t.shape(weight)[1]))
+        made = t.b.Gemm(flat, weight, bias, transB=1)
+        return made if rank == 2 else t.reshape(made, t.out_shape)
+    made = t.b.MatMul(x, t.matrix_t(weight) if t.rank(weight) == 2 else weight)
+    return made if bias is None else t.b.Add(made, bias)
 
 
 @aten("addmm")
