@@ -103,6 +103,19 @@ def test_a_net_of_convolutions(isa):
     assert [b.dtype.name for b in kept if b.shape[2:-1] == (10, 12)][:3] == ["float", "bfloat16", "bfloat16"]
 
 
+def test_a_convolution_by_itself_is_put_in_blocks_where_rounding_pays():
+    isa = next((i for i in ISAS if i.name == "avx512"), None)
+    if isa is None or "avx512_bf16" not in cpu.here().features:
+        pytest.skip("this processor has no AVX512-BF16")
+    p = Builder()
+    x = p.input("x", FLOAT, (1, 96, 9, 9))
+    for out, rounded in ((200, True), (20, False)):
+        root = p.convolve(x, p.constant(numbers(out, 96, 1, 1)), [1, 1], [(0, 0)] * 2, [1, 1], 1)
+        got, want, kernels = bf16(None, x, root, numbers(1, 96, 9, 9))
+        assert any("bf16" in k for k in kernels) is rounded, kernels
+        assert off(got, want) < A_PRODUCT
+
+
 def attending(heads: int = 2, size: int = 24) -> gesher.Model:
     """Self-attention over a free number of words, with a residual and a norm."""
     b = Ops({"": 17})

@@ -12,6 +12,7 @@ back to the plain layout cuts them off; nothing here may therefore sum over chan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from gesher.base.dtypes import FLOAT
@@ -26,6 +27,7 @@ _ELEMENTWISE = frozenset(("select", "cast", "bitcast", "is_inf", *MAPS))
 # A convolution that no other one hands pictures to or takes them from pays for two changes of layout by itself: worth
 # it only where Winograd saves more. Multiplications per element of the picture, from which on it does.
 _ALONE = 32 * 9
+_ALONE_ROUNDED = 64
 
 
 def blocked_layout(roots: Sequence[Expr]) -> list[Expr]:
@@ -82,7 +84,19 @@ def _worthy(order: Sequence[Expr], eligible_ones: set[Expr]) -> set[Expr]:
              if e.prim == "convolve" and e.params["groups"] == 1 and product(e.args[1].shape[1:]) >= _ALONE  # type: ignore[operator]
              and e.args[1].shape[0] >= 32 and set(e.args[1].shape[2:]) == {3}  # type: ignore[operator]
              and set(e.params["strides"]) == set(e.params["dilations"]) == {1}}
-    return linked | heavy
+    return linked | heavy | {e for e in eligible_ones if _gains_by_rounding(e)}
+
+
+def _gains_by_rounding(e: Expr) -> bool:
+    """Whether a convolution by itself has so many multiplications for each element that changes its layout that doing
+    them in bfloat16 pays for that: only blocks have a kernel for it."""
+    if not target.bf16() or not target.multiplies_bf16() or e.prim != "convolve" or e.params["groups"] != 1:
+        return False
+    out, channels, *kernel = (int(d) for d in e.args[1].shape if isinstance(d, int))
+    lanes = target.current().width
+    # For each place of the output; few channels are read where they lie.
+    moved = out + (0 if channels < lanes else channels * math.prod(e.params["strides"]))
+    return out >= lanes and out * channels * math.prod(kernel) >= _ALONE_ROUNDED * moved
 
 
 class _Layout:
