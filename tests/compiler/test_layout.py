@@ -93,6 +93,8 @@ def test_a_light_convolution_by_itself_stays_where_it_is():
     assert blocked_layout([root]) == [root]
     heavy = net.conv(x, 64, 3)
     assert blocked_layout([heavy]) != [heavy]
+    light, wide = net.conv(x, 64, 3, groups=64), net.conv(x, 64, 7, groups=64)
+    assert blocked_layout([light]) == [light] and blocked_layout([wide]) != [wide]
 
 
 def test_what_has_no_blocked_kernel_stays_plain():

@@ -28,6 +28,8 @@ _ELEMENTWISE = frozenset(("select", "cast", "bitcast", "is_inf", *MAPS))
 # it only where Winograd saves more. Multiplications per element of the picture, from which on it does.
 _ALONE = 32 * 9
 _ALONE_ROUNDED = 64
+# So many taps of each channel by itself are worth it too: over blocks they go several times as fast.
+_TAPS_ALONE = 25
 
 
 def blocked_layout(roots: Sequence[Expr]) -> list[Expr]:
@@ -84,7 +86,7 @@ def _worthy(order: Sequence[Expr], eligible_ones: set[Expr]) -> set[Expr]:
              if e.prim == "convolve" and e.params["groups"] == 1 and product(e.args[1].shape[1:]) >= _ALONE  # type: ignore[operator]
              and e.args[1].shape[0] >= 32 and set(e.args[1].shape[2:]) == {3}  # type: ignore[operator]
              and set(e.params["strides"]) == set(e.params["dilations"]) == {1}}
-    return linked | heavy | {e for e in eligible_ones if _gains_by_rounding(e)}
+    return linked | heavy | {e for e in eligible_ones if _gains_by_rounding(e) or _many_taps(e)}
 
 
 def _gains_by_rounding(e: Expr) -> bool:
@@ -97,6 +99,14 @@ def _gains_by_rounding(e: Expr) -> bool:
     # For each place of the output; few channels are read where they lie.
     moved = out + (0 if channels < lanes else channels * math.prod(e.params["strides"]))
     return out >= lanes and out * channels * math.prod(kernel) >= _ALONE_ROUNDED * moved
+
+
+def _many_taps(e: Expr) -> bool:
+    """Whether a convolution of each channel by itself is worth two changes of layout."""
+    channels, lanes = e.shape[1], target.current().width
+    return e.prim == "convolve" and is_depthwise(e.args[0].shape[1], e.params["groups"], e.args[1]) \
+        and isinstance(channels, int) and 2 * channels >= -(-channels // lanes) * lanes \
+        and decide_le(_TAPS_ALONE, product(e.args[1].shape[2:])) is True
 
 
 class _Layout:
