@@ -7,7 +7,7 @@ runs on `reference` and on ONNX Runtime. What comes of it:
 
 - right: both answer what eager PyTorch answers (random operators: in type, shape and range);
 - refused: the exporter says why it cannot cross; refused by torch.export itself counts as that too, and is told apart;
-- engine: the model is right on `reference`, but ONNX Runtime does not take it;
+- engine: the model is right on `reference`, but ONNX Runtime does not take it, or drops NaN (as its ReduceMax does);
 - wrong: an answer differs, in silence; crashed: an error that is not a refusal, or a process that died or hung.
 
 By default the first telling sample of each entry is taken (it has a tensor, and its answer holds more than one value
@@ -222,6 +222,8 @@ def judge(name: str, i: int, module: Sampled, answers: list[torch.Tensor], optio
     except Exception as e:
         return outcome("engine", f"{type(e).__name__}: {_refusal(e)}")
     why = held(got)
+    if why and any(np.isnan(x).any() for x in feeds.values() if x.dtype.kind == "f"):
+        return outcome("engine", f"onnxruntime loses NaN where the reference keeps it: {why}")
     return outcome("wrong", f"onnxruntime: {why}") if why else outcome("right")
 
 

@@ -25,7 +25,7 @@ def _filled(t: Translation, value: Any) -> Value:
 
 
 @aten("zeros", "zeros_like", "new_zeros", "empty.memory_format", "empty_like", "new_empty", "empty_strided",
-      "new_empty_strided")
+      "new_empty_strided", "empty_permuted")
 def _(t: Translation, *_: Any, **_kw: Any) -> Value:
     # What `empty` holds is anybody's guess, so zero is as right as any.
     return _filled(t, 0)

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from gesher.base import dtypes
-from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
 from .translation import Translation, aten
@@ -77,7 +76,7 @@ def _recurrent(t: Translation, op: str, x: Value, states: Sequence[Value], param
     directions = 2 if bidirectional else 1
     per = 4 if has_biases else 2
     if len(params) != layers * directions * per:
-        raise UnsupportedError(f"a projected {op} has no way to ONNX yet", who="torch", advice="proj_size=0 has")
+        return _projected(t, x, states, params, has_biases, layers, directions, batch_first)
     hidden = int(t.shape(params[1])[1])    # type: ignore[arg-type]
     y = t.b.Transpose(x, perm=[1, 0, 2]) if batch_first else x
     finals: list[list[Value]] = [[] for _ in states]
@@ -104,6 +103,50 @@ def _recurrent(t: Translation, op: str, x: Value, states: Sequence[Value], param
             finals[i].append(f)
     ends = [f[0] if len(f) == 1 else t.b.Concat(*f, axis=0) for f in finals]
     return (t.b.Transpose(y, perm=[1, 0, 2]) if batch_first else y, *ends)
+
+
+def _projected(t: Translation, x: Value, states: Sequence[Value], params: Sequence[Value], has_biases: bool,
+               layers: int, directions: int, batch_first: bool) -> tuple[Value, ...]:
+    """LSTMs whose outputs are projected before they come back (Sak et al. 2014). ONNX has none: each is a Scan."""
+    per = 5 if has_biases else 3
+    y = t.b.Transpose(x, perm=[1, 0, 2]) if batch_first else x
+    ends: list[list[Value]] = [[], []]
+    for layer in range(layers):
+        outputs = []
+        for d in range(directions):
+            at = layer * directions + d
+            p = params[at * per:][:per]
+            start = [t.squeeze(t.slice(s, 0, at, at + 1), [0]) for s in states]
+            made = _projected_direction(t, y, start, p, d == 1)
+            outputs.append(made[2])
+            for kept, end in zip(ends, made):
+                kept.append(t.unsqueeze(end, [0]))
+        y = outputs[0] if directions == 1 else t.b.Concat(*outputs, axis=2)
+    last = [f[0] if len(f) == 1 else t.b.Concat(*f, axis=0) for f in ends]
+    return (t.b.Transpose(y, perm=[1, 0, 2]) if batch_first else y, *last)
+
+
+def _projected_direction(t: Translation, y: Value, start: Sequence[Value], p: Sequence[Value], reverse: bool
+                         ) -> tuple[Value, Value, Value]:
+    """y (time, batch, in) to the last h (batch, projected), the last c (batch, hidden) and every h in turn."""
+    gates = t.b.MatMul(y, t.matrix_t(p[0]))
+    for bias in p[2:-1]:
+        gates = t.b.Add(gates, bias)
+    shapes = [t.shape(s) for s in start]
+    body = t.b.subgraph("projected", [("h", t.dtype(y), shapes[0]), ("c", t.dtype(y), shapes[1]),
+                                      ("gates", t.dtype(y), t.shape(gates)[1:])])
+    h, c, given = body.graph.inputs
+    whole = body.Add(given, body.MatMul(h, t.matrix_t(p[1])))
+    cut = {"num_outputs": 4} if t.b.opsets[""] >= 18 else {}
+    into, forget, cell, out = body.Split(whole, axis=1, outputs=4, **cut)
+    c = body.Add(body.Mul(body.Sigmoid(forget), c), body.Mul(body.Sigmoid(into), body.Tanh(cell)))
+    h = body.MatMul(body.Mul(body.Sigmoid(out), body.Tanh(c)), t.matrix_t(p[-1]))
+    for v in (h, c, body.Identity(h)):
+        body.output(v)
+    made: tuple[Value, Value, Value] = t.b.op("Scan", *start, gates, body=body, num_scan_inputs=1,
+                                              scan_input_directions=[int(reverse)],
+                                              scan_output_directions=[int(reverse)], outputs=3)
+    return made
 
 
 @aten("lstm.input", "gesher::lstm")

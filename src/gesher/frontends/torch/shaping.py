@@ -222,13 +222,28 @@ def _pad(t: Translation, x: Value, pads: Sequence[Any], mode: str, value: Any) -
         low[rank - 1 - i], high[rank - 1 - i] = pads[2 * i], pads[2 * i + 1]
     if all(isinstance(p, int) and p == 0 for p in (*low, *high)):
         return x
-    if mode == "wrap" and t.b.opsets[""] < 19:
+    if mode in ("edge", "reflect") and any(isinstance(p, int) and p < 0 for p in (*low, *high)):
+        # The border and the mirror image are those of the whole: what is cut off is cut off afterwards.
+        more = [[0 if isinstance(p, int) and p < 0 else p for p in side] for side in (low, high)]
+        wide = x if all(isinstance(p, int) and p == 0 for side in more for p in side) else \
+            t.b.Pad(x, t.sizes.vector([*more[0], *more[1]]), mode=mode)
         for axis in range(rank):
+            cut_low, cut_high = (-p if isinstance(p, int) and p < 0 else 0 for p in (low[axis], high[axis]))
+            if cut_low or cut_high:
+                wide = t.slice(wide, axis, cut_low, t.shape(wide)[axis] - cut_high)
+        return wide
+    if mode == "wrap":
+        # ONNX has it from opset 19 on, but ONNX Runtime's fails on some shapes; parts of the tensor are right anywhere.
+        for axis in range(rank):
+            before, after = low[axis], high[axis]
+            cut_low, cut_high = (-p if isinstance(p, int) and p < 0 else 0 for p in (before, after))
+            if cut_low or cut_high:
+                x = t.slice(x, axis, cut_low, t.shape(x)[axis] - cut_high)
             parts = [x]
-            if low[axis] != 0:
-                parts.insert(0, t.slice(x, axis, t.shape(x)[axis] - low[axis], _FAR))
-            if high[axis] != 0:
-                parts.append(t.slice(x, axis, 0, high[axis]))
+            if before != 0 and not cut_low:
+                parts.insert(0, t.slice(x, axis, t.shape(x)[axis] - before, _FAR))
+            if after != 0 and not cut_high:
+                parts.append(t.slice(x, axis, 0, after))
             x = x if len(parts) == 1 else t.b.Concat(*parts, axis=axis)
         return x
     fill = t.scalar(value or 0, x) if mode == "constant" else None

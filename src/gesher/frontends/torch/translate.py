@@ -333,6 +333,8 @@ class _Walk:
         for value, name in states:
             t.b.output(value, name)
         self.outputs = kept
+        if not kept and not states:
+            raise UnsupportedError(f"{self.captured.title} gives out no tensor", who="torch")
 
 
 class _UnknownError(UnsupportedError):
