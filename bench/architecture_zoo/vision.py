@@ -62,7 +62,8 @@ hugging("BEiT", "vision", "BeitForImageClassification",
 hugging("DINOv2", "vision", "Dinov2Model", lambda: config("Dinov2Config", image_size=56, patch_size=14, **SMALL),
         pixels(2, 56, 84), PIXELS_OF_ANY_SIZE)
 hugging("Swin", "vision", "SwinForImageClassification", _swin_config, pixels(2, 64, 64), PIXELS)
-hugging("Swin of any size", "vision", "SwinModel", _swin_config, pixels(2, 64, 96), PIXELS_OF_ANY_SIZE)
+hugging("Swin of any size", "vision", "SwinModel", _swin_config, pixels(2, 64, 96), PIXELS_OF_ANY_SIZE,
+        static_only="torch.export does not come to an end: it simplifies sizes of windows for ever")
 hugging("SegFormer", "vision", "SegformerForSemanticSegmentation",
         lambda: config("SegformerConfig", hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1],
                         num_attention_heads=[1, 2, 2, 4], decoder_hidden_size=32),
@@ -72,7 +73,7 @@ hugging("ConvNeXt", "vision", "ConvNextForImageClassification",
         pixels(2, 64, 96), PIXELS_OF_ANY_SIZE)
 hugging("MobileNetV2", "vision", "MobileNetV2ForImageClassification",
         lambda: config("MobileNetV2Config", depth_multiplier=0.35, image_size=64),
-        pixels(2, 64, 96), PIXELS_OF_ANY_SIZE)
+        pixels(2, 64, 96), PIXELS_OF_ANY_SIZE, static_only="its padding takes int() of sizes, which torch.export fixes")
 hugging("ResNet", "vision", "ResNetForImageClassification", _resnet_config, pixels(2, 64, 96), PIXELS_OF_ANY_SIZE)
 hugging("EfficientNet", "vision", "EfficientNetForImageClassification",
         lambda: config("EfficientNetConfig", width_coefficient=0.25, depth_coefficient=0.3, image_size=64,

@@ -33,6 +33,7 @@ from .arguments import leaves, rebuilt, result_names
 from .decompositions import fallbacks
 from .dims import Asked, Place, asked, resized, seen_sizes
 from .preconditions import Precondition, line_of, lines_of_users, precondition, relation
+from .readying import ready
 from .recurrent import RecurrencesWhole
 from .sizes import said
 
@@ -98,6 +99,7 @@ def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
     flat = leaves(dict(zip(names, (*args, *kwargs.values()))))
     wished = asked(flat, options.dynamic, options.settings.get("ranges"))
     captured = Captured(None, type(obj).__name__, obj, args, kwargs, [n for n, _ in flat], [], wished)
+    ready(obj)
     with evaluating(obj), _attributes_kept(obj), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = _captured(captured, seen_sizes(wished))

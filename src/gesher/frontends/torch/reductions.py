@@ -79,12 +79,12 @@ def _truth(t: Translation, op: str, x: Value, dims: Any, keepdim: bool) -> Value
     return t.cast(t.reduce(op, whole, listed, keepdim), dtypes.BOOL)
 
 
-@aten("any", "any.dim", "any.dims")
+@aten("any", "any.dim", "any.dims", "_is_any_true")
 def _(t: Translation, x: Value, dims: Any = None, keepdim: bool = False) -> Value:
     return _truth(t, "ReduceMax", x, dims, keepdim)
 
 
-@aten("all", "all.dim", "all.dims")
+@aten("all", "all.dim", "all.dims", "_is_all_true")
 def _(t: Translation, x: Value, dims: Any = None, keepdim: bool = False) -> Value:
     return _truth(t, "ReduceMin", x, dims, keepdim)
 
