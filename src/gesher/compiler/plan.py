@@ -46,6 +46,7 @@ from .moves import Transpose
 from .nests import At, Puller, Scope, describe
 from .packed import moved
 from .steps import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
+from .volumes import as_pictures
 
 # Types with a spelling in C, whole bytes each.
 _COMPILED = frozenset(("float", "double", "float16", "bfloat16", "bool", "int8", "int16", "int32", "int64", "uint8",
@@ -54,7 +55,7 @@ _COMPILED = frozenset(("float", "double", "float16", "bfloat16", "bool", "int8",
 
 def prepared(roots: Sequence[Expr]) -> list[Expr]:
     """The roots simplified, constants folded, and composites without a kernel expanded."""
-    roots = channels_last(roots)
+    roots = channels_last(as_pictures(roots))
     for _ in range(2):
         roots = simplify(expand(roots, lambda e: match(e) is not None))
         roots = fold_constants(roots, moved=moved)

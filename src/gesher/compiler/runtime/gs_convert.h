@@ -20,6 +20,15 @@ GS_INLINE float gs_f32_of_f16(uint16_t h) {
   return gs_float((int32_t)(u | sign));
 }
 
+#if defined(__F16C__) && defined(__clang__)
+// One instruction does it; a NaN keeps the bits that fit.
+GS_INLINE uint16_t gs_f16_of_f32(float x) {
+  _Float16 h = (_Float16)x;
+  uint16_t u;
+  memcpy(&u, &h, 2);
+  return u;
+}
+#else
 GS_INLINE uint16_t gs_f16_of_f32(float x) {
   uint32_t u = (uint32_t)gs_bits(x), sign = (u >> 16) & 0x8000;
   u &= 0x7FFFFFFF;
@@ -31,6 +40,7 @@ GS_INLINE uint16_t gs_f16_of_f32(float x) {
   h = u > 0x7F800000 ? 0x7E00 : h;
   return (uint16_t)(h | sign);
 }
+#endif
 
 // A float of `mbits` mantissa bits and `ebits` exponent bits with `bias`. `kind` says what its ends mean:
 // 0: IEEE (largest exponent is infinity and NaN)   1: FN (all ones is NaN, no infinity)
