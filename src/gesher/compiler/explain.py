@@ -12,7 +12,8 @@ from .steps import Program
 from .work import works
 
 if TYPE_CHECKING:
-    from .session import CompiledSession, GraphSession, Variant
+    from .session import CompiledSession, GraphSession
+    from .variant import Variant
 
 
 def explain(session: CompiledSession) -> str:

@@ -37,7 +37,8 @@ from .steps import Program
 from .written import Symbols, condition, condition_of
 
 if TYPE_CHECKING:
-    from .session import CompiledSession, Variant
+    from .session import CompiledSession
+    from .variant import Variant
 
 PLAN = "plan.json"
 SESSIONS = cache.Shelf("sessions", (PLAN, cache.WEIGHTS), PLAN)

@@ -1,8 +1,8 @@
 """Convolutions over volumes as convolutions over pictures: what a kernel sees of the depth becomes channels.
 
-The slices of depth that the taps of a place meet are laid side by side as input channels, one picture for each place of
-the result's depth. What a reader would guess wrong: the depth is copied as many times as the kernel is deep, which costs
-little beside what the convolution does with each copy.
+The slices of depth that the taps of a place meet are laid side by side as input channels, one picture for each place
+of the result's depth. What a reader would guess wrong: the depth is copied as many times as the kernel is deep, which
+costs little beside what the convolution does with each copy.
 """
 
 from __future__ import annotations
