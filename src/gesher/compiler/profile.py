@@ -2,7 +2,8 @@
 machine's peak.
 
 Steps are timed only in libraries that were built for it (`Options.timed`, or `GESHER_DEBUG=2` when the session is
-made): the clock is read twice a step, which a small model would feel. What counts as work says `work.py`.
+made): the clock is read twice a step, which a small model would feel. It is the clock on the wall, since the threads of
+a step work side by side: what else the machine did meanwhile is in the times. What counts as work says `work.py`.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class Profile:
         whole = sum(t.seconds for t in steps)
         if not whole:
             return ""
-        lines = [f"{self.title}: {self.count()} runs, {whole * 1e3:.3f} ms each in steps"]
+        lines = [f"{self.title}: {self.count()} runs, {whole * 1e3:.3f} ms each in steps by the wall clock"]
         if peak is not None:
             lines.append(f"peaks of {peak.threads} thread{'s' * (peak.threads > 1)}: {peak.flops / 1e9:.1f} GFLOP/s, "
                          f"{peak.bytes / 1e9:.1f} GB/s from memory")
