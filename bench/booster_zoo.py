@@ -65,7 +65,7 @@ def data(rows: int = 400) -> Data:
 
 def configurations(*libraries: str) -> list[Configuration]:
     """Those of the libraries named; of all where none is."""
-    every = {"xgboost": _xgboost, "lightgbm": _lightgbm}
+    every = {"xgboost": _xgboost, "lightgbm": _lightgbm, "catboost": _catboost}
     return [c for name, made in every.items() if not libraries or name in libraries for c in made()]
 
 
@@ -202,4 +202,48 @@ def _lightgbm() -> list[Configuration]:
     booster("multiclass", d.classes, objective="multiclass", num_class=3)
     booster("margins", d.two, {"raw_score": True}, objective="binary")
     booster("iterations 3 to 8", d.real, {"start_iteration": 3, "num_iteration": 5}, objective="regression")
+    return out
+
+
+def _catboost() -> list[Configuration]:
+    import catboost as cb
+
+    d = data()
+    out: list[Configuration] = []
+    numbered = d.categories[:, [0, 1, 2]].astype(object)
+    numbered[:, 1:] = np.nan_to_num(d.categories[:, 1:]).astype(int)
+
+    def add(name: str, kind: Callable[..., Any], y: Any, x: Any = None, fit: dict[str, Any] | None = None,
+            wide: bool = False, **parameters: Any) -> None:
+        rows = d.x if x is None else x
+        rows = rows.astype(np.float64) if wide else rows
+        given = {"iterations": ROUNDS, "depth": DEPTH, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
+        given |= parameters
+        shown = rows if rows.dtype != object else rows.astype(np.float32)
+        out.append(Configuration("catboost", name, lambda: (
+            (kind(given) if kind is cb.CatBoost else kind(**given)).fit(rows, y, **(fit or {})), shown)))
+
+    classifier, regressor = cb.CatBoostClassifier, cb.CatBoostRegressor
+    add("classifier, two classes", classifier, d.two)
+    add("classifier, three classes", classifier, d.classes)
+    add("classifier, three classes in float64", classifier, d.classes, wide=True)
+    add("classifier, words", classifier, d.words)
+    add("classifier, one against all", classifier, d.classes, loss_function="MultiClassOneVsAll")
+    add("classifier, shares", classifier, d.share, loss_function="CrossEntropy")
+    add("classifier, several labels", classifier, d.labels, loss_function="MultiLogloss")
+    add("classifier, categories", classifier, d.of_categories, numbered, cat_features=[1, 2], one_hot_max_size=20)
+    add("classifier, depthwise", classifier, d.classes, grow_policy="Depthwise")
+    add("classifier, NaN above all", classifier, d.two, nan_mode="Max")
+    add("regressor", regressor, d.real)
+    add("regressor in float64", regressor, d.real, wide=True)
+    add("regressor, depthwise", regressor, d.real, grow_policy="Depthwise")
+    add("regressor, by leaves", regressor, d.real, grow_policy="Lossguide", max_leaves=9, depth=8)
+    add("regressor, categories", regressor, d.real, numbered, cat_features=[1, 2], one_hot_max_size=20)
+    for loss, y in (("MAE", d.real), ("Quantile:alpha=0.3", d.real), ("Poisson", d.positive),
+                    ("Tweedie:variance_power=1.5", d.positive), ("RMSEWithUncertainty", d.real),
+                    ("MultiRMSE", d.pair), ("MultiQuantile:alpha=0.1,0.9", d.real)):
+        add(f"regressor, {loss}", regressor, y, loss_function=loss)
+    add("ranker", cb.CatBoostRanker, d.classes, loss_function="YetiRank",
+        fit={"group_id": np.repeat(np.arange(4), 100)})
+    add("plain class", cb.CatBoost, d.two, loss_function="Logloss")
     return out

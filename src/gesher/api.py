@@ -111,8 +111,9 @@ def export(obj: Any, example: Any = None, *, dynamic: Mapping[str, Mapping[int, 
     """The ONNX model of a framework's object, verified against it.
 
     Args:
-        obj: a scikit-learn estimator or pipeline, an estimator or booster of XGBoost or LightGBM, a `torch.nn.Module`
-            or `ExportedProgram`; or the name of a file of one (`.json`, `.ubj`, `.txt`, `.joblib`, `.skops`, `.pt2`).
+        obj: a scikit-learn estimator or pipeline, an estimator or booster of XGBoost, LightGBM or CatBoost, a
+            `torch.nn.Module` or `ExportedProgram`; or the name of a file of one (`.json`, `.ubj`, `.txt`, `.joblib`,
+            `.skops`, `.pt2`).
         example: what it would be called with: an array, a tuple of tensors.
         dynamic: which dims are free; see `gesher.frontends.ExportOptions`.
         opset: of ai.onnx; the frontend's default where None.

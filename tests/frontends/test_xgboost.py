@@ -72,7 +72,7 @@ def test_names_of_features_are_kept_and_frames_are_read_by_them() -> None:
     frame = pd.DataFrame({"age": D.x[:, 0], "town": pd.Categorical(rng.choice(list("pqrs"), len(D.x)))})
     booster = xgb.XGBRegressor(n_estimators=4, enable_categorical=True).fit(frame, D.real + (frame.town == "q"))
     model = gesher.export(booster, frame)
-    assert model.metadata["gesher.features"] == '["age", "town"]'
+    assert model.metadata["gesher.columns"] == '["age", "town"]'
     codes = np.stack([frame.age, frame.town.cat.codes], 1).astype(np.float32)
     with gesher.session(model, "reference") as session:
         np.testing.assert_allclose(session.run({"X": codes})["prediction"], booster.predict(frame), atol=1e-5)

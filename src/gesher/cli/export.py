@@ -34,7 +34,7 @@ def known_opset(ctx: click.Context, param: click.Parameter, value: int | None) -
 def command(source: str, output: Path, example: Path | None, opset: int | None, dynamic: bool | None, verify: bool,
             trust: bool) -> None:
     """Export SOURCE to ONNX: a skops, joblib or pickle file of a scikit-learn object, a .pt2 archive, a booster's file
-    (XGBoost's .json and .ubj, LightGBM's .txt), or module:object.
+    (XGBoost's .json and .ubj, LightGBM's .txt, CatBoost's .json), or module:object.
 
     The result runs against the framework before it is written; a difference is an error, and nothing is written.
 

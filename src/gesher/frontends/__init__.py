@@ -25,6 +25,7 @@ OLDEST_OPSET = 7
 
 # Where ours are, the class by the frontend's name; others come through the entry points of their packages.
 OURS = {
+    "catboost": "gesher.frontends.boosters:CatBoostFrontend",
     "lightgbm": "gesher.frontends.boosters:LightGBMFrontend",
     "sklearn": "gesher.frontends.sklearn:SklearnFrontend",
     "torch": "gesher.frontends.torch:TorchFrontend",

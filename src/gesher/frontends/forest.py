@@ -45,7 +45,7 @@ def round_down(threshold: Array) -> Array:
     """The largest float32 that is not above each float64."""
     with np.errstate(over="ignore"):
         near = threshold.astype(np.float32)
-    return np.where(near.astype(np.float64) > threshold, np.nextafter(near, np.float32(-np.inf)), near)
+        return np.where(near.astype(np.float64) > threshold, np.nextafter(near, np.float32(-np.inf)), near)
 
 
 def round_up(threshold: Array) -> Array:

@@ -2,7 +2,7 @@
 
 A model takes one matrix `X` of rows and features, its rows free. A classifier gives `label` and `probabilities`,
 everything else `prediction`; a raw booster gives `prediction`, which is what its `predict` says, and where that is of
-classes the other two as well. Names of features are kept in the metadata (`gesher.features`).
+classes the other two as well. Names of features are kept in the metadata (`gesher.columns`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,24 @@ from typing import Any
 
 from gesher.frontends.protocol import Exported, ExportOptions, Frontend, from_framework
 
-__all__ = ["LightGBMFrontend", "XGBoostFrontend"]
+__all__ = ["CatBoostFrontend", "LightGBMFrontend", "XGBoostFrontend"]
+
+
+class CatBoostFrontend(Frontend):
+    """CatBoost's estimators and files."""
+
+    name = "catboost"
+
+    def missing(self) -> str | None:
+        return None
+
+    def takes(self, obj: Any) -> bool:
+        return from_framework(obj, "catboost") or type(obj).__name__ == "CatBoostModel"
+
+    def export(self, obj: Any, example: Any, options: ExportOptions) -> Exported:
+        from .catboost import export
+
+        return export(obj, example, options)
 
 
 class LightGBMFrontend(Frontend):

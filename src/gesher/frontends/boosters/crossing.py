@@ -12,6 +12,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.dtypes import DType
 from gesher.base.errors import UnsupportedError
+from gesher.evaluator.tables import COLUMNS
 from gesher.frontends.forest import ML, Trees, ml_version
 from gesher.frontends.protocol import Exported, ExportOptions, Trial
 from gesher.frontends.sklearn.translation import Translation
@@ -75,7 +76,7 @@ class Crossing:
                 self.b.output(value, renamed[name])
         metadata = {"gesher.source": source}
         if names:
-            metadata["gesher.features"] = json.dumps(list(names))
+            metadata[COLUMNS] = json.dumps(list(names))
         model: Model = self.b.model(producer_name="gesher", metadata=metadata)
 
         def kept(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,6 +217,13 @@ def toss_up(said: Mapping[str, Array], gap: float) -> Array:
     best = np.sort(shares, 1)
     near: Array = best[:, -1] - best[:, -2] < gap
     return near
+
+
+def as_label(values: Array) -> Array:
+    """Labels in a type that they have in ONNX."""
+    if values.dtype.kind in "iub":
+        return values.astype(np.int64)
+    return values.astype(str).astype(object) if values.dtype.kind in "USO" else values
 
 
 def thresholds_of(forests: Iterable[Trees]) -> dict[int, Array]:

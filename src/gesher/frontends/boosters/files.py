@@ -7,7 +7,7 @@ from typing import Any
 
 from gesher.base.errors import FormatError, GesherError
 
-from . import lightgbm_model, xgboost_model
+from . import catboost_model, lightgbm_model, xgboost_model
 
 
 def read_booster(path: Path) -> Any:
@@ -26,8 +26,10 @@ def read_booster(path: Path) -> Any:
         document = xgboost_model.parse(data)
         if isinstance(document, dict) and "learner" in document:
             return xgboost_model.from_document(document)
+        if isinstance(document, dict) and "model_info" in document and "features_info" in document:
+            return catboost_model.from_document(document)
         raise FormatError("it is no model of a library that gesher knows",
-                          advice="XGBoost's .json and .ubj files and LightGBM's .txt files are")
+                          advice="XGBoost's .json and .ubj, LightGBM's .txt and CatBoost's .json are")
     except GesherError as e:
         raise e.within(str(path)) from None
 

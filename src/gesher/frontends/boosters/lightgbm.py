@@ -20,7 +20,7 @@ from gesher.frontends.protocol import Exported, ExportOptions
 from gesher.frontends.sklearn.translation import Outputs, Translation, translates
 from gesher.ir import Value
 
-from .crossing import crossing, thresholds_of, toss_up, trial_rows, trials
+from .crossing import as_label, crossing, thresholds_of, toss_up, trial_rows, trials
 from .lightgbm_model import CLASSES, EXP, SIGMOID, LightGBMModel, parse
 
 Array = np.ndarray[Any, Any]
@@ -204,16 +204,13 @@ def export(obj: Any, example: Any, options: ExportOptions) -> Exported:
     rounding = 1e-10 if exact else 2e-6 + 1e-7 * (source.last - source.first) + (2e-5 if model.linear else 0)
 
     def said(x: Array) -> dict[str, Array]:
-        return {k: v.astype(c.dtype.numpy) if v.dtype.kind == "f" and k != "label" else _label(v)
+        return {k: as_label(v) if k == "label" else v.astype(c.dtype.numpy)
                 for k, v in answer(x).items() if k in outputs}
 
     made = trials(c, sets, said, rounding, (lambda s: toss_up(s, 20 * rounding)) if "label" in outputs else None)
-    return c.end(outputs, model.origin, model.names, made)
-
-
-def _label(values: Array) -> Array:
-    return values.astype(np.int64) if values.dtype.kind in "iub" else values.astype(str).astype(object) \
-        if values.dtype.kind in "USO" else values
+    # Without names the library makes these up.
+    names = [] if model.names == [f"Column_{i}" for i in range(model.features)] else model.names
+    return c.end(outputs, model.origin, names, made)
 
 
 def _read_plainly(source: Source, x: Array) -> dict[str, Array]:
