@@ -30,14 +30,14 @@ class Case:
     Attributes:
         module: in evaluation mode.
         example: its arguments: a dictionary of keyword arguments, or a tuple.
-        dynamic: the free dims of the dynamic export, as `gesher.export` takes them; None where there are none.
+        dynamic: the free dims of the dynamic export, as `gesher.export` takes them; empty where there are none.
         settings: more options of `gesher.export` (names, opset).
         rtol, atol: allowed differences where the defaults of `evaluator.difference` do not fit; said why beside it.
     """
 
     module: torch.nn.Module
     example: Any
-    dynamic: dict[str, Any] | None
+    dynamic: dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
     rtol: float | None = None
     atol: float | None = None

@@ -11,7 +11,7 @@ from . import Case, architecture, varied
 from .text import FREE, masked
 
 SIZES: dict[str, Any] = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-                         "intermediate_size": 37, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2,
+                         "intermediate_size": 40, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2,
                          "pad_token_id": 0}
 GROUPED = {**SIZES, "num_key_value_heads": 2}
 
@@ -197,4 +197,9 @@ def _() -> Case:
 
 @architecture("Gemma 3 with past", "language")
 def _() -> Case:
-    return with_past(gemma3())
+    # The layer with a window of 4 keeps the last 3 of the past, once there are as many: then its keys are 3 long.
+    case = with_past(gemma3())
+    case.dynamic["past_key_values"] = {0: "batch"}
+    case.dynamic["past_key_values.1"] = {2: "past"}
+    case.settings["settings"] = {"ranges": {"past": (4, None)}}
+    return case

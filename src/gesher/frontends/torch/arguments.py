@@ -50,12 +50,14 @@ def mapped(value: Any, visit: Visit, name: str = "") -> Any:
 
 
 class _Walk:
-    def __init__(self, visit: Visit):
-        self.visit = visit
+    def __init__(self, visit: Visit, numbers: bool = False):
+        self.visit, self.numbers = visit, numbers
         self.seen: dict[int, Any] = {}
 
     def walk(self, value: Any, name: str) -> Any:
         if isinstance(value, (torch.Tensor, torch.SymInt)):
+            return self.visit(name, value)
+        if self.numbers and type(value) in (int, float):
             return self.visit(name, value)
         if value is None or isinstance(value, (str, bytes, bool, int, float, complex, type, torch.dtype, torch.device,
                                                torch.nn.Module)):
@@ -115,7 +117,8 @@ class _Walk:
             # Keys before values, then what else a layer may hold, in the order of its making.
             names = sorted(vars(layer), key=lambda n: (list(_CACHED).index(n) if n in _CACHED else len(_CACHED)))
             for n in names:
-                if not n.startswith("_"):
+                # What a layer counts in numbers is no part of what it holds.
+                if not n.startswith("_") and not isinstance(getattr(layer, n), (int, float, torch.SymInt)):
                     setattr(fresh, n, self.walk(getattr(layer, n), f"{name}.{i}.{side}{_CACHED.get(n, n)}"))
             made.layers.append(fresh)
         after = _length(made)
@@ -182,27 +185,38 @@ def _holds_tensors(value: Any, depth: int = 3) -> bool:
     return hasattr(value, "__dict__") and any(_holds_tensors(v, depth - 1) for v in vars(value).values())
 
 
-def result_names(result: Any) -> list[tuple[str, Any]]:
-    """What a module gave, by the names that its outputs shall have.
+def result_names(result: Any, numbers: bool = False) -> list[tuple[str, Any]]:
+    """What a module gave, by the names that its outputs shall have; with `numbers`, plain numbers too.
 
     A field keeps its name, keys and values become `present.0.key`; where there is no name, `output`, or `output_0` ...
     """
-    found = leaves(result)
-    named: list[tuple[str, Any]] = []
-    for path, leaf in found:
-        head, _, rest = path.partition(".")
-        if head == "past_key_values" or (head.isdigit() and _is_cache(result, head)):
-            path = f"present.{rest}" if rest else "present"
-        elif not path or path.replace(".", "").isdigit():
-            path = "output" if len(found) == 1 else f"output_{path.replace('.', '_')}"
-        elif head.isdigit():
-            path = f"output_{path}"
-        named.append((path or "output", leaf))
-    return named
+    found: list[tuple[str, Any]] = []
+
+    def keep(path: str, leaf: Any) -> Any:
+        found.append((_output_name(result, path), leaf))
+        return leaf
+
+    _Walk(keep, numbers).walk(result, "")
+    return found
 
 
-def _is_cache(result: Any, index: str) -> bool:
-    if not isinstance(result, (list, tuple)):
-        return False
-    part = result[int(index)]
-    return hasattr(part, "layers") or hasattr(part, "self_attention_cache")
+def _output_name(result: Any, path: str) -> str:
+    head, _, rest = path.partition(".")
+    if not path or (path == "0" and isinstance(result, (list, tuple)) and len(result) == 1):
+        return "output"
+    if head == "past_key_values" or _is_cache(result, head):
+        return f"present.{rest}" if rest else "present"
+    if path.replace(".", "").isdigit():
+        return f"output_{path.replace('.', '_')}"
+    return f"output_{path}" if head.isdigit() else path
+
+
+def _is_cache(result: Any, head: str) -> bool:
+    """True where a part of a result is a cache of keys and values."""
+    if isinstance(result, Mapping):
+        part = result.get(head)
+    elif isinstance(result, (list, tuple)) and head.isdigit():
+        part = result[int(head)]
+    else:
+        part = getattr(result, head, None)
+    return isinstance(getattr(part, "layers", None), list) or hasattr(part, "self_attention_cache")

@@ -48,6 +48,7 @@ class Captured:
         module: what was captured, to be asked for its own answers; None where only a program was given.
         args, kwargs: the example.
         inputs, outputs: the name of each tensor that the program takes and gives.
+        results: the outputs by the names that `result_names` finds them under.
         asked: the dims that are free.
         dims: what each of PyTorch's symbols is, over named ones.
         conditions: what the program takes for granted of them.
@@ -61,6 +62,7 @@ class Captured:
     kwargs: dict[str, Any]
     inputs: list[str]
     outputs: list[str]
+    results: list[str] = field(default_factory=list)
     asked: Asked = field(default_factory=Asked)
     dims: dict[str, DimLike] = field(default_factory=dict)
     conditions: list[Precondition] = field(default_factory=list)
@@ -98,7 +100,7 @@ def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
     names = _argument_names(obj, args, kwargs)
     flat = leaves(dict(zip(names, (*args, *kwargs.values()))))
     wished = asked(flat, options.dynamic, options.settings.get("ranges"))
-    captured = Captured(None, type(obj).__name__, obj, args, kwargs, [n for n, _ in flat], [], wished)
+    captured = Captured(None, type(obj).__name__, obj, args, kwargs, [n for n, _ in flat], [], asked=wished)
     ready(obj)
     with evaluating(obj), _attributes_kept(obj), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -112,7 +114,8 @@ def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
         raise UnsupportedError(f"{captured.title} fixes a dim that was asked to be free: " + "; ".join(found.fixed),
                                who="torch", advice="leave it out of dynamic, or write the module without a branch on "
                                                    "that size")
-    captured.program, captured.outputs = found.program, _unique(found.outputs, set(captured.inputs))
+    captured.program, captured.results = found.program, found.outputs
+    captured.outputs = unique(found.outputs, set(captured.inputs))
     captured.dims, captured.conditions = found.dims, found.conditions
     return captured
 
@@ -366,7 +369,7 @@ def _line_of_error(error: Exception) -> str:
     return found
 
 
-def _unique(names: list[str], taken: set[str]) -> list[str]:
+def unique(names: list[str], taken: set[str]) -> list[str]:
     """Names for outputs, none of which is taken by an input or twice."""
     made: list[str] = []
     for name in names:

@@ -13,7 +13,7 @@ from gesher.ir import DimLike
 from gesher.symbolic import sym
 
 from .arguments import result_names
-from .capture import Captured, capturing, functional
+from .capture import Captured, capturing, functional, unique
 from .dims import Asked, asked
 from .preconditions import Precondition, precondition
 from .sizes import said
@@ -36,10 +36,11 @@ def taken(program: Any, options: ExportOptions) -> Captured:
     wished = asked(found, options.dynamic)
     title = str(getattr(program.graph_module, "_get_name", lambda: "program")() or "program")
     captured = Captured(made, "program" if title == "GraphModule" else title, None, args, dict(kwargs), inputs, [],
-                        wished, by_pytree=True)
+                        asked=wished, by_pytree=True)
     _name_dims(captured, values, wished)
     captured.conditions = _ranges(captured)
-    captured.outputs = _outputs(made, set(inputs))
+    captured.results = _outputs(made)
+    captured.outputs = unique(captured.results, set(inputs))
     return captured
 
 
@@ -87,7 +88,7 @@ def _symbol(captured: Captured) -> Any:
     return named
 
 
-def _outputs(program: Any, taken: set[str]) -> list[str]:
+def _outputs(program: Any) -> list[str]:
     """The fields that the program gives back, by their own names."""
     specs = [s for s in program.graph_signature.output_specs if s.kind.name == "USER_OUTPUT"]
     # Tensors of no elements stand for the results, so that the structure around them can be walked.
@@ -98,11 +99,4 @@ def _outputs(program: Any, taken: set[str]) -> list[str]:
             names[id(leaf)] = name
     except Exception:    # a class that cannot be made of such tensors keeps numbers for names
         names = {}
-    made: list[str] = []
-    for i, mark in enumerate(marks):
-        name = names.get(id(mark), "output" if len(marks) == 1 else f"output_{i}")
-        while name in taken:
-            name += "_out"
-        taken.add(name)
-        made.append(name)
-    return made
+    return [names.get(id(m), "output" if len(marks) == 1 else f"output_{i}") for i, m in enumerate(marks)]

@@ -55,7 +55,7 @@ def translate(captured: Captured, options: ExportOptions) -> Exported:
     for_export(model, walk.parameters)
     assumptions = [c.assumption for c in captured.conditions]
     declare(model, assumptions)
-    made = trials(captured, walk.inputs, walk.outputs, walk.states) if options.verify else []
+    made = trials(captured, walk.inputs, walk.kept, walk.states) if options.verify else []
     drawn = _drawn(model)
     if drawn:
         # Two runs of PyTorch itself do not agree in these: their types and shapes are all that can be held.
@@ -104,6 +104,7 @@ class _Walk:
                                    advice="the outputs are " + ", ".join(captured.outputs))
         # What the module changes while it runs: (name of the input or "", name of the output, where it is kept).
         self.states: list[tuple[str, str, str]] = []
+        self.kept: list[tuple[str, str]] = []
         self.located: list[Located] = []
         self.parameters: list[Value] = []
         self.refused: Counter[str] = Counter()
@@ -307,18 +308,17 @@ class _Walk:
             (s for s in self.program.graph_signature.input_specs
              if s.kind.name == "USER_INPUT" and isinstance(nodes[s.arg.name].meta.get("val"), torch.Tensor)),
             self.inputs)}
-        names = iter(self.outputs)
-        kept: list[str] = []
+        names = iter(zip(self.captured.outputs, self.outputs))
         states: list[tuple[Any, str]] = []
         for spec in self.program.graph_signature.output_specs:
             value = values.get(nodes.get(getattr(spec.arg, "name", None)))
             if spec.kind.name == "USER_OUTPUT":
-                name = next(names)
+                own, name = next(names)
                 if isinstance(value, torch.SymInt):
                     value = t.value(t.sizes.dim(value))
                 if isinstance(value, Value):
                     t.b.output(value, name)
-                    kept.append(name)
+                    self.kept.append((own, name))
                 elif value is None and isinstance(nodes[spec.arg.name].meta.get("val"), torch.Tensor):
                     raise UnsupportedError(f"the output '{name}' is a result that ONNX's operator does not give",
                                            who="torch")
@@ -332,8 +332,7 @@ class _Walk:
                 raise UnsupportedError(f"an output of kind {spec.kind.name} has no way to ONNX yet", who="torch")
         for value, name in states:
             t.b.output(value, name)
-        self.outputs = kept
-        if not kept and not states:
+        if not self.kept and not states:
             raise UnsupportedError(f"{self.captured.title} gives out no tensor", who="torch")
 
 

@@ -37,8 +37,12 @@ States = Sequence[tuple[str, str, str]]
 """What the module changes: names of the input and of the output, and the buffer (or "" where it is an argument)."""
 
 
-def trials(captured: Captured, inputs: Sequence[str], outputs: Sequence[str], states: States) -> list[Trial]:
-    """The example and, where dims are free, other sizes, with the module's own answers."""
+def trials(captured: Captured, inputs: Sequence[str], outputs: Sequence[tuple[str, str]], states: States
+           ) -> list[Trial]:
+    """The example and, where dims are free, other sizes, with the module's own answers.
+
+    `outputs` are those that the model kept: the name that capturing gave, and the model's.
+    """
     if captured.module is None and not captured.args and not captured.kwargs:
         return []
     asker = _Asker(captured, inputs, outputs, states)
@@ -130,7 +134,7 @@ def _affordable(sizes: Mapping[str, int], example: Mapping[str, int]) -> bool:
 class _Asker:
     """Asks the module, always with copies of what it may change."""
 
-    def __init__(self, captured: Captured, inputs: Sequence[str], outputs: Sequence[str], states: States):
+    def __init__(self, captured: Captured, inputs: Sequence[str], outputs: Sequence[tuple[str, str]], states: States):
         self.captured, self.inputs, self.outputs, self.states = captured, inputs, outputs, states
         self.refusals: list[tuple[dict[str, int], Exception]] = []
 
@@ -162,24 +166,15 @@ class _Asker:
         mode = nullcontext() if self.captured.module is None else evaluating(module)
         with torch.no_grad(), plain_attention(), mode:
             result = module(*args, **kwargs)
-        named = dict(zip(self.captured.outputs, (x for _, x in _answers(result))))
-        found = {new: named[old] for old, new in zip(self._user_outputs(), self.outputs) if old in named}
+        given_out = dict(result_names(result, numbers=True))
+        named = {name: given_out[n] for n, name in zip(self.captured.results, self.captured.outputs) if n in given_out}
+        found = {new: named[old] for old, new in self.outputs if old in named}
         for name, out, kept in self.states:
             found[out] = (buffers[kept] if kept else given[list(self.inputs).index(name)]).detach().clone()
             if kept:
                 with torch.no_grad():
                     buffers[kept].copy_(before[kept])
         return found
-
-    def _user_outputs(self) -> list[str]:
-        """The captured names of the outputs that the model kept: all of them, unless some are constants."""
-        if len(self.captured.outputs) == len(self.outputs):
-            return self.captured.outputs
-        return [n for n in self.captured.outputs if n in set(self.outputs)]
-
-
-def _answers(result: Any) -> list[tuple[str, Any]]:
-    return result_names(result)
 
 
 @contextmanager
