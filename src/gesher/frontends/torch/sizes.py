@@ -15,7 +15,7 @@ import numpy as np
 from gesher.base.errors import UnsupportedError
 from gesher.ir import DimLike, Value
 from gesher.ops.build import Builder
-from gesher.symbolic import Dim, ceil_div, maximum, minimum, product, sym, total
+from gesher.symbolic import Dim, ceil_div, maximum, minimum, product, substitute, sym, total
 
 
 class Sizes:
@@ -147,12 +147,19 @@ class Sizes:
         raise UnsupportedError(f"the size {size} cannot be computed in ONNX", who="torch")
 
     def _from_sum(self, symbol: Dim) -> Value:
-        """A symbol that no dim shows by itself, from a sum that one shows: past = (past + sequence) - sequence."""
+        """A symbol that no dim shows by itself, from one that is linear in it.
+
+        past = (past + sequence) - sequence; blocks = (4*blocks) // 4.
+        """
         for shown, source in list(self._sources.items()):
-            rest = shown - symbol
-            if isinstance(shown, Dim) and symbol in shown.symbols() and (
-                    not isinstance(rest, Dim) or symbol not in rest.symbols()):
-                return self.b.Sub(source(), self.value(rest))
+            if not isinstance(shown, Dim) or symbol not in shown.symbols():
+                continue
+            rest = substitute(shown, {symbol: 0})
+            times = substitute(shown, {symbol: 1}) - rest
+            if not isinstance(times, int) or times < 1 or shown != rest + times * symbol:
+                continue
+            share = source() if isinstance(rest, int) and rest == 0 else self.b.Sub(source(), self.value(rest))
+            return share if times == 1 else self.b.Div(share, self.value(times))
         raise UnsupportedError(f"the size '{symbol}' is not the dim of any tensor at hand", who="torch")
 
     # Sizes that go through fractions, as torch computes them: in float64

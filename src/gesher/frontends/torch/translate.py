@@ -21,6 +21,7 @@ from gesher.frontends.protocol import Exported, ExportOptions, declare
 from gesher.ir import Model, Value
 from gesher.ops.build import Builder
 from gesher.optimizer import for_export
+from gesher.symbolic import Dim, substitute, sym
 
 from .capture import Captured
 from .preconditions import relation
@@ -48,8 +49,11 @@ def translate(captured: Captured, options: ExportOptions) -> Exported:
         UnsupportedError: some operators have no way to ONNX; all are named, with how often and where they stand.
     """
     b = Builder({"": options.opset or DEFAULT_OPSET}, captured.title)
-    equal = [c.equal for c in captured.conditions if c.equal is not None]
-    t = Translation(b, Sizes(b, captured.dims, [pair for pair in equal if _simpler(*pair)]))
+    # Within the sizes that were asked for, more is known of them: that none is 0, above all.
+    within = {sym(n): sym(n, min=low, max=high) for n, (low, high) in captured.asked.ranges.items()}
+    equal = [(substitute(x, within), substitute(y, within)) for x, y in
+             (c.equal for c in captured.conditions if c.equal is not None) if _simpler(x, y)]
+    t = Translation(b, Sizes(b, {s: substitute(d, within) for s, d in captured.dims.items()}, equal))
     walk = _Walk(t, captured, options)
     model = walk.model()
     for_export(model, walk.parameters)
@@ -280,6 +284,8 @@ class _Walk:
                 for x in (output if isinstance(output, (list, tuple)) else [output])]
 
     def _assume(self, op: str, a: Any, b: Any) -> None:
+        # As guards have it, whose sizes have no bounds.
+        a, b = ((substitute(x, {s: sym(s.name) for s in x.symbols()}) if isinstance(x, Dim) else x) for x in (a, b))
         made = relation(op, a, b, self.line)
         known = [c.text for c in self.captured.conditions]
         if made is not None and made.text not in known and not (op == "!=" and f"{a} > {b}" in known):

@@ -18,7 +18,7 @@ from gesher.base.dtypes import DType
 from gesher.base.errors import UnsupportedError
 from gesher.ir import DimLike, Tensor, Value
 from gesher.ops.build import Builder
-from gesher.symbolic import Dim
+from gesher.symbolic import Dim, bounds
 
 from .sizes import Sizes
 
@@ -160,21 +160,26 @@ class Translation:
             return v
         entries: list[DimLike] = list(shape)
         symbolic = [i for i, s in enumerate(entries) if isinstance(s, Dim)]
-        zeros = any(isinstance(s, int) and s == 0 for s in entries)
+        # A 0 in the shape means to copy, unless it is said to mean itself: what may be 0 when running has to say so.
+        zeros = any(not self._positive(s) for i, s in enumerate(entries)
+                    if not (i < len(old) and _same(old[i], s)) or s == 0)
+        if self.b.opsets[""] < 14 and 0 not in entries:    # which older ones cannot
+            zeros = False
         if symbolic and not zeros:
             # Copied dims are 0, one may be -1: most reshapes need no computed size at all.
             for i in symbolic:
                 if i < len(old) and _same(old[i], entries[i]):
                     entries[i] = 0
             left = [i for i in symbolic if isinstance(entries[i], Dim)]
-            if len(left) == 1 and self._never_empty(entries, left[0]):
+            # -1 has no answer where another dim is 0.
+            if len(left) == 1 and all(self._positive(s) for i, s in enumerate(shape) if i != left[0]):
                 entries[left[0]] = -1
         return self.b.Reshape(v, self.sizes.vector(entries), allowzero=1 if zeros else None)
 
-    def _never_empty(self, entries: Sequence[DimLike], unknown: int) -> bool:
-        # -1 has no answer where another dim is 0. Copied dims (0) may be empty at run time, so PyTorch's answer for an
-        # empty batch needs the size itself; only numbers are sure.
-        return all(isinstance(e, int) and e > 0 for i, e in enumerate(entries) if i != unknown)
+    def _positive(self, size: DimLike) -> bool:
+        """True where a size is surely not 0."""
+        low, _ = bounds(size)
+        return low is not None and low > 0
 
     def expand(self, v: Value, shape: Sequence[DimLike]) -> Value:
         """Broadcast to `shape`."""
