@@ -135,6 +135,18 @@ def test_signals_of_one_axis_run_in_blocks(length):
     np.testing.assert_allclose(segment.run([fed], {n: 3})[0], evaluate([y], {"x": fed})[0], rtol=1e-4, atol=1e-4)
 
 
+@needs_compiler
+def test_a_view_of_other_sizes_is_convolved_by_its_own():
+    """The kernel reads the memory of (n, samples), and the sizes of (n, 1, samples)."""
+    net, samples = Net(8), sym("samples", min=64)
+    x = net.p.input("x", FLOAT, (n, samples))
+    y = net.conv(net.conv(net.p.reshape(x, (n, 1, samples)), 34, 16, stride=8, pad=0), 16, 3)
+    segment = compile_exprs([x], [y])
+    fed = np.random.default_rng(9).standard_normal((2, 80)).astype(np.float32)
+    np.testing.assert_allclose(segment.run([fed], {n: 2, samples: 80})[0], evaluate([y], {"x": fed})[0],
+                               rtol=1e-4, atol=1e-4)
+
+
 def test_planning_computes_no_weights():
     net = Net(7)
     x = net.p.input("x", FLOAT, (1, 3, 16, 16))

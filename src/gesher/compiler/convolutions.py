@@ -40,6 +40,7 @@ def _axes(**columns: Sequence[Any]) -> list[tuple[str, Any]]:
     filled = {"pad": 0, "pad_end": 0}
     fields: list[tuple[str, Any]] = []
     for name, column in columns.items():
+        assert 1 <= len(column) <= 2, f"{name}: pictures have one axis or two, not {len(column)}"
         whole = [filled.get(name, 1), *column] if len(column) == 1 else list(column)
         fields += [(f"{name}[{i}]", d) for i, d in enumerate(whole)]
     return fields
@@ -141,7 +142,8 @@ class BlockedConv(Kernel):
         return made
 
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
-        of, x = self.of, self.operands[0]
+        # The operand has other sizes than x, where it is what x is another view of.
+        of, x = self.of, self.x
         places = x.shape[2:] if of["plain_x"] else x.shape[2:-1]
         fields = [("N", x.shape[0]), ("C", of["channels"]), ("O", self.w.shape[0]), ("group", of["groups"]),
                   *_axes(**{"in": places, "out": self.places, "kernel": self.w.shape[2:], "stride": of["strides"],
