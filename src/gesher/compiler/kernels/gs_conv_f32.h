@@ -11,6 +11,7 @@
 // Padding at the end follows from the size of the output. The epilogue is that of gs_gemm_f32 with batch = n * group
 // + g, m = output channel within the group, n = place in the output picture.
 
+#include "gs_ahead.h"
 #include "gs_gemm_f32.h"
 
 #define GS_MAX_RANK 6
@@ -160,6 +161,21 @@ GS_LOCAL void gs_conv_patches(const GsConv* v, const float* x, int64_t channels,
     }
 }
 
+// What the patches of places [p0, p1) of `channels` channels from x on are read from: asked for while others are made.
+GS_LOCAL void gs_conv_ahead(const GsConv* v, GsAhead* ahead, const float* x, int64_t channels, int64_t p0, int64_t p1) {
+  int64_t H = v->in[0], W = v->in[1], OW = v->out[1];
+  *ahead = (GsAhead){0};
+  if (p0 >= p1) return;
+  if (v->kernel[0] * v->kernel[1] == 1 && v->stride[0] * v->stride[1] == 1 && OW == W && v->out[0] == H
+      && v->pad[0] == 0 && v->pad[1] == 0) {
+    gs_ahead_add(ahead, x + p0, 1, 0, channels, H * W, p1 - p0);
+    return;
+  }
+  int64_t first = gs_max_i64(0, p0 / OW * v->stride[0] - v->pad[0]);
+  int64_t end = gs_min_i64(H, (p1 - 1) / OW * v->stride[0] + (v->kernel[0] - 1) * v->dilation[0] - v->pad[0] + 1);
+  gs_ahead_add(ahead, x + first * W, channels, H * W, 1, 0, (end - first) * W);
+}
+
 typedef struct GsConvJob {
   const GsConv* v;
   int64_t panels, blocks, m_step, m_parts, scratch_floats;
@@ -187,12 +203,18 @@ GS_LOCAL void gs_conv_task(void* arg, int64_t begin, int64_t end, int thread) {
       for (int64_t p = p0; p < p1; p += GS_GEMM_NR)
         gs_conv_patches(v, x + c0 * in, count, p, gs_min_i64(GS_GEMM_NR, p1 - p), GS_GEMM_NR,
                         patches + (p - p0) * kc);
+      GsAhead ahead;
+      if (!last) gs_conv_ahead(v, &ahead, x + (c0 + channels) * in, gs_min_i64(channels, Cg - c0 - channels), p0, p1);
+      else gs_conv_ahead(v, &ahead, x, gs_min_i64(channels, Cg), p1, gs_min_i64(p1 + job->panels * GS_GEMM_NR, out));
+      int64_t lines = ahead.lines / gs_max_i64(1, gs_ceil_div(m1 - m0, GS_GEMM_MR) * gs_ceil_div(p1 - p0, GS_GEMM_NR))
+                    + 1;
       for (int64_t m = m0; m < m1; m += GS_GEMM_MR) {
         int64_t rows = gs_min_i64(GS_GEMM_MR, m1 - m);
         GsGemmTile t = {.K = kc, .a = w + m * K + c0 * taps, .a_row = K, .b_row = GS_GEMM_NR, .first = c0 == 0,
                         .bias_m = c0 == 0 && v->bias ? v->bias + g * Og + m : 0};
         for (int64_t p = p0; p < p1; p += GS_GEMM_NR) {
           int64_t cols = gs_min_i64(GS_GEMM_NR, p1 - p), nv = gs_ceil_div(cols, GS_W);
+          gs_ahead_ask(&ahead, lines);
           t.b = patches + (p - p0) * kc;
           t.c = y + m * out + p;
           t.c_row = out;

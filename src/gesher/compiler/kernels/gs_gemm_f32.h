@@ -82,6 +82,13 @@ GS_INLINE void gs_gemm_micro(const int rows, const int nv, const GsGemmTile* t) 
   gs_vf sum[GS_GEMM_MR][GS_GEMM_NV];
   const float *a[GS_GEMM_MR], *b = t->b;
   const int64_t b_row = t->b_row;
+  // What is written comes from afar too, and stores would wait for it one by one.
+  if (t->first) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < nv; j++) __builtin_prefetch(t->c + i * t->c_row + j * GS_W, 1);
+  }
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++) {
     a[i] = t->a + i * t->a_row;
