@@ -325,12 +325,16 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
                        .y_block = places * GS_W};
     // Tiles of nearly equal size: two of ten go quicker than one of fourteen and one of six.
     int64_t tiles = gs_ceil_div(count, GS_BLOCKED_MR), size = count / tiles, larger = count % tiles, told = 0;
+    // The last two ask for the weights of the next pair, which follow these: the stream from memory then never rests.
+    int64_t soon = unit + 1 < end && pair + 1 < p->pairs ? tiles - 2 : tiles;
     for (int64_t i = 0, j = 0; i < tiles; i++) {
       int64_t held = size + (i < larger);
       t.at = job->at + (p->R > 1 ? j : 0);
       t.x = x + (p->R > 1 ? 0 : j * v->stride[1] * p->pixel);
       t.y = y + j * GS_W;
       t.residual = residual ? residual + (t.y - v->y) : 0;
+      t.ahead = i < soon ? t.w : t.w + (blocks * GS_W + (i > soon && i > 0 ? 16 : 0)) * K;
+      t.ahead_step = i < soon ? 0 : 16;
       for (int64_t b = 0; b < blocks; b++) {
         // What is written comes from afar too, and stores would wait for it one by one.
         gs_blocked_soon(t.y + b * t.y_block, held * GS_W);

@@ -26,6 +26,10 @@ typedef struct GsBlockedTile {
   const gs_vf* bounds;        // low and high, between which outputs are kept; NULL for none
   float* y;                   // places of a block stand side by side
   int64_t y_block;            // from a block to the next, in floats
+  // What is asked for while products run, a line with each row of w, `ahead_step` floats apart. Not NULL: that costs
+  // more than any line that is there.
+  const float* ahead;
+  int64_t ahead_step;
 } GsBlockedTile;
 
 // The lower half of a vector by itself, where that is half the work: for a last block of few outputs.
@@ -66,11 +70,14 @@ GS_INLINE void gs_blocked_micro(const int places, const int blocks, const int ha
   float* const y = t->y;
   const int64_t y_block = t->y_block;
   const int64_t* segment = t->segments;
+  const float* ahead = t->ahead;
+  const int64_t ahead_step = t->ahead_step;
   for (int piece = 0; piece < 2; piece++)
     for (int64_t s = t->count[piece]; s > 0; s--) {
       const float* p = t->x + *segment++;
-      for (const float* end = p + t->length[piece]; p < end; p++, w += blocks * GS_W) {
+      for (const float* end = p + t->length[piece]; p < end; p++, w += blocks * GS_W, ahead += ahead_step) {
         gs_vf u[2];
+        __builtin_prefetch(ahead, 0, 2);
 #pragma GCC unroll 2
         for (int j = 0; j < blocks; j++) u[j] = gs_load(w + j * GS_W);
         const gs_blocked_lower last = gs_blocked_lower_of(u[blocks - 1]);

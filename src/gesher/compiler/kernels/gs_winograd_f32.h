@@ -472,7 +472,7 @@ GS_LOCAL void gs_winograd_pair(const GsWinogradJob* job, int64_t pair, int64_t t
     for (int64_t i = 0, t = 0; i < groups; i++) {
       gs_ahead_ask(&ahead, each);
       int64_t held = size + (i < larger);
-      GsBlockedTile tile = {.x = from + t * GS_W, .w = w, .at = at,
+      GsBlockedTile tile = {.x = from + t * GS_W, .w = w, .ahead = w, .at = at,
                             .segments = job->segments + (phases - 1) * p->inputs, .count = {
                               phases * (v->C / GS_W), v->C % GS_W ? phases : 0}, .length = {GS_W, v->C % GS_W},
                             .y = M + k * p->m_value + t * GS_W, .y_block = p->most * GS_W};
