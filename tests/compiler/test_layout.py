@@ -147,6 +147,17 @@ def test_a_view_of_other_sizes_is_convolved_by_its_own():
                                rtol=1e-4, atol=1e-4)
 
 
+def test_threads_that_share_the_memory_read_fewer_weights():
+    net = Net(10)
+    x = net.p.input("x", FLOAT, (1, 512, 7, 7))
+    found = []
+    for threads in (1, 2):
+        with target.building_for(cpu.isa("avx512"), threads=threads):
+            root = blocked_layout([net.conv(x, 512)])[0]
+            found += [made.variant for e in walk([root]) if (made := BlockedConv.match(e)) is not None]
+    assert found == ["winograd F(4x4)", "winograd F(2x2)"]
+
+
 def test_planning_computes_no_weights():
     net = Net(7)
     x = net.p.input("x", FLOAT, (1, 3, 16, 16))

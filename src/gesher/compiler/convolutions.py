@@ -80,7 +80,7 @@ class BlockedConv(Kernel):
             return 0
         # Nobody knows how large a picture of symbolic sizes is; most are not small.
         places = [d if isinstance(d, int) else USUAL for d in self.places]
-        chosen = variant(out, channels, kernel, of["strides"], of["dilations"], places, 1, self.lanes,
+        chosen = variant(out, channels, kernel, of["strides"], of["dilations"], places, target.threads(), self.lanes,
                          2 if target.bf16() and target.multiplies_bf16() else 1)
         tile = 0 if chosen == "direct" else int(chosen[-1])
         return tile if not tile or packing.winograd_error(channels, tile, of["strides"][0]) <= MOST_ERROR else 0

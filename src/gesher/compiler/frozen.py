@@ -59,16 +59,18 @@ class Frozen:
     entry: cache.Entry
 
 
-def key_for(model: Model, prepared_by: str, isa: str, precision: str = "f32") -> str:
+def key_for(model: Model, prepared_by: str, isa: str, precision: str = "f32", threads: int = 1) -> str:
     """The name of a model's session.
 
     Args:
         prepared_by: what makes the model ready (the optimiser), by name.
         isa: the instruction set asked for, "" for this processor.
         precision: of products.
+        threads: as `target.about` counts them.
     """
     return cache.key_of({"model": digest(model), "gesher": house(), "prepared": prepared_by, "form": str(_FORM),
-                         "cpu": isa or cpu.here().key, "compiler": knobs.CC.text, "precision": precision})
+                         "cpu": isa or cpu.here().key, "compiler": knobs.CC.text, "precision": precision,
+                         "threads": str(threads)})
 
 
 def freeze(session: CompiledSession, variant: Variant, key: str) -> bool:

@@ -95,8 +95,10 @@ def _key(model: Model, options: Options, prepare: Prepare | None) -> str:
     """The name under which the session is kept; "" where it is not."""
     # Steps are told and timed of what was planned here.
     wanted = options.kept and not options.timed and knobs.DEBUG.number < 2
-    return frozen.key_for(model, prepare.__qualname__ if prepare else "", options.isa, options.precision) \
-        if wanted else ""
+    if not wanted:
+        return ""
+    return frozen.key_for(model, prepare.__qualname__ if prepare else "", options.isa, options.precision,
+                          target.about(options.threads or cpu.threads()))
 
 
 class CompiledSession:
@@ -296,7 +298,7 @@ class GraphSession:
 
         session = self.session
         assert self.steps is not None
-        with target.building_for(session.isa, session.options.precision):
+        with target.building_for(session.isa, session.options.precision, session.options.threads or cpu.threads()):
             lowering = Lowering(self.steps, session.facts, self.given, self.trusting, session.steps, oracle, asks)
             return Variant(session, lowering.run(), bool(lowering.learned) or not self.given)
 

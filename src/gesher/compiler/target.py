@@ -1,4 +1,4 @@
-"""The instructions and the precision that code is being made for, so that layouts and variants are chosen for them.
+"""What code is being made for: instructions, precision, threads; layouts and variants are chosen for them.
 
 Lowering, matching and packing ask `current()`; a session sets it around everything that it plans and builds. None of
 them takes it as an argument, because nearly none of them asks.
@@ -16,6 +16,7 @@ from . import cpu
 
 _CHOSEN: ContextVar[cpu.Isa | None] = ContextVar("isa", default=None)
 _PRECISION: ContextVar[str] = ContextVar("precision", default="f32")
+_THREADS: ContextVar[int] = ContextVar("threads", default=1)
 
 PRECISIONS = ("f32", "bf16")
 
@@ -51,9 +52,24 @@ def told_bf16() -> str:
     return ", bf16" if multiplies_bf16() else ", bf16 by float32: no instruction for it here"
 
 
+def threads() -> int:
+    """How many threads will work at once, about: a power of two. They share what the memory brings."""
+    return _THREADS.get()
+
+
+def about(threads: int) -> int:
+    """The number of threads that code is made for where `threads` will run it: code for every number would fill caches.
+
+    >>> [about(n) for n in (1, 2, 3, 12)]
+    [1, 2, 2, 8]
+    """
+    return 1 << max(threads, 1).bit_length() - 1
+
+
 @contextmanager
-def building_for(isa: cpu.Isa | None, precision: str = "f32") -> Iterator[None]:
-    """Within, code is made for `isa` (None: for this processor) with products of that precision.
+def building_for(isa: cpu.Isa | None, precision: str = "f32", threads: int = 1) -> Iterator[None]:
+    """Within, code is made for `isa` (None: for this processor) with products of that precision, to be run by about
+    that many threads; it is right with any number.
 
     Raises:
         UnsupportedError: there is no such precision.
@@ -62,8 +78,10 @@ def building_for(isa: cpu.Isa | None, precision: str = "f32") -> Iterator[None]:
         raise UnsupportedError(f"there is no precision {precision!r}", who="compiler",
                                advice="one of " + ", ".join(PRECISIONS))
     chosen_before, precision_before = _CHOSEN.set(isa), _PRECISION.set(precision)
+    threads_before = _THREADS.set(about(threads))
     try:
         yield
     finally:
+        _THREADS.reset(threads_before)
         _CHOSEN.reset(chosen_before)
         _PRECISION.reset(precision_before)
