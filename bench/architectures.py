@@ -50,8 +50,8 @@ def outcome(row: Architecture, mode: str, engines: Sequence[str]) -> Outcome:
     """Export one architecture and hold it against PyTorch."""
     try:
         case = row.case()
-    except ImportError as e:
-        return Outcome(row.name, mode, "failed", f"cannot be built here: {e}")
+    except Exception as e:
+        return Outcome(row.name, mode, "failed", f"cannot be built here: {type(e).__name__}: {e}")
     if mode == "dynamic" and (row.static_only or not case.dynamic):
         return Outcome(row.name, mode, "static only", row.static_only)
     start = time.process_time()
@@ -66,7 +66,8 @@ def outcome(row: Architecture, mode: str, engines: Sequence[str]) -> Outcome:
 
 
 def _cross(row: Architecture, case: Case, mode: str, engines: Sequence[str]) -> Outcome:
-    options = ExportOptions(dynamic=case.dynamic if mode == "dynamic" else None, **case.settings)
+    options = ExportOptions(dynamic=case.dynamic, **case.settings) if mode == "dynamic" else \
+        ExportOptions(**{k: v for k, v in case.settings.items() if k != "settings"})    # which are about free dims
     start = time.process_time()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -66,11 +66,19 @@ net("convnext_tiny")
 net("swin_t")
 net("swin_v2_t")
 net("vit_b_32", (64, 64), BATCH, image_size=64)
-net("maxvit_t", (64, 64), BATCH, input_size=(64, 64), partition_size=2)
 net("deeplabv3_resnet50", **SEGMENTS)
 net("fcn_resnet50", **SEGMENTS)
 net("lraspp_mobilenet_v3_large", argument="input", **SEGMENTS)
 net("r3d_18", (32, 48), {0: "batch", 2: "frames", 3: "height", 4: "width"}, video=True)
+
+
+@architecture("torchvision MaxViT", "torchvision", needs=("torchvision",))
+def _() -> Case:
+    from torchvision.models.maxvit import MaxVit
+
+    model = MaxVit(input_size=(64, 64), stem_channels=16, partition_size=2, block_channels=[16, 16, 32, 32],
+                   block_layers=[1, 1, 2, 1], head_dim=8, stochastic_depth_prob=0.0, num_classes=5)
+    return Case(varied(model), {"x": picture(2, 64, 64)}, {"x": dict(BATCH)})
 
 
 def _ssdlite() -> Any:

@@ -71,9 +71,10 @@ hugging("SegFormer", "vision", "SegformerForSemanticSegmentation",
 hugging("ConvNeXt", "vision", "ConvNextForImageClassification",
         lambda: config("ConvNextConfig", hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 2, 1]),
         pixels(2, 64, 96), PIXELS_OF_ANY_SIZE)
+# Of other sizes it pads each side by what is left over, which its source branches on.
 hugging("MobileNetV2", "vision", "MobileNetV2ForImageClassification",
         lambda: config("MobileNetV2Config", depth_multiplier=0.35, image_size=64),
-        pixels(2, 64, 96), PIXELS_OF_ANY_SIZE, static_only="its padding takes int() of sizes, which torch.export fixes")
+        pixels(2, 64, 96), {"pixel_values": {0: "batch", 2: "32*rows", 3: "32*columns"}})
 hugging("ResNet", "vision", "ResNetForImageClassification", _resnet_config, pixels(2, 64, 96), PIXELS_OF_ANY_SIZE)
 hugging("EfficientNet", "vision", "EfficientNetForImageClassification",
         lambda: config("EfficientNetConfig", width_coefficient=0.25, depth_coefficient=0.3, image_size=64,

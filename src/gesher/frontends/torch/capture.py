@@ -30,12 +30,13 @@ from gesher.ir import DimLike
 from gesher.symbolic import Dim, is_symbol
 
 from .arguments import leaves, rebuilt, result_names
-from .decompositions import fallbacks
 from .dims import Asked, Place, asked, resized, seen_sizes
+from .functionalising import functional
 from .preconditions import Precondition, line_of, lines_of_users, precondition, relation
 from .readying import ready
 from .recurrent import RecurrencesWhole
 from .sizes import said
+from .whole_numbers import sizes_stay_symbols
 
 
 @dataclass(slots=True)
@@ -110,14 +111,27 @@ def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
             others = seen_sizes(wished, distinct=True)
             again = _captured(captured, others) if others != seen_sizes(wished) else found
             found = min(found, again, key=lambda f: (len(f.fixed), len(f.merged)))
+        if found.fixed:
+            with sizes_stay_symbols(obj):
+                found = _less_fixed(captured, found)
     if found.fixed:
-        raise UnsupportedError(f"{captured.title} fixes a dim that was asked to be free: " + "; ".join(found.fixed),
+        told = "; ".join(dict.fromkeys(found.fixed))
+        raise UnsupportedError(f"{captured.title} fixes a dim that was asked to be free: {told}",
                                who="torch", advice="leave it out of dynamic, or write the module without a branch on "
                                                    "that size")
     captured.program, captured.results = found.program, found.outputs
     captured.outputs = unique(found.outputs, set(captured.inputs))
     captured.dims, captured.conditions = found.dims, found.conditions
     return captured
+
+
+def _less_fixed(captured: Captured, found: _Findings) -> _Findings:
+    """Another capture, if that leaves more dims free."""
+    try:
+        again = _captured(captured, seen_sizes(captured.asked, distinct=True))
+    except UnsupportedError:
+        return found
+    return min(found, again, key=lambda f: len(f.fixed))
 
 
 def _captured(captured: Captured, sizes: Mapping[str, int]) -> _Findings:
@@ -319,17 +333,6 @@ def evaluating(module: Any) -> Iterator[Any]:
     finally:
         for m, training in modes:
             m.training = training
-
-
-def functional(program: Any) -> Any:
-    """The program without mutations, with big operators whole."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return program.run_decompositions(fallbacks())
-        except Exception:
-            # Some of PyTorch's decompositions do not survive functionalising. Whole, operators are refused by name.
-            return program.run_decompositions({})
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from gesher.ir import DimLike
 from gesher.symbolic import sym
 
 from .arguments import result_names
-from .capture import Captured, capturing, functional, unique
+from .capture import Captured, capturing, unique
 from .dims import Asked, asked
+from .functionalising import functional
 from .preconditions import Precondition, precondition
 from .sizes import said
 

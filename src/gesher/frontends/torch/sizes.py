@@ -15,7 +15,7 @@ import numpy as np
 from gesher.base.errors import UnsupportedError
 from gesher.ir import DimLike, Value
 from gesher.ops.build import Builder
-from gesher.symbolic import Dim, ceil_div, maximum, minimum, product, substitute, sym, total
+from gesher.symbolic import Dim, bounds, ceil_div, maximum, minimum, product, substitute, sym, total
 
 
 class Sizes:
@@ -179,9 +179,13 @@ class Sizes:
         kind = type(e).__name__
         if e.is_Number:
             return self.b.constant(np.array([float(e)]))
-        if e.is_Symbol or kind in ("FloorDiv", "Mod", "CeilDiv", "CleanDiv", "PythonMod"):
+        if e.is_Symbol:
             return self.b.Cast(self.value(self.expression(e)), to=11)
         args = [self._float(a) for a in e.args]
+        if kind in ("FloorDiv", "CleanDiv", "CeilDiv"):
+            return self.b.op("Ceil" if kind == "CeilDiv" else "Floor", self.b.Div(*args))
+        if kind in ("Mod", "PythonMod"):
+            return self.b.Sub(args[0], self.b.Mul(args[1], self.b.Floor(self.b.Div(*args))))
         if kind in _FLOATS:
             made = args[0]
             for a in args[1:]:
@@ -189,19 +193,20 @@ class Sizes:
             return made
         if kind in _FLOAT_MAPS:
             for op in _FLOAT_MAPS[kind]:
-                args = [self.b.op(op, args[0])]
+                args = [self.b.op(op, args[0]) if op != "Cast" else self.b.Cast(self.b.Cast(args[0], to=7), to=11)]
             return args[0]
         raise UnsupportedError(f"the size {e} cannot be said in ONNX", who="torch",
                                advice="sizes may be sums, products, quotients, powers, roots, extremes of dims")
 
 
-# PyTorch's functions of sizes: those of several arguments, and chains of maps.
+# PyTorch's functions of sizes: those of several arguments, and chains of maps (Cast: to integers and back).
 _FLOATS = {"Add": "Add", "Mul": "Mul", "Max": "Max", "Min": "Min", "Pow": "Pow", "PowByNatural": "Pow",
            "FloatPow": "Pow", "FloatTrueDiv": "Div", "IntTrueDiv": "Div"}
 _FLOAT_MAPS: dict[str, tuple[str, ...]] = {
-    "ToFloat": (), "FloorToInt": ("Floor",), "CeilToInt": ("Ceil",), "RoundToInt": ("Round",), "floor": ("Floor",),
-    "ceiling": ("Ceil",), "Identity": (), "OpaqueUnaryFn_sqrt": ("Sqrt",), "OpaqueUnaryFn_exp": ("Exp",),
-    "OpaqueUnaryFn_log": ("Log",), "OpaqueUnaryFn_sin": ("Sin",), "OpaqueUnaryFn_cos": ("Cos",), "Abs": ("Abs",)}
+    "ToFloat": (), "FloorToInt": ("Floor",), "CeilToInt": ("Ceil",), "TruncToInt": ("Cast",), "RoundToInt": ("Round",),
+    "floor": ("Floor",), "ceiling": ("Ceil",), "Identity": (), "OpaqueUnaryFn_sqrt": ("Sqrt",),
+    "OpaqueUnaryFn_exp": ("Exp",), "OpaqueUnaryFn_log": ("Log",), "OpaqueUnaryFn_sin": ("Sin",),
+    "OpaqueUnaryFn_cos": ("Cos",), "Abs": ("Abs",)}
 
 
 def said(e: Any, symbol: Callable[[str], DimLike]) -> DimLike:
@@ -215,6 +220,11 @@ def said(e: Any, symbol: Callable[[str], DimLike]) -> DimLike:
         return int(e)
     if e.is_Symbol:
         return symbol(str(e))
+    if kind in ("TruncToInt", "FloorToInt", "CeilToInt") and type(e.args[0]).__name__ == "IntTrueDiv":
+        # Fractions of sizes are exact enough in floats for both ways to be the same.
+        over, under = (said(a, symbol) for a in e.args[0].args)
+        if all((bounds(d)[0] or -1) > 0 for d in (under, over + 1)):
+            return ceil_div(over, under) if kind == "CeilToInt" else over // under
     args = [said(a, symbol) for a in e.args] if kind != "Pow" else []
     if kind == "Add":
         return total(args)

@@ -23,7 +23,8 @@ from gesher.ops.build import Builder
 from gesher.optimizer import for_export
 from gesher.symbolic import Dim, substitute, sym
 
-from .capture import Captured
+from .capture import Captured, capturing
+from .functionalising import changed_with, mutated, traced_again
 from .preconditions import relation
 from .sizes import Sizes
 from .translation import Pair, Translation, dtype_of, name_of, shape_of
@@ -48,14 +49,16 @@ def translate(captured: Captured, options: ExportOptions) -> Exported:
     Raises:
         UnsupportedError: some operators have no way to ONNX; all are named, with how often and where they stand.
     """
-    b = Builder({"": options.opset or DEFAULT_OPSET}, captured.title)
-    # Within the sizes that were asked for, more is known of them: that none is 0, above all.
-    within = {sym(n): sym(n, min=low, max=high) for n, (low, high) in captured.asked.ranges.items()}
-    equal = [(substitute(x, within), substitute(y, within)) for x, y in
-             (c.equal for c in captured.conditions if c.equal is not None) if _simpler(x, y)]
-    t = Translation(b, Sizes(b, {s: substitute(d, within) for s, d in captured.dims.items()}, equal))
-    walk = _Walk(t, captured, options)
-    model = walk.model()
+    try:
+        walk, model = _walked(captured, options)
+    except UnsupportedError:
+        with capturing():
+            traced = traced_again(captured.program)
+        if traced is captured.program:
+            raise
+        # Taken apart by PyTorch, what has no way whole may have one.
+        captured.program = traced
+        walk, model = _walked(captured, options)
     for_export(model, walk.parameters)
     assumptions = [c.assumption for c in captured.conditions]
     declare(model, assumptions)
@@ -65,6 +68,17 @@ def translate(captured: Captured, options: ExportOptions) -> Exported:
         # Two runs of PyTorch itself do not agree in these: their types and shapes are all that can be held.
         made = [replace(trial, atol={**trial.atol, **dict.fromkeys(drawn, math.inf)}) for trial in made]
     return Exported(model, made, assumptions, lambda trial: locate(captured, walk.located, model, trial))
+
+
+def _walked(captured: Captured, options: ExportOptions) -> tuple[_Walk, Model]:
+    b = Builder({"": options.opset or DEFAULT_OPSET}, captured.title)
+    # Within the sizes that were asked for, more is known of them: that none is 0, above all.
+    within = {sym(n): sym(n, min=low, max=high) for n, (low, high) in captured.asked.ranges.items()}
+    equal = [(substitute(x, within), substitute(y, within)) for x, y in
+             (c.equal for c in captured.conditions if c.equal is not None) if _simpler(x, y)]
+    t = Translation(b, Sizes(b, {s: substitute(d, within) for s, d in captured.dims.items()}, equal))
+    walk = _Walk(t, captured, options)
+    return walk, walk.model()
 
 
 _DRAW = ("RandomUniform", "RandomUniformLike", "RandomNormal", "RandomNormalLike", "Bernoulli", "Multinomial")
@@ -178,8 +192,9 @@ class _Walk:
     # Nodes
 
     def _nodes(self, t: Translation, graph: Any, values: dict[Any, Any]) -> None:
+        live = _live(graph)
         for node in graph.nodes:
-            if node.op == "call_function":
+            if node.op == "call_function" and node in live:
                 self._node(t, node, values)
             elif node.op == "get_attr":
                 values[node] = _attribute(graph.owning_module, node.target)
@@ -214,6 +229,9 @@ class _Walk:
             raise e.within(*(p for p in (path, name, source_line(node)) if p)) from None
         finally:
             t.b.scope = ""
+        if isinstance(made, Value):
+            for changed in changed_with(node):
+                made = values[changed] = t.cast(made, t.dtype(values[changed]))
         _say_module(t, before, path)
         values[node] = made
         fakes = fake if isinstance(fake, (list, tuple)) else [fake]
@@ -225,7 +243,9 @@ class _Walk:
             self.located.append(Located(node, made, path, name, source_line(node)))
 
     def _translated(self, t: Translation, node: Any, name: str, values: dict[Any, Any]) -> Any:
-        translator = find(node)
+        changes = mutated(node)
+        name = changes[0] if changes is not None else name
+        translator = find(node, name)
         if translator is None:
             raise _UnknownError(name + (" of complex numbers" if speaks_complex(node) else ""))
         pairs = speaks_complex(node)
@@ -344,6 +364,16 @@ class _Walk:
 
 class _UnknownError(UnsupportedError):
     """An operator without a translator: its name says it all."""
+
+
+def _live(graph: Any) -> set[Any]:
+    """The nodes that the results of a graph hang on, those that change or state something included."""
+    live: set[Any] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "output" or node in live or (node.op == "call_function" and node.is_impure()):
+            live.add(node)
+            live.update(node.all_input_nodes)
+    return live
 
 
 def _asserts(node: Any) -> bool:

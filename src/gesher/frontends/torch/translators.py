@@ -44,6 +44,6 @@ def speaks_complex(node: Any) -> bool:
     return complex_in(node.meta.get("val")) or complex_in(node.args) or complex_in(list(node.kwargs.values()))
 
 
-def find(node: Any) -> Translator | None:
-    """The translator of a node of a graph, by its operator's full name."""
-    return (COMPLEX if speaks_complex(node) else TABLE).get(name_of(node.target))
+def find(node: Any, name: str = "") -> Translator | None:
+    """The translator of a node of a graph, by its operator's full name, or by another's that does its work."""
+    return (COMPLEX if speaks_complex(node) else TABLE).get(name or name_of(node.target))

@@ -1,0 +1,104 @@
+"""Changes in place cross whether a value is the changer's own or shared, and only the latter is traced again."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+import gesher
+from gesher.frontends.protocol import ExportOptions
+from gesher.frontends.torch.capture import capture
+
+
+class Changing(torch.nn.Module):
+    def __init__(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.change(x)
+
+
+def _own(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2
+    y.add_(1)
+    return y.relu_() * y
+
+
+def _siblings(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2
+    first = y.add_(1)
+    second = y.mul_(3)
+    return first - second + y
+
+
+def _before_and_after(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2
+    before = y.exp()
+    y.clamp_(min=0)
+    return before + y
+
+
+def _through_a_view(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2
+    y[0].fill_(7)
+    return y
+
+
+def _under_a_view(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2
+    view = y.transpose(0, 1)
+    y.add_(1)
+    return view
+
+
+def _maybe_a_view(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2
+    same = y.reshape(-1)
+    same.add_(1)
+    return y
+
+
+def _whole_numbers(x: torch.Tensor) -> torch.Tensor:
+    y = x.to(torch.int32).clone()
+    y.add_(torch.ones((), dtype=torch.int64))
+    return y
+
+
+@pytest.mark.parametrize(("change", "traced"), [
+    (_own, False), (_before_and_after, False), (_whole_numbers, False),
+    (_siblings, False), (_through_a_view, True), (_under_a_view, True), (_maybe_a_view, True)])
+def test_changes_in_place_cross(change: Callable[[torch.Tensor], torch.Tensor], traced: bool) -> None:
+    module, x = Changing(change), torch.randn(3, 4)
+    program = capture(module, (x,), ExportOptions()).program
+    assert any(n.op == "call_function" and getattr(n.target, "_schema", None) is not None
+               and n.target._schema.is_mutable for n in program.graph.nodes) is not traced
+    model = gesher.export(module, (x,))
+    with gesher.session(model, "reference") as session:
+        got = session.run({model.graph.inputs[0].name: x.numpy()})
+    np.testing.assert_allclose(next(iter(got.values())), change(x.clone()).numpy(), rtol=1e-6)
+
+
+def test_an_input_that_is_changed_comes_out_again() -> None:
+    class Counter(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x.add_(1)
+            return x * 2
+
+    model = gesher.export(Counter(), (torch.randn(3),))
+    assert [v.name for v in model.graph.outputs] == ["output", "x_out"]
+
+
+def test_int_of_a_size_stays_free() -> None:
+    class Padded(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            rows = int(x.shape[0])
+            half = int(rows / 2)
+            assert isinstance(rows, int) or rows > 0
+            return torch.nn.functional.pad(x, (0, half))[:, :rows]
+
+    model = gesher.export(Padded(), (torch.randn(4, 6),), dynamic={"x": {0: "rows"}})
+    assert isinstance(int("3"), int) and type(int("3")) is int
+    with gesher.session(model, "reference") as session:
+        assert next(iter(session.run({"x": np.ones((5, 6), np.float32)}).values())).shape == (5, 5)
