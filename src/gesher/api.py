@@ -118,6 +118,8 @@ def export(obj: Any, example: Any = None, *, dynamic: Mapping[str, Mapping[int, 
         dynamic: which dims are free; see `gesher.frontends.ExportOptions`.
         opset: of ai.onnx; the frontend's default where None.
         verify: run the result on the example and hold it against the framework's own answers.
+        settings: what one frontend knows. PyTorch: `ranges={"height": (32, None)}` limits free dims; `fold=False`
+            leaves arithmetic on weights (batch normalisation behind convolutions above all) in the graph.
 
     Raises:
         UnsupportedError: parts of it cannot cross; all are named at once.

@@ -27,6 +27,7 @@ from . import (
     quantized,
     shapes,
 )
+from .weights import fold_weights
 
 CLEAN = (
     Pass("modern", modern.RULES),
@@ -59,12 +60,15 @@ FOR_COMPILER = Pipeline("for the compiler", (*CLEAN, *WHOLES, *FOLD))
 """What the compiled engine does before it lowers a model."""
 
 
-def for_export(model: Model, weights: Collection[Value] = ()) -> None:
+def for_export(model: Model, weights: Collection[Value] = (), fold: bool = False) -> None:
     """Run `FOR_EXPORT` on `model` itself: what rules make is of the model's own opset.
 
     Args:
         weights: initializers that stay as they are, by their own names: no rule looks at their numbers.
+        fold: do arithmetic on weights first (`weights.fold_weights`).
     """
+    if fold:
+        weights = fold_weights(model, weights)
     before = {n for g in model.graphs() for n in g.nodes}
     with no_collection():
         work = Work(model, {}, weights, own=True)

@@ -59,7 +59,7 @@ def translate(captured: Captured, options: ExportOptions) -> Exported:
         # Taken apart by PyTorch, what has no way whole may have one.
         captured.program = traced
         walk, model = _walked(captured, options)
-    for_export(model, walk.parameters)
+    for_export(model, walk.parameters, fold=bool(options.settings.get("fold", True)))
     assumptions = [c.assumption for c in captured.conditions]
     declare(model, assumptions)
     made = trials(captured, walk.inputs, walk.kept, walk.states) if options.verify else []
