@@ -70,8 +70,10 @@ class Row:
 
 
 def by_us(case: Case, dynamic: bool) -> int:
+    settings = {k: v for k, v in case.settings.items() if k != "settings"}
+    own = case.settings.get("settings", {}) if dynamic else {}    # which are about free dims
     model = gesher.export(case.module, case.example, dynamic=case.dynamic if dynamic else None, verify=False,
-                          **case.settings)
+                          **settings, **own)
     return _count(model)
 
 

@@ -166,7 +166,8 @@ def _batch_norm(edit: Edit, node: Node, weights: set[Value]) -> None:
     edit.insert(whole, before=node)
     edit.set_inputs(whole, [layer.inputs[0], w, b])
     edit.replace(node.outputs[0], whole.output)
-    edit.rename(whole.output, node.outputs[0].name or y.name)
+    if node.outputs[0].name:    # where it was given out, its name went along
+        edit.rename(whole.output, node.outputs[0].name)
     edit.drop(node)
     edit.drop(layer)
     for v in dict.fromkeys(v for v in norms if v is not None):

@@ -96,9 +96,26 @@ def test_int_of_a_size_stays_free() -> None:
             rows = int(x.shape[0])
             half = int(rows / 2)
             assert isinstance(rows, int) or rows > 0
-            return torch.nn.functional.pad(x, (0, half))[:, :rows]
+            return torch.nn.functional.pad(x, (0, half))[:, :rows] + len(x)
 
     model = gesher.export(Padded(), (torch.randn(4, 6),), dynamic={"x": {0: "rows"}})
     assert isinstance(int("3"), int) and type(int("3")) is int
     with gesher.session(model, "reference") as session:
         assert next(iter(session.run({"x": np.ones((5, 6), np.float32)}).values())).shape == (5, 5)
+
+
+def test_what_a_module_remembers_is_as_before() -> None:
+    class Remembering(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.known, self.seen = torch.nn.Parameter(torch.randn(3)), {}, []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if "double" not in self.known:
+                self.known["double"] = self.weight * 2
+                self.seen.append(x.shape)
+            return x + self.known["double"]
+
+    module = Remembering().eval()
+    gesher.export(module, (torch.randn(2, 3),))
+    assert not any("Fake" in type(v).__name__ for v in module.known.values())

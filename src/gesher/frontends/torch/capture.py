@@ -337,11 +337,20 @@ def evaluating(module: Any) -> Iterator[Any]:
 
 @contextmanager
 def _attributes_kept(module: Any) -> Iterator[None]:
-    """What a module keeps in plain attributes (tables that it grows as needed) is as before afterwards."""
+    """What a module keeps in plain attributes (tables that it grows as needed) is as before afterwards.
+
+    Lists and dictionaries too: a result that is kept there for the next call would be one without numbers.
+    """
     kept = [(m, dict(vars(m))) for m in module.modules()]
+    held = [(v, v.copy()) for _, before in kept for n, v in before.items()
+            if isinstance(v, (dict, list, set)) and n not in ("_modules", "_parameters", "_buffers")]
     try:
         yield
     finally:
+        for container, was in held:
+            if _ids(container) != _ids(was):
+                container.clear()
+                getattr(container, "extend" if isinstance(container, list) else "update")(was)
         for m, before in kept:
             now = vars(m)
             for n in [n for n in now if n not in before]:
@@ -349,6 +358,11 @@ def _attributes_kept(module: Any) -> Iterator[None]:
             for n, v in before.items():
                 if n != "training" and (n not in now or now[n] is not v):
                     now[n] = v
+
+
+def _ids(container: Any) -> list[int]:
+    """Which objects a container holds."""
+    return [id(x) for x in (*container, *(container.values() if isinstance(container, dict) else ()))]
 
 
 def _told(error: Exception) -> str:

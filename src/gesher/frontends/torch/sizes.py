@@ -78,6 +78,12 @@ class Sizes:
             if not isinstance(size, int) and size.node.expr.is_Symbol:
                 self._learn(self.symbol(str(size.node.expr)), partial(self._read, value, axis))
 
+    def learn_unknown(self, value: Value, shape: Sequence[DimLike | None]) -> None:
+        """Remember where sizes that hang on the data can be read, for which PyTorch has another name or none."""
+        for axis, size in enumerate(shape):
+            if isinstance(size, Dim) and size.op == "sym" and size.name.startswith("?"):
+                self._learn(size, partial(self._read, value, axis))
+
     def learn_number(self, value: Value, size: Any) -> None:
         """Remember that the number in `value` (a tensor of one element) is `size`."""
         if not isinstance(size, int) and size.node.expr.is_Symbol:

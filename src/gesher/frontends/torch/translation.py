@@ -91,6 +91,7 @@ class Translation:
         """The shape; every value that PyTorch told of has one."""
         shape = self.b.shape(v)
         assert shape is not None, f"the rank of '{v.name}' is unknown"
+        self.sizes.learn_unknown(v, shape)
         return shape    # type: ignore[return-value]
 
     def rank(self, v: Value) -> int:
