@@ -46,6 +46,20 @@ def test_a_batch_norm_goes_into_the_layer_before_it(name: str) -> None:
     np.testing.assert_allclose(got, net(x).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_given_out_keeps_its_name() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            y = self.norm(self.conv(x))
+            return {"normed": y, "positive": y.relu()}
+
+    model = gesher.export(ready(Net()), (torch.randn(2, 3, 6, 6),))
+    assert [v.name for v in model.graph.outputs] == ["normed", "positive"]
+
+
 def test_told_not_to_fold_it_stays_with_every_number_as_the_module_has_it() -> None:
     net = ready(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
     model = gesher.export(net, (torch.randn(2, 3, 6, 6),), fold=False)
