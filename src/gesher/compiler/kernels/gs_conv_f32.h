@@ -304,9 +304,13 @@ GS_LOCAL void gs_conv2d_f32(const GsConv* v, GsPool* pool) {
     gs_parallel_for(pool, gs_ceil_div(v->N, together), gs_conv_small_task, &job);
     return;
   }
-  // Blocks of places go to threads; where there are fewer blocks than threads, smaller blocks, then parts of the
-  // channels too.
-  int64_t all = gs_ceil_div(out, GS_GEMM_NR);
+  // Blocks of places go to threads: somewhat smaller ones where that leaves no thread waiting for another. Where there
+  // are fewer blocks than threads, parts of the channels too.
+  int64_t all = gs_ceil_div(out, GS_GEMM_NR), least = INT64_MAX;
+  for (int64_t panels = job.panels, fewest = threads > 1 ? 1 + (panels - 1) / 4 : panels; panels >= fewest; panels--) {
+    int64_t longest = gs_ceil_div(images * gs_ceil_div(all, panels), threads) * panels;
+    if (longest < least) least = longest, job.panels = panels;
+  }
   if (images < threads)
     job.panels = gs_max_i64(1, gs_min_i64(job.panels, gs_ceil_div(all, gs_ceil_div(threads, images))));
   job.blocks = gs_ceil_div(all, job.panels);
