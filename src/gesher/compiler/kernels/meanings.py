@@ -286,6 +286,15 @@ def nearest(x: Array, rows: Array | None, columns: Array | None) -> Array:
     return y if columns is None else y[:, :, columns]
 
 
+def sampled(x: Array, rows: Any, index: Array, weights: Array, largest: bool = False) -> Array:
+    """x (N,C,M) at the places index (B,taps,places), weighted; nothing where an index is outside."""
+    picture = (np.arange(len(index)) if rows is None else rows)[:, None, None]
+    inside = (index >= 0) & (index < x.shape[2])
+    seen = np.moveaxis(x, 1, 2)[picture, np.where(inside, index, 0)]
+    seen = np.where(inside[..., None], seen, np.float32(0)) * weights[..., None]
+    return np.moveaxis(seen.max(1) if largest else seen.astype(np.float64).sum(1), 1, 2)
+
+
 def gather(x: Array, index: Array) -> Array:
     """Slices of x (outer,n,...) at index along axis 1."""
     return np.take(x, index, axis=1)

@@ -6,6 +6,7 @@ into `offset_group` groups that share offsets, and, apart from that, into `group
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -20,6 +21,7 @@ from gesher.symbolic import decide_eq
 from gesher.symbolic import product as total
 
 from ..arithmetic import computed, lowered
+from ..places import seen
 from ..rules import InferNode
 from ..schema import BF16, FLOATS, Attr, Input, Output, op
 from ..windows import Windows, lay, pairs, whole
@@ -83,7 +85,8 @@ def _moved(x: Any, places: list[Any], shared: int) -> Any:
             weight = weight * (rest if step else 1 - rest)
             inside = inside & (low + step >= 0) & (low + step < size)
             index.append(np.clip(low + step, 0, size - 1).astype(np.int64))
-        y = y + grouped[(*lead, *index)] * np.where(inside, weight, 0)[..., None]
+        seen_ = np.where(inside[..., None], grouped[(*lead, *index)], x.dtype.type(0))
+        y = y + seen_ * np.where(inside, weight, 0)[..., None]
     return np.moveaxis(y, -1, 2).reshape(n, c, *y.shape[2:-1])
 
 
@@ -115,15 +118,11 @@ def deform_conv(x: Any, w: Any, offset: Any, b: Any = None, mask: Any = None, *,
 
 # Lowering
 
-def _moved_expr(p: Builder, x: Expr, places: list[Expr], shared: int) -> Expr:
-    """As `_moved`, but with the channels of a group last: (N,shared,*out,C/shared)."""
-    n, c, *sizes = x.shape
-    rank = len(sizes)
-    grouped = p.transpose(p.reshape(x, (n, shared, c // shared, *sizes)), (0, 1, *range(3, rank + 3), 2))
-    around = places[0].shape
-    y: Expr | None = None
-    for corner in product((0, 1), repeat=rank):
-        index, weight, inside = [], None, None
+def _taps(p: Builder, places: list[Expr], sizes: Sequence[DimLike]) -> tuple[list[Expr], list[Expr]]:
+    """The elements around places along each axis: indices among all of a plane, below 0 for none, and weights."""
+    indices, weights = [], []
+    for corner in product((0, 1), repeat=len(sizes)):
+        index, weight, inside = None, None, None
         for step, place, size in zip(corner, places, sizes):
             low = p.floor(place)
             rest = place - low
@@ -133,37 +132,36 @@ def _moved_expr(p: Builder, x: Expr, places: list[Expr], shared: int) -> Expr:
             here = p.and_(p.ge(at, 0.0), p.lt(at, p.size(size, at.dtype)))
             inside = here if inside is None else p.and_(inside, here)
             last = p.size(size, at.dtype) - 1.0
-            index.append(p.expand_dims(p.cast(p.max(p.min(at, last), 0.0), dtypes.INT64), [len(around)]))
-        assert weight is not None and inside is not None
-        seen = p.gather_nd(grouped, p.concat(index, len(around)), 2)
-        seen = seen * p.expand_dims(p.select(inside, weight, 0.0), [len(around)])
-        y = seen if y is None else y + seen
-    assert y is not None
-    return y
+            whole_ = p.cast(p.max(p.min(at, last), 0.0), dtypes.INT32)
+            index = whole_ if index is None else index * p.size(size, dtypes.INT32) + whole_
+        assert index is not None and weight is not None and inside is not None
+        indices.append(p.select(inside, index, -1))
+        weights.append(p.select(inside, weight, 0.0))
+    return indices, weights
 
 
 def _meaning(p: Builder, x: Expr, w: Expr, offset: Expr, mask: Expr | None, *, at: Windows, group: int, shared: int
              ) -> Expr:
-    n, c = x.shape[:2]
+    n, c, *sizes = x.shape
     kernel, rank = whole(at.kernel), len(at.kernel)
     taps, m = int(np.prod(kernel)), w.shape[0]
     out: tuple[DimLike, ...] = at.counts
     offset = p.reshape(offset, (n, shared, taps, rank, *out))
     mask = None if mask is None else p.reshape(mask, (n, shared, taps, *out))
-    columns = []
-    for k, tap in enumerate(at.taps()):
-        places = []
-        for i in range(rank):
-            start = p.cast(p.iota(out, i), x.dtype) * float(at.strides[i]) + float(tap[i] * at.dilations[i]) - p.size(
-                at.pads[i][0], x.dtype)
-            places.append(start + _one(p, _one(p, offset, 2, k), 2, i))
-        seen = _moved_expr(p, x, places, shared)
-        if mask is not None:
-            seen = seen * p.expand_dims(_one(p, mask, 2, k), [rank + 2])
-        # (N,C,1,*out)
-        seen = p.transpose(seen, (0, 1, rank + 2, *range(2, rank + 2)))
-        columns.append(p.reshape(seen, (n, c, 1, *out)))
-    rows = p.reshape(p.concat(columns, 2), (n, group, c // group * taps, *out))
+    # (N,shared,taps,*out): where each tap of the kernel looks along each axis.
+    places = []
+    for i in range(rank):
+        steps = np.array([tap[i] * at.dilations[i] for tap in at.taps()], np.int64)
+        start = p.cast(p.iota(out, i), x.dtype) * float(at.strides[i]) - p.size(at.pads[i][0], x.dtype)
+        tap = p.reshape(p.constant(steps.astype(x.dtype.numpy)), (taps, *(1,) * rank))
+        places.append(start + tap + _one(p, offset, 3, i))
+    indices, weights_ = _taps(p, places, sizes)
+    if mask is not None:
+        weights_ = [weight * mask for weight in weights_]
+    index, weight = (p.concat([p.reshape(e, (n * shared, 1, taps * total(out))) for e in es], 1)
+                     for es in (indices, weights_))
+    columns = seen(p, p.reshape(x, (n * shared, c // shared, total(sizes))), index, weight)
+    rows = p.reshape(columns, (n, group, c // group * taps, *out))
     weights = p.reshape(w, (group, m // group, c // group * taps))
     y = p.contract(weights, rows, [2], [2], [0], [1])  # (group, M/group, N, *out)
     return p.reshape(p.transpose(y, (2, 0, 1, *range(3, rank + 3))), (n, m, *out))

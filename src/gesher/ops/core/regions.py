@@ -17,6 +17,7 @@ from gesher.ir.types import print_shape
 from gesher.primitives import Builder, CannotLower, Expr
 
 from ..arithmetic import wide, widen
+from ..places import seen
 from ..rules import InferNode
 from ..schema import BF16, FLOATS, REQUIRED, Attr, Input, Output, op, tensors
 
@@ -181,26 +182,28 @@ def _(p: Builder, x: Expr, rois: Expr, batch_indices: Expr, *, mode: str, output
         high = p.select(last, limit - 1.0, low + 1.0)
         rest = p.select(last, 0.0, place - low)
         weights = [p.select(outside, 0.0, w) for w in (1.0 - rest, rest)]
-        axes.append(list(zip((p.cast(e, dtypes.INT64) for e in (low, high)), weights)))
-    rows, columns = output_height * sampling_ratio, output_width * sampling_ratio
-    around = (count, rows, columns)
-    batch = p.broadcast_to(p.reshape(batch_indices, (count, 1, 1)), around)
-    channels_last = p.transpose(data, (0, 2, 3, 1))
-    seen = []
-    for (row, by_row), (column, by_column) in product(*axes):
-        index = p.concat([p.expand_dims(p.broadcast_to(e, around), [3]) for e in (
-            batch, p.reshape(row, (count, rows, 1)), p.reshape(column, (count, 1, columns)))], 3)
-        weight = p.reshape(by_row, (count, rows, 1, 1)) * p.reshape(by_column, (count, 1, columns, 1))
-        seen.append(p.gather_nd(channels_last, index) * weight)
+        # (regions, samples of a bin and then its ends, bins)
+        index, weight = (p.concat([p.transpose(p.reshape(e, (count, bins, sampling_ratio)), (0, 2, 1)) for e in es], 1)
+                         for es in ([p.cast(e, dtypes.INT32) for e in (low, high)], weights))
+        axes.append((index, weight))
+    (rows, by_row), (columns, by_column) = axes
+    each = 2 * sampling_ratio
+
+    def both(row: Expr, column: Expr) -> tuple[Expr, Expr]:
+        """Every end of a row with every end of a column, in every bin."""
+        return (p.reshape(row, (count, each, 1, output_height, 1)),
+                p.reshape(column, (count, 1, each, 1, output_width)))
+
+    row, column = both(rows, columns)
+    index = p.reshape(row * p.size(x.shape[3], dtypes.INT32) + column,
+                      (count, each * each, output_height * output_width))
+    row, column = both(by_row, by_column)
+    weight = p.reshape(row * column, index.shape)
     if mode == "avg":
-        value = sum(seen[1:], seen[0])
-    else:
-        value = seen[0]
-        for other in seen[1:]:
-            value = p.max(value, other)
-    value = p.reshape(value, (count, output_height, sampling_ratio, output_width, sampling_ratio, x.shape[1]))
-    pooled = p.mean(value, [2, 4]) if mode == "avg" else p.amax(value, [2, 4])
-    return p.cast(p.transpose(pooled, (0, 3, 1, 2)), x.dtype)
+        weight = weight / float(sampling_ratio * sampling_ratio)
+    flat = p.reshape(data, (*x.shape[:2], x.shape[2] * x.shape[3]))
+    y = seen(p, flat, index, weight, batch_indices, "sum" if mode == "avg" else "max")
+    return p.cast(p.reshape(y, (count, x.shape[1], output_height, output_width)), x.dtype)
 
 
 @MaxRoiPool.lower

@@ -17,9 +17,11 @@ from gesher.base.errors import ModelError
 from gesher.ir import DimLike
 from gesher.ir.types import print_shape
 from gesher.primitives import Builder, CannotLower, Expr
+from gesher.symbolic import product as total
 
 from ..arithmetic import computed, wide, widen
 from ..interpolation import Method, filter_expr, filter_of
+from ..places import seen
 from ..rules import InferNode
 from ..schema import ALL, BF16, FLOATS, Attr, Input, Output, op, tensors
 
@@ -166,20 +168,48 @@ def _reflected_expr(p: Builder, x: Expr, size: DimLike, align_corners: int) -> E
 
 @GridSample.lower
 def _(p: Builder, x: Expr, grid: Expr, *, mode: str, padding_mode: str, align_corners: int) -> Expr:
-    mode, dtype, n = _check_modes(mode, padding_mode), x.dtype, x.rank - 2
-    if mode != "nearest":
-        if not (dtype.is_float or dtype.is_integer):
-            raise CannotLower(f"interpolation of {dtype.name}")
-        x = p.cast(x, dtypes.DOUBLE if not dtype.is_float or dtype is dtypes.DOUBLE else dtypes.FLOAT)
-    elif dtype.kind in ("string", "complex"):
+    mode, dtype = _check_modes(mode, padding_mode), x.dtype
+    if mode != "nearest" and not (dtype.is_float or dtype.is_integer):
+        raise CannotLower(f"interpolation of {dtype.name}")
+    if dtype.kind in ("string", "complex"):
         raise CannotLower(f"sampling of {dtype.name}")
+    if dtype.is_float or mode != "nearest":
+        x = p.cast(x, dtypes.DOUBLE if not dtype.is_float or dtype is dtypes.DOUBLE else dtypes.FLOAT)
+    sizes = x.shape[2:]
+    steps = _places_expr(p, grid, sizes, mode, padding_mode, align_corners)
+    indices, weights = [], []
+    for chosen in product(*steps):
+        index, inside, weight = None, None, None
+        for (at, here, w), size in zip(chosen, sizes):
+            index = at if index is None else index * p.size(size, dtypes.INT32) + at
+            inside = here if inside is None else p.and_(inside, here)
+            weight = w if weight is None or w is None else weight * w
+        assert index is not None and inside is not None
+        indices.append(index if padding_mode != "zeros" else p.select(inside, index, -1))
+        weights.append(p.full(index.shape, 1, x.dtype) if weight is None else p.cast(weight, x.dtype))
+    around = indices[0].shape
+    flat = p.reshape(x, (*x.shape[:2], total(sizes)))
+    if dtype.is_float or mode != "nearest":
+        index, weight = (p.concat([p.reshape(e, (around[0], 1, total(around[1:]))) for e in es], 1)
+                         for es in (indices, weights))
+        return p.cast(p.reshape(seen(p, flat, index, weight), (*x.shape[:2], *around[1:])), dtype)
+    at = p.reshape(indices[0], (around[0], total(around[1:]), 1))
+    taken = p.gather_nd(p.transpose(flat, (0, 2, 1)), p.cast(p.max(at, 0), dtypes.INT64), 1)
+    taken = p.transpose(p.select(at < 0, p.scalar(0, x.dtype), taken), (0, 2, 1))
+    return p.reshape(taken, (*x.shape[:2], *around[1:]))
+
+
+def _places_expr(p: Builder, grid: Expr, sizes: Sequence[DimLike], mode: str, padding_mode: str, align_corners: int,
+                 ) -> list[list[tuple[Expr, Expr, Expr | None]]]:
+    """For each axis the steps that a place takes along it: the element's index, moved to the nearest that there is,
+    whether it is inside, and its weight, None where that is always 1."""
     widened = wide(p, grid)
     assert widened is not None
-    real = widened.dtype
+    real, n = widened.dtype, len(sizes)
     method = Method("cubic" if mode == "cubic" else "linear")
-    places, near = [], []
-    for i in range(n):
-        size = p.size(x.shape[2 + i], real)
+    steps: list[list[tuple[Expr, Expr, Expr | None]]] = []
+    for i, d in enumerate(sizes):
+        size = p.size(d, real)
         g = p.squeeze(p.take(widened, -1, n - 1 - i, n - i), [n + 1])
         v = (g + 1.0) / 2.0 * (size - 1.0) if align_corners else ((g + 1.0) * size - 1.0) / 2.0
         v = p.round(v) if mode == "nearest" else v
@@ -188,34 +218,18 @@ def _(p: Builder, x: Expr, grid: Expr, *, mode: str, padding_mode: str, align_co
         if padding_mode == "border":
             v = p.select(out, p.max(p.min(v, size - 1.0), 0.0), v)
         elif padding_mode == "reflection":
-            v = p.select(out, _reflected_expr(p, v, x.shape[2 + i], align_corners), v)
-        places.append(v)
-        near.append(p.floor(v))
-    channels_last = p.transpose(x, (0, *range(2, x.rank), 1))
-    y: Expr | None = None
-    for steps in product(_REACH[mode], repeat=n):
-        index, inside, weight = [], None, None
-        for i, step in enumerate(steps):
-            at = near[i] + float(step)
-            if mode != "nearest":
-                w = filter_expr(p, at - places[i], method)
-                weight = w if weight is None else weight * w
-            size = p.size(x.shape[2 + i], real)
+            v = p.select(out, _reflected_expr(p, v, d, align_corners), v)
+        near = p.floor(v)
+        row: list[tuple[Expr, Expr, Expr | None]] = []
+        for step in _REACH[mode]:
+            at = near + float(step)
+            weight = None if mode == "nearest" else filter_expr(p, at - v, method)
             if padding_mode == "reflection":
-                at = p.trunc(_reflected_expr(p, at, x.shape[2 + i], align_corners))
+                at = p.trunc(_reflected_expr(p, at, d, align_corners))
             here = p.and_(p.ge(at, 0.0), p.lt(at, size))
-            inside = here if inside is None else p.and_(inside, here)
-            at = p.cast(p.max(p.min(at, size - 1.0), 0.0), dtypes.INT64)
-            index.append(p.expand_dims(at, [n + 1]))
-        seen = p.gather_nd(channels_last, p.concat(index, n + 1), 1)
-        if padding_mode == "zeros":
-            assert inside is not None
-            seen = p.select(p.expand_dims(inside, [n + 1]), seen, p.scalar(0, x.dtype))
-        if weight is not None:
-            seen = seen * p.cast(p.expand_dims(weight, [n + 1]), x.dtype)
-        y = seen if y is None else y + seen
-    assert y is not None
-    return p.cast(p.transpose(y, (0, n + 1, *range(1, n + 1))), dtype)
+            row.append((p.cast(p.max(p.min(at, size - 1.0), 0.0), dtypes.INT32), here, weight))
+        steps.append(row)
+    return steps
 
 
 # AffineGrid

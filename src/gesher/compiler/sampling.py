@@ -1,0 +1,36 @@
+"""Pictures seen at any places: the composite of `ops.places`."""
+
+from __future__ import annotations
+
+from gesher.base.dtypes import FLOAT, INT32
+from gesher.primitives import Expr
+
+from .kernel import Kernel, Point, Spell
+from .views import same_memory
+
+
+class Sample(Kernel):
+    """Sums or maxima of weighted elements, at places that all channels share."""
+
+    header, struct, function, scratch = "gs_sample_f32.h", "GsSample", "gs_sample_f32", "gs_sample_f32_scratch"
+
+    @classmethod
+    def match(cls, e: Expr) -> Sample | None:
+        if e.prim != "item" or e.args[0].prim != "composite" or e.dtype is not FLOAT \
+                or e.args[0].params["name"] != "seen_at":
+            return None
+        x, index = e.args[0].args[0], e.args[0].args[-2]
+        return cls(e, [same_memory(a) for a in e.args[0].args]) if x.rank == 3 and index.dtype is INT32 else None
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        x, *_, index, _ = self.expr.args[0].args
+        fold = dict(self.expr.args[0].params["of"])["fold"]
+        named = dict(zip(("x", "rows", "index", "weights") if len(self.operands) == 4 else ("x", "index", "weights"),
+                         self.operands))
+        batches, taps, places = index.shape
+        return [("batches", spell(batches)), ("pictures", spell(x.shape[0])), ("C", spell(x.shape[1])),
+                ("M", spell(x.shape[2])), ("taps", spell(taps)), ("places", spell(places)),
+                ("largest", str(int(fold == "max"))), *((name, point(e)) for name, e in named.items())]
+
+    def describe(self) -> str:
+        return f"{self.function}, {self.expr.args[0].args[-2].shape[1]} elements a place"
