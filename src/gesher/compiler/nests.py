@@ -494,6 +494,12 @@ class Puller:
             return self._scatter_nests(e, buffer, name)
         if e.prim == "cumulate":
             return [self._cumulate_nest(e, buffer, name)]
+        # The same elements in the same order: in the shape below, rows need no division to be found.
+        whole = e
+        while e.prim == "reshape" and e.args[0] not in self.held and _has_rows(e.args[0]):
+            e = e.args[0]
+        if e is not whole and (e.prim == "concat" or not (e.prim in _MOVED or e.prim in MAPS)):
+            e = whole
         return [self.nest(e.shape, name, describe(e), lambda index, scope: scope.statements.append(
             Store(buffer, indexing.linear(e.shape, index), self.compute_or_load(e, index, scope))))]
 
@@ -601,6 +607,15 @@ class Puller:
 
         rest = [d for i, d in enumerate(e.shape) if i != axis]
         return self.nest(rest, name, describe(e), make)
+
+
+# What is computed element by element, wherever it goes.
+_MOVED = frozenset(("broadcast", "transpose", "slice", "select", "cast", "gather", "pad"))
+
+
+def _has_rows(e: Expr) -> bool:
+    """Whether the last axis is long enough to be a loop of vectors."""
+    return e.rank > 0 and not (isinstance(e.shape[-1], int) and e.shape[-1] < 16)
 
 
 def _undecided(conditions: Sequence[Any]) -> list[Any] | None:

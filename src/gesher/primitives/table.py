@@ -156,7 +156,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("div",         2, "fi",  "same", _divide,               "({0} / {1})",           "gs_div_{t}({0}, {1})",        4),
    ("pow",       2, "fi",  "same", _power,                "gs_pow_{t}({0}, {1})",  "gs_pow_{t}({0}, {1})",        40),
     ("mod",         2, "fi",  "same", _modulo,               "gs_mod_{t}({0}, {1})",  "gs_mod_{t}({0}, {1})",        8),
-    ("fmod",        2, "fi",  "same", _fmod,                 "fmod{f}({0}, {1})",     "gs_rem_{t}({0}, {1})",        8),
+    ("fmod",        2, "fi",  "same", _fmod,                 "gs_fmod{f}({0}, {1})",  "gs_rem_{t}({0}, {1})",        8),
    ("atan2",     2, "f",   "same", np.arctan2,            "atan2{f}({0}, {1})",    "",                            40),
     ("min",         2, "fi",  "same", np.minimum,            "gs_min_{t}({0}, {1})",  "({0} < {1} ? {0} : {1})",     1),
     ("max",         2, "fi",  "same", np.maximum,            "gs_max_{t}({0}, {1})",  "({0} > {1} ? {0} : {1})",     1),

@@ -30,10 +30,12 @@ GS_LOCAL void gs_nearest_plain(const GsNearest* v, GsPool* pool) {
 typedef struct GsNearestRun {
   const GsNearest* v;
   int twice;  // every element of a row comes twice
+  int64_t first, end;  // these elements of a row lie side by side in x
 } GsNearestRun;
 
-#define GS_NEAREST_TAKE(T) \
-  for (int64_t j = 0; j < v->OW; j++) ((T*)y)[j] = ((const T*)x)[v->columns[j]]
+#define GS_NEAREST_TAKE(T)                                                                    \
+  for (int64_t j = 0; j < r->first; j++) ((T*)y)[j] = ((const T*)x)[v->columns[j]];           \
+  for (int64_t j = r->end; j < v->OW; j++) ((T*)y)[j] = ((const T*)x)[v->columns[j]]
 #define GS_NEAREST_TWICE(T) \
   for (int64_t j = 0; j < v->OW / 2; j++) ((T*)y)[2 * j] = ((T*)y)[2 * j + 1] = ((const T*)x)[j]
 #define GS_NEAREST_BY_SIZE(WAY)            \
@@ -51,6 +53,8 @@ GS_LOCAL void gs_nearest_row(const GsNearestRun* r, const char* restrict x, char
     memcpy(y, x, (size_t)(v->OW * v->bytes));
     return;
   }
+  if (r->first < r->end)
+    memcpy(y + r->first * v->bytes, x + v->columns[r->first] * v->bytes, (size_t)((r->end - r->first) * v->bytes));
   if (r->twice) {
     GS_NEAREST_BY_SIZE(GS_NEAREST_TWICE)
   } else {
@@ -82,7 +86,12 @@ GS_LOCAL void gs_nearest_task(void* arg, int64_t begin, int64_t end, int thread)
 }
 
 GS_LOCAL void gs_nearest(const GsNearest* v, GsPool* pool) {
-  GsNearestRun r = {v, v->columns && v->OW == 2 * v->W};
+  GsNearestRun r = {v, v->columns && v->OW == 2 * v->W, 0, 0};
   for (int64_t j = 0; j < v->OW && r.twice; j++) r.twice = v->columns[j] == j / 2;
+  // Padding leaves the most of a row as it is.
+  for (int64_t j = 0, start = 0; v->columns && !r.twice && j < v->OW; j++) {
+    if (j && v->columns[j] != v->columns[j - 1] + 1) start = j;
+    if (j + 1 - start > gs_max_i64(r.end - r.first, 8)) r.first = start, r.end = j + 1;
+  }
   gs_parallel_for(v->outer * v->OH * v->OW * v->bytes < 65536 ? 0 : pool, v->outer, gs_nearest_task, &r);
 }

@@ -67,9 +67,22 @@ GS_INLINE float gs_min_f32(float a, float b) { return gs_minf(a, b); }
 GS_INLINE float gs_max_f32(float a, float b) { return gs_maxf(a, b); }
 GS_INLINE double gs_min_f64(double a, double b) { return gs_min(a, b); }
 GS_INLINE double gs_max_f64(double a, double b) { return gs_max(a, b); }
+// As C's fmod. In doubles the quotient of two floats is exact enough to be cut off right, and what is left exact, as long
+// as the quotient has 27 bits; libm goes bit by bit.
+GS_NOINLINE float gs_fmodf_by_bits(float a, float b) {
+  __asm__ volatile("");  // clang would compute it for all numbers and throw most away
+  return fmodf(a, b);
+}
+GS_INLINE float gs_fmodf(float a, float b) {
+  double x = (double)a, y = (double)b, q = __builtin_trunc(x / y);
+  if (!(__builtin_fabs(q) < 134217728.0)) return gs_fmodf_by_bits(a, b);
+  // An infinite divisor times 0 would be NaN; no branch that data choose.
+  return copysignf((float)(x - q * (__builtin_fabs(y) <= 3.5e38 ? y : 0.0)), a);
+}
+GS_INLINE double gs_fmod(double a, double b) { return fmod(a, b); }
 // The remainder with the sign of the divisor.
 GS_INLINE float gs_mod_f32(float a, float b) {
-  float r = fmodf(a, b);
+  float r = gs_fmodf(a, b);
   return r != 0 ? ((r < 0) != (b < 0) ? r + b : r) : copysignf(0, b);
 }
 GS_INLINE double gs_mod_f64(double a, double b) {
@@ -77,11 +90,25 @@ GS_INLINE double gs_mod_f64(double a, double b) {
   return r != 0 ? ((r < 0) != (b < 0) ? r + b : r) : copysign(0, b);
 }
 
+// Whole numbers of up to 32 bits are divided as doubles, whose quotient is cut off right: there are no vectors of whole
+// divisions. By 0 it gives 0, for -1 see the signed ones.
+#define GS_DIVIDE_AS_DOUBLES(t, T) \
+  GS_INLINE T gs_cut_##t(T a, T b) { return (T)((double)a / (double)b); }
+#define GS_DIVIDE(t, T) \
+  GS_INLINE T gs_cut_##t(T a, T b) { return (T)(a / b); }
+GS_DIVIDE_AS_DOUBLES(u8, uint8_t)
+GS_DIVIDE_AS_DOUBLES(u16, uint16_t)
+GS_DIVIDE_AS_DOUBLES(u32, uint32_t)
+GS_DIVIDE_AS_DOUBLES(i8, int8_t)
+GS_DIVIDE_AS_DOUBLES(i16, int16_t)
+GS_DIVIDE_AS_DOUBLES(i32, int32_t)
+GS_DIVIDE(u64, uint64_t)
+GS_DIVIDE(i64, int64_t)
 #define GS_UNSIGNED(t, T, bits)                                                              \
   GS_INLINE T gs_abs_##t(T a) { return a; }                                                  \
-  GS_INLINE T gs_div_##t(T a, T b) { return b ? (T)(a / b) : 0; }                            \
-  GS_INLINE T gs_mod_##t(T a, T b) { return b ? (T)(a % b) : 0; }                            \
-  GS_INLINE T gs_rem_##t(T a, T b) { return b ? (T)(a % b) : 0; }                            \
+  GS_INLINE T gs_div_##t(T a, T b) { T q = gs_cut_##t(a, b ? b : 1); return b ? q : 0; }     \
+  GS_INLINE T gs_mod_##t(T a, T b) { T q = gs_cut_##t(a, b ? b : 1); return b ? (T)(a - q * b) : 0; } \
+  GS_INLINE T gs_rem_##t(T a, T b) { return gs_mod_##t(a, b); }                              \
   GS_INLINE T gs_shl_##t(T a, T b) { return b < bits ? (T)((uint64_t)a << b) : 0; }          \
   GS_INLINE T gs_shr_##t(T a, T b) { return b < bits ? (T)(a >> b) : 0; }                    \
   GS_LOCAL T gs_pow_##t(T a, T b) {                                                          \
@@ -91,8 +118,14 @@ GS_INLINE double gs_mod_f64(double a, double b) {
   }
 #define GS_SIGNED(t, T, U)                                                                   \
   GS_INLINE T gs_abs_##t(T a) { return a < 0 ? (T)(0 - (U)a) : a; }                          \
-  GS_INLINE T gs_div_##t(T a, T b) { return b == 0 ? 0 : b == -1 ? (T)(0 - (U)a) : (T)(a / b); } \
-  GS_INLINE T gs_rem_##t(T a, T b) { return b == 0 || b == -1 ? 0 : (T)(a % b); }            \
+  GS_INLINE T gs_div_##t(T a, T b) {                                                         \
+    T q = gs_cut_##t(a, (b == 0) | (b == -1) ? 1 : b);                                       \
+    return b == 0 ? 0 : b == -1 ? (T)(0 - (U)a) : q;                                         \
+  }                                                                                          \
+  GS_INLINE T gs_rem_##t(T a, T b) {                                                         \
+    T by = (b == 0) | (b == -1) ? 1 : b, q = gs_cut_##t(a, by);                              \
+    return (T)(a - q * by);                                                                  \
+  }                                                                                          \
   GS_INLINE T gs_mod_##t(T a, T b) {                                                         \
     T r = gs_rem_##t(a, b);                                                                  \
     return r != 0 && (r < 0) != (b < 0) ? (T)(r + b) : r;                                    \

@@ -78,7 +78,9 @@ def _moved(x: Any, places: list[Any], shared: int) -> Any:
     lead = (np.arange(n).reshape(-1, 1, *(1,) * len(sizes)), np.arange(shared).reshape(1, -1, *(1,) * len(sizes)))
     y: Any = 0
     for corner in product((0, 1), repeat=len(sizes)):
-        index, weight, inside = [], np.float32(1), np.True_
+        index: list[Any] = []
+        weight: Any = np.float32(1)
+        inside: Any = np.True_
         for step, place, size in zip(corner, places, sizes):
             low = np.floor(place)
             rest = place - low

@@ -189,6 +189,9 @@ def _lower_pad(p: Builder, x: Expr, low: Sequence[DimLike], high: Sequence[DimLi
     for axis, (lo, d, hi) in enumerate(zip(low, x.shape, high)):
         if decide_eq(lo, 0) and decide_eq(hi, 0):
             continue
+        if isinstance(d, int) and isinstance(lo, int) and isinstance(hi, int) and d:
+            x = p.gather(x, p.constant(_source(np.arange(-lo, d + hi), d, mode)), axis)
+            continue
         place = p.iota((lo + d + hi,), 0) - lo
         if mode == "edge":
             source = p.min(p.max(place, 0), d - 1)

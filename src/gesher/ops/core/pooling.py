@@ -237,6 +237,10 @@ def _max_places(p: Builder, x: Expr, y: Expr, at: Windows, storage_order: int) -
 def _(p: Builder, x: Expr, *, kernel_shape: Any, count_include_pad: int = 0, **at: Any) -> Expr:
     laid = _lay(x, kernel_shape, at)
     y = _window(p, x, "sum", laid)
+    if all(isinstance(d, int) for d in (*laid.sizes, *laid.counts)) and x.dtype is not dtypes.DOUBLE:
+        # A quotient a place, not one a channel: divisions cost ten times what products do.
+        counts = np.broadcast_to(_count(laid, count_include_pad), whole(laid.counts))
+        return y * p.constant((1 / counts.astype(np.float64)).astype(np.float32))
     # The windows of a box are counted axis by axis, and their sum divided once.
     box, boxes = 1.0, None
     for i, (size, (low, high), (_, filled)) in enumerate(zip(laid.sizes, laid.pads, laid.filled)):

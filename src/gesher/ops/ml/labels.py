@@ -122,17 +122,33 @@ def _(p: Any, x: Any, **a: Any) -> Any:
     values, dtype = _table(a, "values")
     if dtypes.STRING in (kind, dtype):
         raise CannotLower("string labels")
-    if len(keys) > 1024:
-        raise CannotLower(f"{len(keys)} keys are looked up faster by the reference rule")
-    # One comparison a key: x (..., 1) against keys (K,), and the first that is equal.
-    at = len(x.shape)
-    wide = p.expand_dims(x, (at,))
-    same = p.eq(wide, p.constant(keys.astype(x.dtype.numpy)))
-    if x.dtype.is_float and np.isnan(keys.astype(float)).any():
-        same = p.or_(same, p.and_(p.is_nan(wide), p.constant(np.isnan(keys.astype(float)))))
-    found = p.any(same, (at,))
-    where = p.argmax(p.cast(same, dtypes.INT32), at, False)
-    return p.select(found, p.gather(p.constant(values), where, 0), p.scalar(_default(a, dtype), dtype))
+    default = p.scalar(_default(a, dtype), dtype)
+    # Of equal keys the first counts, and every NaN is the same key.
+    keys, first = np.unique(keys.astype(x.dtype.numpy), return_index=True)
+    values = values[first]
+    nan = keys != keys
+    found_nan, keys, values = values[nan], keys[~nan], values[~nan]
+    if not len(keys):
+        found = p.broadcast_to(default, x.shape)
+    elif x.dtype.is_integer and (span := int(keys[-1]) - int(keys[0]) + 1) <= 4 * len(keys) + 1024:
+        # A value for each number between the keys.
+        low, high = int(keys[0]), int(keys[-1])
+        table = np.full(span, _default(a, dtype), values.dtype)
+        table[keys.astype(object).astype(np.int64) - low] = values
+        inside = p.and_(x >= low, x <= high)
+        at = p.cast(p.select(inside, x, low), dtypes.INT64) - low
+        found = p.select(inside, p.gather(p.constant(table), at, 0), default)
+    else:
+        # Half of what is left, and half again: `at` is the last key that is not above x.
+        sorted_keys = p.constant(keys)
+        at = p.broadcast_to(p.scalar(0, dtypes.INT64), x.shape)
+        step = 1 << (len(keys) - 1).bit_length() >> 1
+        while step:
+            then = p.min(at + step, len(keys) - 1)
+            at = p.select(p.gather(sorted_keys, then, 0) <= x, then, at)
+            step >>= 1
+        found = p.select(p.eq(p.gather(sorted_keys, at, 0), x), p.gather(p.constant(values), at, 0), default)
+    return p.select(p.is_nan(x), p.scalar(found_nan[0].item(), dtype), found) if len(found_nan) else found
 
 
 @CategoryMapper.infer
