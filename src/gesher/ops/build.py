@@ -423,7 +423,7 @@ class Builder:
         >>> b.shape(b.If(c, then_branch=yes, else_branch=no))
         (Dim('n'),)
         """
-        inner = Builder._inner(self, self._shared.name(name))
+        inner = type(self)._inner(self, self._shared.name(name))
         for given, dtype, shape in inputs:
             free = self._shared.name(given)
             self._shared.names.discard(free)    # it is taken when the input is made

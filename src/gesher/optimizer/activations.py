@@ -59,14 +59,11 @@ def _one_axis(x: Known, axes: Known) -> bool | str:
 
 _SIXTH = 1 / 6
 
-RULES: tuple[Rewrite, ...] = (
+COMMON: tuple[Rewrite, ...] = (
     Rule("gelu", find=lambda x: _half_of_product(x, _erf_gate(x)), make=lambda x: op.Gelu(x),
          when=_floats),
     Rule("gelu_by_tanh", find=lambda x: _half_of_product(x, _tanh_gate(x)),
          make=lambda x: op.Gelu(x, approximate="tanh"), when=_floats),
-    Rule("swish", find=lambda x: x * op.Sigmoid(x), make=lambda x: op.Swish(x), when=_floats),
-    Rule("swish_with_factor", find=lambda x, a: x * op.Sigmoid(x * a), make=lambda x, a: op.Swish(x, alpha=a.scalar),
-         when=lambda x, a: _floats(x) if a.scalar is not None else "the factor is no scalar constant"),
     Rule("hard_sigmoid", find=lambda x: either(_hard_gate(x) / 6.0, _hard_gate(x) * _SIXTH),
          make=lambda x: op.HardSigmoid(x, alpha=_SIXTH, beta=0.5), when=_floats),
     Rule("hard_swish", find=lambda x: either(x * op.HardSigmoid(x, alpha=lambda a: abs(a - _SIXTH) < 1e-7, beta=0.5),
@@ -76,4 +73,13 @@ RULES: tuple[Rewrite, ...] = (
     Rule("mish", find=lambda x: x * op.Tanh(op.Softplus(x)), make=lambda x: op.Mish(x), when=_floats),
     Rule("softmax", find=lambda x, axes: _softmax(x, axes), make=lambda x, axes: op.Softmax(x, axis=int(axes.scalar)),
          when=lambda x, axes: _one_axis(x, axes)),
+)
+"""Those that other engines have, too."""
+
+# TensorRT 10.15 lists no Swish, and ONNX Runtime 1.32 finds it in models of opset 24 alone.
+RULES: tuple[Rewrite, ...] = (
+    *COMMON,
+    Rule("swish", find=lambda x: x * op.Sigmoid(x), make=lambda x: op.Swish(x), when=_floats),
+    Rule("swish_with_factor", find=lambda x, a: x * op.Sigmoid(x * a), make=lambda x, a: op.Swish(x, alpha=a.scalar),
+         when=lambda x, a: _floats(x) if a.scalar is not None else "the factor is no scalar constant"),
 )

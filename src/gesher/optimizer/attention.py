@@ -10,7 +10,7 @@ What a reader would guess wrong:
 
 - Queries that see nothing: a softmax of -inf alone is NaN, ONNX's Attention gives zeros. Where a mask is not known to
   leave every row something, our own `SoftmaxAttention` is made, which keeps the NaN. Exporters that put zeros in the
-  place of NaN behind the softmax say that they want the zeros.
+  place of NaN behind the softmax, or of rows that a mask hides whole, say that they want the zeros.
 - A choice by a mask with a finite number (-1e9) keeps the differences of the scores nowhere, a sum does. Both are the
   same where the number is so low that scores vanish beside it, or where a weight of exp(number) is 0 and every row
   sees something.
@@ -124,8 +124,11 @@ def _attention(work: Work, node: Node) -> Any:
     if p is None or v is None or work.constant_of(v) is not None:
         return None
     softmax, zeros, inside = _softmax(work, p)
+    hidden: Value | None = None
     if softmax is None:
-        return None
+        softmax, hidden, inside = _unhidden(work, p)
+        if softmax is None:
+            return None
     rank = len(work.shape(p) or ())
     if rank not in (3, 4) or work.attribute(softmax, "axis") not in (-1, rank - 1):
         return "the softmax does not run along the keys"
@@ -137,6 +140,10 @@ def _attention(work: Work, node: Node) -> Any:
         return f"'{read.name}' is read elsewhere too"
     if work.dtype(p) not in (dtypes.FLOAT, dtypes.DOUBLE):
         return "in narrow floats each step is rounded"
+    if hidden is not None:
+        if hidden not in ([c for c, seen, _ in s.choices if seen] or s.sums) or len(s.choices) + len(s.sums) > 1:
+            return "rows are hidden by another mask than the scores"
+        zeros = True
     q, by_q = _unscaled(work, s.q, s.inside)
     k, by_k = _unscaled(work, s.k, s.inside)
     scale = s.scale * by_q * by_k
@@ -175,6 +182,35 @@ def _softmax(work: Work, p: Value) -> tuple[Node | None, bool, list[Value]]:
     if test is None or a is None or b is None or c is None or work.scalar(a) != 0 or test.inputs[0] is not b:
         return None, False, []
     return work.producer(b, "Softmax"), True, [p, c, b]
+
+
+def _unhidden(work: Work, p: Value) -> tuple[Node | None, Value | None, list[Value]]:
+    """The softmax whose weights `p` are, with zeros in the rows that a mask hides whole, and that mask."""
+    node = work.producer(p, "Where")
+    c, a, b = node.inputs if node is not None else (None, None, None)
+    softmax = work.producer(b, "Softmax")
+    if softmax is None or c is None or a is None or b is None or work.scalar(a) != 0:
+        return None, None, []
+    rows = work.producer(c, "Equal")
+    most = None
+    if rows is not None and (bound := rows.inputs[1]) is not None and work.scalar(bound) == -np.inf:
+        most = rows.inputs[0]
+    elif (rows := work.producer(c, "Not")) is not None and (truth := work.producer(rows.inputs[0], "Cast")) is not None:
+        most = truth.inputs[0]
+    found = work.producer(most, "ReduceMax")
+    if rows is None or found is None or found.inputs[0] is None or not work.attribute(found, "keepdims"):
+        return None, None, []
+    rank = len(work.shape(found.inputs[0]) or ())
+    axes = work.ints(found.inputs[1]) if len(found.inputs) > 1 else work.attribute(found, "axes")
+    if axes is None or [d % rank for d in axes] != [rank - 1]:
+        return None, None, []
+    mask: Value | None = found.inputs[0]
+    if rows.op_type == "Not":
+        numbers = work.producer(mask, "Cast")
+        mask = None if numbers is None else numbers.inputs[0]
+        if mask is None or work.dtype(mask) is not dtypes.BOOL:
+            return None, None, []
+    return softmax, mask, [p, b]
 
 
 def _transposed(work: Work, k: Value) -> bool:

@@ -52,7 +52,7 @@ FOR_EXPORT = Pipeline("for export", (
                    *flattening.RULES)),
     Sweep("duplicates", duplicates.merge_duplicates),
     Sweep("unread", duplicates.drop_unread_nodes),
-    Pass("wholes", (*norms.RULES, *activations.RULES)),
+    Pass("wholes", (*norms.RULES, *activations.COMMON)),
 ))
 """What is done to a model that a frontend has made: nothing that shows in its weights, names or opset."""
 

@@ -32,6 +32,7 @@ from gesher.symbolic import Dim, is_symbol
 from .arguments import leaves, rebuilt, result_names
 from .dims import Asked, Place, asked, resized, seen_sizes
 from .functionalising import functional
+from .packed import PackedWhole, batches_free
 from .preconditions import Precondition, line_of, lines_of_users, precondition, relation
 from .readying import ready
 from .recurrent import RecurrencesWhole
@@ -319,6 +320,8 @@ def capturing() -> Iterator[None]:
         stack.enter_context(_config.patch(backed_size_oblivious=True))    # type: ignore[attr-defined]
         stack.enter_context(lines_of_users())
         stack.enter_context(RecurrencesWhole())
+        stack.enter_context(batches_free())
+        stack.enter_context(PackedWhole())
         stack.enter_context(torch.no_grad())
         yield
 

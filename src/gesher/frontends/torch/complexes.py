@@ -589,13 +589,14 @@ def _transform(t: Translation, x: Value, axis: int, kind: str, forward: bool, n:
             if kind != "c2r":
                 y = t.reshape(y, (*lead, matrix.shape[1] // 2, 2))
             return _returned(t, y, axis, 0 if kind == "c2r" else 1)
-    if t.b.opsets[""] < 17:
-        raise UnsupportedError(f"a Fourier transform of length {n} needs opset 17", who="torch")
     if kind == "c2r":
         # The other half of the spectrum is this one, mirrored and conjugated.
         tail = t.slice(x, axis, 1, n - bins + 1)
         far = t.b.Slice(tail, t.ints([-1]), t.ints([-(1 << 63) + 1]), t.ints([axis]), t.ints([-1]))
         x = t.b.Concat(x, t.b.Mul(far, t.constant([1, -1], t.dtype(x))), axis=axis)
+    if t.b.opsets[""] < 17:
+        y = _by_waves(t, x, axis, kind == "r2c", forward, n, bins if kind == "r2c" else n)
+        return t.b.Gather(y, t.constant(0, dtypes.INT64), axis=-1) if kind == "c2r" else y
     if kind == "r2c":
         x = t.unsqueeze(x, [t.rank(x)])
     how: dict[str, Any] = {"inverse": int(not forward), "onesided": int(kind == "r2c" and not _same_size(n, bins))}
@@ -604,6 +605,27 @@ def _transform(t: Translation, x: Value, axis: int, kind: str, forward: bool, n:
     if not forward:
         y = t.b.Mul(y, t.value(n, t.dtype(y)))    # ONNX divides by the length
     return t.b.Gather(y, t.constant(0, dtypes.INT64), axis=-1) if kind == "c2r" else y
+
+
+def _by_waves(t: Translation, x: Value, axis: int, real: bool, forward: bool, n: Any, bins: Any) -> Value:
+    """One axis as products with cosines and sines, whose number is known when running: for opsets without DFT."""
+    def count(size: Any) -> Value:
+        return t.b.Range(t.constant(0, dtypes.INT64), t.value(size, dtypes.INT64), t.constant(1, dtypes.INT64))
+
+    turns = t.b.Mul(t.unsqueeze(count(n), [1]), t.unsqueeze(count(bins), [0]))
+    part = t.b.Div(t.cast(t.b.Mod(turns, t.value(n, dtypes.INT64)), dtypes.DOUBLE), t.value(n, dtypes.DOUBLE))
+    angle = t.b.Mul(part, t.constant(2 * math.pi, dtypes.DOUBLE))
+    cosines, sines = t.cast(t.b.Cos(angle), t.dtype(x)), t.cast(t.b.Sin(angle), t.dtype(x))
+    sines = t.b.Neg(sines) if forward else sines
+    x = _moved(t, x, axis, 0 if real else 1)
+    if real:
+        parts = [t.b.MatMul(x, cosines), t.b.MatMul(x, sines)]
+    else:
+        re, im = (t.b.Gather(x, t.constant(i, dtypes.INT64), axis=-1) for i in (0, 1))
+        parts = [t.b.Sub(t.b.MatMul(re, cosines), t.b.MatMul(im, sines)),
+                 t.b.Add(t.b.MatMul(im, cosines), t.b.MatMul(re, sines))]
+    rank = t.rank(parts[0])
+    return _returned(t, t.b.Concat(*(t.unsqueeze(p, [rank]) for p in parts), axis=rank), axis, 1)
 
 
 def _same_size(a: Any, b: Any) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from gesher.base import dtypes
-from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
 from .translation import Translation, aten
@@ -224,8 +223,6 @@ def scatter(t: Translation, x: Value, dim: int, index: Value, source: Any, reduc
                 source = t.slice(source, axis, 0, b)
     else:
         source = t.expand(t.value(source, t.dtype(x)), t.shape(index))
-    if reduction in ("max", "min") and t.b.opsets[""] < 18:
-        raise UnsupportedError("scattering the largest or smallest needs opset 18", who="torch")
     if t.dtype(x) is dtypes.BOOL and reduction is not None:
         wide = t.b.ScatterElements(t.cast(x, dtypes.INT32), index, t.cast(source, dtypes.INT32),
                                    axis=t.axis(dim, t.rank(x)), reduction=reduction)

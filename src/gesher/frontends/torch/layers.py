@@ -120,21 +120,23 @@ def _(t: Translation, x: Value, shape: Sequence[int], weight: Value | None = Non
     if t.b.opsets[""] >= 17:
         scale = weight if weight is not None else t.constant(np.ones([int(s) for s in shape]), t.dtype(x))
         return t.b.LayerNormalization(x, scale, bias, axis=axes[0], epsilon=eps)
-    mean = t.reduce("ReduceMean", x, axes, True)
-    gap = t.b.Sub(x, mean)
+    # In narrow floats each step would be rounded.
+    wide = x if t.dtype(x).bits >= 32 else t.cast(x, dtypes.FLOAT)
+    gap = t.b.Sub(wide, t.reduce("ReduceMean", wide, axes, True))
     var = t.reduce("ReduceMean", t.b.Mul(gap, gap), axes, True)
-    y = t.b.Div(gap, t.b.Sqrt(t.b.Add(var, t.scalar(eps, x))))
-    y = y if weight is None else t.b.Mul(y, weight)
-    return y if bias is None else t.b.Add(y, bias)
+    y = t.b.Div(gap, t.b.Sqrt(t.b.Add(var, t.scalar(eps, gap))))
+    y = y if weight is None else t.b.Mul(y, t.cast(weight, t.dtype(y)))
+    return t.cast(y if bias is None else t.b.Add(y, t.cast(bias, t.dtype(y))), t.dtype(x))
 
 
 @aten("rms_norm")
 def _(t: Translation, x: Value, shape: Sequence[int], weight: Value | None = None, eps: float | None = None) -> Value:
     axes = list(range(t.rank(x) - len(shape), t.rank(x)))
     small = float(np.finfo(t.dtype(x).numpy).eps) if eps is None else eps
-    mean = t.reduce("ReduceMean", t.b.Mul(x, x), axes, True)
-    y = t.b.Div(x, t.b.Sqrt(t.b.Add(mean, t.scalar(small, x))))
-    return y if weight is None else t.b.Mul(y, weight)
+    wide = x if t.dtype(x).bits >= 32 else t.cast(x, dtypes.FLOAT)
+    mean = t.reduce("ReduceMean", t.b.Mul(wide, wide), axes, True)
+    y = t.b.Div(wide, t.b.Sqrt(t.b.Add(mean, t.scalar(small, wide))))
+    return t.cast(y if weight is None else t.b.Mul(y, t.cast(weight, t.dtype(y))), t.dtype(x))
 
 
 @aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm")
@@ -194,11 +196,17 @@ def _(t: Translation, q: Value, k: Value, v: Value, mask: Value | None = None, d
     if dropout > 0:
         raise UnsupportedError("attention with dropout is random, which an exported model is not", who="torch",
                                advice="call the module's eval()")
-    if enable_gqa:
-        k, v = _repeat_heads(t, q, k), _repeat_heads(t, q, v)
     depth = t.shape(q)[-1]
     if scale is None and not isinstance(depth, int):
         raise UnsupportedError(f"attention over heads of the free size '{depth}' has no way to ONNX yet", who="torch")
+    if _whole(t, q, k, v, mask, enable_gqa):
+        if mask is not None:
+            # ONNX Runtime wants a row for each query, and a key beyond a narrower mask is one that nobody sees.
+            wanted = (*t.shape(mask)[:-2], t.shape(q)[-2], t.shape(k)[-2])
+            mask = t.expand(mask, wanted)
+        return t.b.Attention(q, k, v, mask, is_causal=1 if causal else None, scale=scale)
+    if enable_gqa:
+        k, v = _repeat_heads(t, q, k), _repeat_heads(t, q, v)
     factor = scale if scale is not None else 1 / math.sqrt(depth)    # type: ignore[arg-type]
     rank = t.rank(k)
     turned = t.transpose(k, [*range(rank - 2), rank - 1, rank - 2])
@@ -216,16 +224,33 @@ def _(t: Translation, q: Value, k: Value, v: Value, mask: Value | None = None, d
         scores = t.b.Where(below, scores, t.scalar(-math.inf, scores))
     empty_rows = None
     if mask is not None:
+        # A row that may look at nothing is zero in PyTorch, where softmax alone would say NaN.
         if t.dtype(mask) is dtypes.BOOL:
             scores = t.b.Where(mask, scores, t.scalar(-math.inf, scores))
-            # A row that may look at nothing is zero in PyTorch, where softmax alone would say NaN.
             empty_rows = t.b.Not(t.cast(t.reduce("ReduceMax", t.cast(mask, dtypes.INT32), [-1], True), dtypes.BOOL))
         else:
-            scores = t.b.Add(scores, t.cast(mask, t.dtype(scores)))
+            mask = t.cast(mask, t.dtype(scores))
+            scores = t.b.Add(scores, mask)
+            empty_rows = t.b.Equal(t.reduce("ReduceMax", mask, [-1], True), t.scalar(-math.inf, mask))
     weights = t.b.Softmax(scores, axis=t.rank(scores) - 1)
     if empty_rows is not None:
         weights = t.b.Where(empty_rows, t.scalar(0, weights), weights)
     return t.b.MatMul(weights, v)
+
+
+def _whole(t: Translation, q: Value, k: Value, v: Value, mask: Value | None, grouped: bool) -> bool:
+    """Whether ONNX's Attention says it: since opset 23, of four axes, and of equal batches and heads.
+
+    ONNX Runtime takes the scores of a row whose numbers in a mask are all the lowest for none at all, where PyTorch
+    takes their mean: what adds numbers to scores stays in pieces. So do doubles, which it works out in float32.
+    """
+    if t.b.opsets[""] < 23 or any(t.rank(x) != 4 for x in (q, k, v)) or t.dtype(q) is dtypes.DOUBLE:
+        return False
+    if mask is not None and (t.dtype(mask) is not dtypes.BOOL or t.rank(mask) not in (2, 3, 4)):
+        return False
+    (batch, heads, *_), (batch_k, heads_k, *_), (batch_v, heads_v, *_) = (t.shape(x) for x in (q, k, v))
+    shared = heads == heads_k if not grouped else isinstance(heads, int) and isinstance(heads_k, int)
+    return batch == batch_k == batch_v and heads_k == heads_v and shared
 
 
 def _repeat_heads(t: Translation, q: Value, k: Value) -> Value:

@@ -50,7 +50,7 @@ _WHOLE = {getattr(torch, name): _keep_whole(name) for name in ("lstm", "gru", "r
 
 
 class RecurrencesWhole(TorchFunctionMode):
-    """While this is entered, recurrent layers call our operators. Packed sequences go PyTorch's own way."""
+    """While this is entered, recurrent layers call our operators. Packed sequences are `packed`'s."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # With packed sequences the weights come one place later.
@@ -69,14 +69,28 @@ def _gates(t: Translation, w: Value, order: Sequence[int], hidden: int) -> Value
     return t.b.Gather(w, t.constant(index, dtypes.INT64), axis=0)
 
 
-def _recurrent(t: Translation, op: str, x: Value, states: Sequence[Value], params: Sequence[Value], has_biases: bool,
-               layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool,
-               order: Sequence[int], **how: Any) -> tuple[Value, ...]:
-    """Stacked layers, each one LSTM, GRU or RNN of ONNX. PyTorch's gates come in another order than ONNX's."""
+# PyTorch's gates in ONNX's order, and what ONNX must be told to mean the same. Of LSTM: input, forget, cell, output;
+# here input, output, forget, cell. Of GRU: reset, update, new; here update, reset, hidden.
+_LAYERS: dict[str, tuple[str, list[int], dict[str, Any]]] = {
+    "lstm": ("LSTM", [0, 3, 1, 2], {}), "gru": ("GRU", [1, 0, 2], {"linear_before_reset": 1}),
+    "rnn_tanh": ("RNN", [0], {"activations": ["Tanh"]}), "rnn_relu": ("RNN", [0], {"activations": ["Relu"]})}
+
+
+def recurrent(t: Translation, kind: str, x: Value, states: Sequence[Value], params: Sequence[Value], has_biases: bool,
+              layers: int, bidirectional: bool, batch_first: bool, within: tuple[Value, Value] | None = None
+              ) -> tuple[Value, ...]:
+    """Stacked layers, each one LSTM, GRU or RNN of ONNX: the outputs of the last, and each final state.
+
+    Args:
+        within: the length of each row (int32) and the mask (time, batch) that says the same, where rows end apart.
+    """
+    op, order, how = _LAYERS[kind]
     directions = 2 if bidirectional else 1
+    how = {k: v * directions if k == "activations" else v for k, v in how.items()}
     per = 4 if has_biases else 2
+    lengths, mask = within or (None, None)
     if len(params) != layers * directions * per:
-        return _projected(t, x, states, params, has_biases, layers, directions, batch_first)
+        return _projected(t, x, states, params, has_biases, layers, directions, batch_first, mask)
     hidden = int(t.shape(params[1])[1])    # type: ignore[arg-type]
     y = t.b.Transpose(x, perm=[1, 0, 2]) if batch_first else x
     finals: list[list[Value]] = [[] for _ in states]
@@ -94,7 +108,7 @@ def _recurrent(t: Translation, op: str, x: Value, states: Sequence[Value], param
             return parts[0] if len(parts) == 1 else t.b.Concat(*parts, axis=0)
 
         first = [t.slice(s, 0, layer * directions, (layer + 1) * directions) if layers > 1 else s for s in states]
-        made = t.b.op(op, y, joined(ws), joined(rs), joined(bs) if bs else None, None, *first, hidden_size=hidden,
+        made = t.b.op(op, y, joined(ws), joined(rs), joined(bs) if bs else None, lengths, *first, hidden_size=hidden,
                       direction="bidirectional" if bidirectional else "forward", outputs=1 + len(states), **how)
         # (time, directions, batch, hidden) to (time, batch, directions * hidden)
         y = t.squeeze(made[0], [1]) if directions == 1 else t.b.Reshape(
@@ -106,7 +120,7 @@ def _recurrent(t: Translation, op: str, x: Value, states: Sequence[Value], param
 
 
 def _projected(t: Translation, x: Value, states: Sequence[Value], params: Sequence[Value], has_biases: bool,
-               layers: int, directions: int, batch_first: bool) -> tuple[Value, ...]:
+               layers: int, directions: int, batch_first: bool, mask: Value | None = None) -> tuple[Value, ...]:
     """LSTMs whose outputs are projected before they come back (Sak et al. 2014). ONNX has none: each is a Scan."""
     per = 5 if has_biases else 3
     y = t.b.Transpose(x, perm=[1, 0, 2]) if batch_first else x
@@ -117,7 +131,7 @@ def _projected(t: Translation, x: Value, states: Sequence[Value], params: Sequen
             at = layer * directions + d
             p = params[at * per:][:per]
             start = [t.squeeze(t.slice(s, 0, at, at + 1), [0]) for s in states]
-            made = _projected_direction(t, y, start, p, d == 1)
+            made = _projected_direction(t, y, start, p, d == 1, mask)
             outputs.append(made[2])
             for kept, end in zip(ends, made):
                 kept.append(t.unsqueeze(end, [0]))
@@ -126,25 +140,31 @@ def _projected(t: Translation, x: Value, states: Sequence[Value], params: Sequen
     return (t.b.Transpose(y, perm=[1, 0, 2]) if batch_first else y, *last)
 
 
-def _projected_direction(t: Translation, y: Value, start: Sequence[Value], p: Sequence[Value], reverse: bool
-                         ) -> tuple[Value, Value, Value]:
-    """y (time, batch, in) to the last h (batch, projected), the last c (batch, hidden) and every h in turn."""
+def _projected_direction(t: Translation, y: Value, start: Sequence[Value], p: Sequence[Value], reverse: bool,
+                         mask: Value | None) -> tuple[Value, Value, Value]:
+    """y (time, batch, in) to the last h (batch, projected), the last c (batch, hidden) and every h in turn.
+
+    Where the mask (time, batch) is false, the states stay as they are.
+    """
     gates = t.b.MatMul(y, t.matrix_t(p[0]))
     for bias in p[2:-1]:
         gates = t.b.Add(gates, bias)
     shapes = [t.shape(s) for s in start]
+    taken = [gates] if mask is None else [gates, t.unsqueeze(mask, [2])]
     body = t.b.subgraph("projected", [("h", t.dtype(y), shapes[0]), ("c", t.dtype(y), shapes[1]),
-                                      ("gates", t.dtype(y), t.shape(gates)[1:])])
-    h, c, given = body.graph.inputs
+                                      *((n, t.dtype(v), t.shape(v)[1:]) for n, v in zip(("gates", "there"), taken))])
+    h, c, given, *there = body.graph.inputs
     whole = body.Add(given, body.MatMul(h, t.matrix_t(p[1])))
     cut = {"num_outputs": 4} if t.b.opsets[""] >= 18 else {}
     into, forget, cell, out = body.Split(whole, axis=1, outputs=4, **cut)
-    c = body.Add(body.Mul(body.Sigmoid(forget), c), body.Mul(body.Sigmoid(into), body.Tanh(cell)))
-    h = body.MatMul(body.Mul(body.Sigmoid(out), body.Tanh(c)), t.matrix_t(p[-1]))
-    for v in (h, c, body.Identity(h)):
+    new_c = body.Add(body.Mul(body.Sigmoid(forget), c), body.Mul(body.Sigmoid(into), body.Tanh(cell)))
+    new_h = body.MatMul(body.Mul(body.Sigmoid(out), body.Tanh(new_c)), t.matrix_t(p[-1]))
+    if there:
+        new_h, new_c = body.Where(there[0], new_h, h), body.Where(there[0], new_c, c)
+    for v in (new_h, new_c, body.Identity(new_h)):
         body.output(v)
-    made: tuple[Value, Value, Value] = t.b.op("Scan", *start, gates, body=body, num_scan_inputs=1,
-                                              scan_input_directions=[int(reverse)],
+    made: tuple[Value, Value, Value] = t.b.op("Scan", *start, *taken, body=body, num_scan_inputs=len(taken),
+                                              scan_input_directions=[int(reverse)] * len(taken),
                                               scan_output_directions=[int(reverse)], outputs=3)
     return made
 
@@ -152,22 +172,11 @@ def _projected_direction(t: Translation, y: Value, start: Sequence[Value], p: Se
 @aten("lstm.input", "gesher::lstm")
 def _(t: Translation, x: Value, states: Sequence[Value], params: Sequence[Value], has_biases: bool, layers: int,
       dropout: float, train: bool, bidirectional: bool, batch_first: bool) -> tuple[Value, ...]:
-    # PyTorch: input, forget, cell, output. ONNX: input, output, forget, cell.
-    return _recurrent(t, "LSTM", x, states, params, has_biases, layers, dropout, train, bidirectional, batch_first,
-                      [0, 3, 1, 2])
+    return recurrent(t, "lstm", x, states, params, has_biases, layers, bidirectional, batch_first)
 
 
-@aten("gru.input", "gesher::gru")
+@aten("gru.input", "rnn_tanh.input", "rnn_relu.input", "gesher::gru", "gesher::rnn_tanh", "gesher::rnn_relu")
 def _(t: Translation, x: Value, state: Value, params: Sequence[Value], has_biases: bool, layers: int, dropout: float,
       train: bool, bidirectional: bool, batch_first: bool) -> tuple[Value, ...]:
-    # PyTorch: reset, update, new. ONNX: update, reset, hidden.
-    return _recurrent(t, "GRU", x, [state], params, has_biases, layers, dropout, train, bidirectional, batch_first,
-                      [1, 0, 2], linear_before_reset=1)
-
-
-@aten("rnn_tanh.input", "rnn_relu.input", "gesher::rnn_tanh", "gesher::rnn_relu")
-def _(t: Translation, x: Value, state: Value, params: Sequence[Value], has_biases: bool, layers: int, dropout: float,
-      train: bool, bidirectional: bool, batch_first: bool) -> tuple[Value, ...]:
-    kind = "Relu" if "relu" in t.target else "Tanh"
-    return _recurrent(t, "RNN", x, [state], params, has_biases, layers, dropout, train, bidirectional, batch_first,
-                      [0], activations=[kind] * (2 if bidirectional else 1))
+    kind = t.target.split(".")[1]
+    return recurrent(t, kind, x, [state], params, has_biases, layers, bidirectional, batch_first)

@@ -6,8 +6,9 @@ from typing import Any
 
 from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
-from gesher.ir import Value
+from gesher.ir import DimLike, Value
 
+from .sampling import keys_cubic, sampled
 from .translation import Translation, aten
 
 
@@ -53,13 +54,40 @@ def _(t: Translation, x: Value, size: Any, align: bool, scales: Any = None) -> V
 
 def _antialiased(t: Translation, x: Value, mode: str, align: bool, scales: Any) -> Value:
     """Shrunk pictures are weighted over all that falls into a place, as Pillow does it; its cubic is of a = -1/2."""
-    if t.b.opsets[""] < 18:
-        raise UnsupportedError("antialiased resizing needs opset 18", who="torch")
-    if align:
-        raise UnsupportedError("antialiased resizing with align_corners is another function in ONNX", who="torch",
-                               advice="align_corners=False has a way")
+    if t.b.opsets[""] < 18 or align:
+        # Aligned corners are only a scale to PyTorch here, where ONNX moves the places too.
+        _refuse_odd_scales(t, x, align, scales)
+        height, width = (_weights(t, mode, align, have, want, s) for have, want, s in zip(
+            t.shape(x)[2:], t.out_shape[2:], scales or (None, None)))
+        height, width = t.cast(height, t.dtype(x)), t.cast(width, t.dtype(x))
+        return t.b.MatMul(height, t.b.MatMul(x, t.transpose(width, [1, 0])))
     how: dict[str, Any] = {"antialias": 1, "exclude_outside": 1} | ({"cubic_coeff_a": -0.5} if mode == "cubic" else {})
     return _resize(t, x, mode, align, scales, **how)
+
+
+def _weights(t: Translation, mode: str, align: bool, have: DimLike, want: DimLike, scale: float | None) -> Value:
+    """What each of `have` places has in each of `want`: (want, have) in float64."""
+    double = dtypes.DOUBLE
+
+    def number(x: Any) -> Value:
+        return t.value(x, double)
+
+    def count(n: DimLike) -> Value:
+        places = t.b.Range(t.constant(0, dtypes.INT64), t.value(n, dtypes.INT64), t.constant(1, dtypes.INT64))
+        return t.b.Add(t.cast(places, double), number(0.5))
+
+    if align:
+        step = t.b.Div(number(have - 1), t.b.Max(number(want - 1), number(1)))
+    else:
+        step = t.b.Div(number(have), number(want)) if scale is None else number(1 / scale)
+    away = t.b.Sub(t.unsqueeze(count(have), [0]), t.b.Mul(t.unsqueeze(count(want), [1]), step))
+    d = t.b.Abs(t.b.Div(away, t.b.Max(step, number(1))))
+    if mode == "linear":
+        weights = t.b.Max(t.b.Sub(number(1), d), number(0))
+    else:
+        near, far = keys_cubic(t, d, -0.5)
+        weights = t.b.Where(t.b.Less(d, number(1)), near, t.b.Where(t.b.Less(d, number(2)), far, number(0)))
+    return t.b.Div(weights, t.reduce("ReduceSum", weights, [1], True))
 
 
 @aten("_upsample_bilinear2d_aa.vec")
@@ -110,11 +138,10 @@ def _bordered(t: Translation, x: Value, grid: Value, align: bool) -> tuple[Value
 @aten("grid_sampler_2d", "grid_sampler_3d", "grid_sampler")
 def _(t: Translation, x: Value, grid: Value, mode: int, padding: int, align: bool) -> Value:
     opset, volume = t.b.opsets[""], t.rank(x) == 5
-    if opset < (20 if volume else 16):
-        raise UnsupportedError(f"grid_sample of {'volumes' if volume else 'pictures'} needs opset "
-                               f"{20 if volume else 16}", who="torch")
     if volume and mode == 2:
         raise UnsupportedError("cubic grid_sample of volumes has no way to ONNX", who="torch")
+    if opset < (20 if volume else 16):
+        return sampled(t, x, grid, mode, padding, align)
     if mode == 2 and padding == 1:
         x, grid = _bordered(t, x, grid, align)
     names = ("linear", "nearest", "cubic") if opset >= 20 else ("bilinear", "nearest", "bicubic")

@@ -17,22 +17,21 @@ from typing import Any
 import torch
 
 from gesher.base.errors import GesherError, ModelError, UnsupportedError
+from gesher.frontends.older import OlderBuilder
 from gesher.frontends.protocol import Exported, ExportOptions, declare
 from gesher.ir import Model, Value
-from gesher.ops.build import Builder
 from gesher.optimizer import for_export
 from gesher.symbolic import Dim, substitute, sym
 
 from .capture import Captured, capturing
 from .functionalising import changed_with, mutated, traced_again
+from .opsets import DEFAULT_OPSET, fitting
 from .preconditions import relation
 from .sizes import Sizes
 from .translation import Pair, Translation, dtype_of, name_of, shape_of
 from .translators import find, speaks_complex
 from .trials import Located, locate, trials
 from .weights import as_tensor
-
-DEFAULT_OPSET = 20
 
 # What only states a fact that capturing has made sure of, and computes nothing.
 _ASSERTIONS = {"aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten._assert_async.msg",
@@ -49,8 +48,9 @@ def translate(captured: Captured, options: ExportOptions) -> Exported:
     Raises:
         UnsupportedError: some operators have no way to ONNX; all are named, with how often and where they stand.
     """
+    opset = options.opset or DEFAULT_OPSET
     try:
-        walk, model = _walked(captured, options)
+        walk, model = _walked(captured, options, opset)
     except UnsupportedError:
         with capturing():
             traced = traced_again(captured.program)
@@ -58,7 +58,9 @@ def translate(captured: Captured, options: ExportOptions) -> Exported:
             raise
         # Taken apart by PyTorch, what has no way whole may have one.
         captured.program = traced
-        walk, model = _walked(captured, options)
+        walk, model = _walked(captured, options, opset)
+    if options.opset is None and (older := fitting(model)) < DEFAULT_OPSET:
+        walk, model = _walked(captured, options, older)
     for_export(model, walk.parameters, fold=bool(options.settings.get("fold", True)))
     assumptions = [c.assumption for c in captured.conditions]
     declare(model, assumptions)
@@ -70,8 +72,9 @@ def translate(captured: Captured, options: ExportOptions) -> Exported:
     return Exported(model, made, assumptions, lambda trial: locate(captured, walk.located, model, trial))
 
 
-def _walked(captured: Captured, options: ExportOptions) -> tuple[_Walk, Model]:
-    b = Builder({"": options.opset or DEFAULT_OPSET}, captured.title)
+def _walked(captured: Captured, options: ExportOptions, opset: int) -> tuple[_Walk, Model]:
+    """The program walked, and the model that came of it, in one opset."""
+    b = OlderBuilder({"": opset}, captured.title)
     # Within the sizes that were asked for, more is known of them: that none is 0, above all.
     within = {sym(n): sym(n, min=low, max=high) for n, (low, high) in captured.asked.ranges.items()}
     equal = [(substitute(x, within), substitute(y, within)) for x, y in

@@ -71,6 +71,8 @@ class Translation:
         self.fakes: list[Any] = []
         self.target = ""
         self.transposed: dict[Value, Value] = {}
+        # What packed sequences are, padded (see `packed`).
+        self.padded: dict[Value, Any] = {}
         # Translates a graph of PyTorch's inside another (a branch, the body of a loop); set by who walks the program.
         self.body: Callable[[Translation, Any, Sequence[Any]], list[Any]] = _no_bodies
         # Told what a translation takes for granted of sizes: ("!=", a, b) means that a is never b.
@@ -79,7 +81,8 @@ class Translation:
     def within(self, b: Builder) -> Translation:
         """A translation of an inner graph: it sees what was made outside, and what it makes stays inside."""
         made = Translation(b, self.sizes.within(b))
-        made.transposed, made.body, made.assume = dict(self.transposed), self.body, self.assume
+        made.transposed, made.padded = dict(self.transposed), dict(self.padded)
+        made.body, made.assume = self.body, self.assume
         return made
 
     # Types and shapes

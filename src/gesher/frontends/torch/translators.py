@@ -20,6 +20,7 @@ from . import (  # noqa: F401
     layers,
     linalg,
     ordering,
+    packed,
     pooling,
     randomness,
     recurrent,
