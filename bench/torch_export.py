@@ -19,6 +19,8 @@ import json
 import logging
 import os
 import pickle
+import resource
+import signal
 import statistics
 import sys
 import tempfile
@@ -34,7 +36,7 @@ from architecture_zoo import Case, architectures
 
 import gesher
 
-# Seconds after which an export is given up.
+# Processor seconds after which an export is given up.
 PATIENCE = 300
 
 
@@ -107,18 +109,16 @@ def forked(work: Callable[[], Run]) -> Run:
     with tempfile.TemporaryFile() as answer:
         child = os.fork()
         if not child:
+            used = int(time.process_time())
+            resource.setrlimit(resource.RLIMIT_CPU, (used + PATIENCE, used + PATIENCE))
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), 2)
                 answer.write(pickle.dumps(work()))
                 answer.flush()
             os._exit(0)
-        end = time.monotonic() + PATIENCE
-        while os.waitpid(child, os.WNOHANG)[0] == 0:
-            if time.monotonic() > end:
-                os.kill(child, 9)
-                os.waitpid(child, 0)
-                return Run(failed=f"not done after {PATIENCE} s")
-            time.sleep(0.02)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+            return Run(failed=f"not done after {PATIENCE} s")
         answer.seek(0)
         told = answer.read()
         return pickle.loads(told) if told else Run(failed="the process died")

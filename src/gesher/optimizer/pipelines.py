@@ -25,6 +25,7 @@ from . import (
     moves,
     norms,
     quantized,
+    rows,
     shapes,
 )
 from .weights import fold_weights
@@ -53,6 +54,8 @@ FOR_EXPORT = Pipeline("for export", (
     Sweep("duplicates", duplicates.merge_duplicates),
     Sweep("unread", duplicates.drop_unread_nodes),
     Pass("wholes", (*norms.RULES, *activations.COMMON)),
+    Sweep("rows", rows.keep_rows_flat),
+    Sweep("unread rows", duplicates.drop_unread_nodes),
 ))
 """What is done to a model that a frontend has made: nothing that shows in its weights, names or opset."""
 
