@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -148,14 +149,25 @@ def test_thresholds_are_rounded_down() -> None:
     assert (np.nextafter(low, np.float32(np.inf)).astype(np.float64) > t).all()
 
 
-def test_what_cannot_cross_is_named_all_at_once() -> None:
-    from sklearn.ensemble import VotingClassifier
-    from sklearn.gaussian_process import GaussianProcessClassifier
-    from sklearn.impute import KNNImputer
+class Unknown(BaseEstimator):
+    """An estimator that nobody has registered a translator for."""
 
-    voting = VotingClassifier([("gp", GaussianProcessClassifier()), ("tree", DecisionTreeClassifier())], voting="soft")
-    pipeline = make_pipeline(KNNImputer(), voting).fit(IRIS, KINDS)
-    with pytest.raises(gesher.UnsupportedError, match="GaussianProcessClassifier, KNNImputer have no way"):
+    def fit(self, x: Any, y: Any = None) -> "Unknown":
+        self.fitted_ = True
+        return self
+
+    def transform(self, x: Any) -> Any:
+        return x
+
+
+class Stranger(Unknown):
+    """Another one."""
+
+
+def test_what_cannot_cross_is_named_all_at_once() -> None:
+    union = FeatureUnion([("a", Unknown()), ("tree", StandardScaler()), ("b", Stranger())])
+    pipeline = make_pipeline(union, LogisticRegression()).fit(IRIS, KINDS)
+    with pytest.raises(gesher.UnsupportedError, match="Stranger, Unknown have no way"):
         gesher.export(pipeline, IRIS)
 
 

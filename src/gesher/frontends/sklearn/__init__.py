@@ -1,10 +1,19 @@
 """From scikit-learn to ONNX: one file of translators for each family of estimators.
 
-A model takes one matrix `X` of rows and features, its rows always free. A classifier gives `label` and
-`probabilities` (or `scores`), a regressor `prediction`, a transformer `transformed`, a density `log_density`, a search
-for neighbours `distances` and `neighbors`; what does several of these gives all of them. The input's type is the
-example's (float32
-without one); a float64 example gives a model that computes in float64.
+A model of an array takes one matrix `X` of rows and features, its rows always free; a model of a DataFrame takes one
+input (rows, 1) for each column, under the column's name and of its type; a model of texts or labels takes `X` (rows,).
+A classifier gives `label` and `probabilities` (or `scores`), a regressor `prediction`, a transformer `transformed`, a
+density `log_density`, a search for neighbours `distances` and `neighbors`; what does several of these gives them all.
+
+`gesher.export(estimator, example, ...)` knows these settings:
+
+- `methods=[...]`: the methods to answer (`predict`, `predict_proba`, `predict_log_proba`, `decision_function`,
+  `transform`, `inverse_transform`, `score_samples`, `kneighbors`), each as outputs of its own.
+- `dtype="float32"` or `"float64"`: what the model computes in; without it the example says: float32 numbers give
+  float32, all else float64, as in scikit-learn.
+- `on_error="fail"` or `"nan"`: what a model does where scikit-learn raises an error for a value that it does not know
+  (`OneHotEncoder(handle_unknown="error")`): an index beyond its data, which engines refuse to run (an engine that does
+  not look gives NaN), or NaN in what the value should have become. The metadata `gesher.raises` lists such places.
 """
 
 from __future__ import annotations
@@ -14,7 +23,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from gesher.base.errors import UnsupportedError
 from gesher.frontends.protocol import Exported, ExportOptions, Frontend, from_framework
 
 __all__ = ["SklearnFrontend"]
@@ -35,17 +43,12 @@ class SklearnFrontend(Frontend):
     def export(self, obj: Any, example: Any, options: ExportOptions) -> Exported:
         from .translate import translate
 
-        if isinstance(example, dict):
-            if len(example) != 1:
-                raise UnsupportedError(f"a scikit-learn model takes one matrix, the example has {len(example)}",
-                                       who="sklearn")
-            example = next(iter(example.values()))
         return translate(obj, example, options)
 
 
 BOOSTERS = ("catboost", "lightgbm", "xgboost")
 FAMILIES = ("bayes", "boosting", "clustering", "composing", "decomposition", "encoding", "ensembles", "expansion",
-            "kernels", "linear", "meta", "neighbors", "neural", "preprocessing", "selection", "trees")
+            "imputing", "kernels", "linear", "meta", "neighbors", "neural", "preprocessing", "selection", "trees")
 
 
 @cache

@@ -9,14 +9,24 @@ import numpy as np
 from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
-from .translation import Outputs, Translation, composes, translates
+from .tables import Table
+from .translation import Outputs, Translation, columnwise, composes, translates
 
 composes(lambda e: [s for _, s in e.steps], "pipeline.Pipeline")
 composes(lambda e: [s for _, s in e.transformer_list], "pipeline.FeatureUnion")
-composes(lambda e: [s for _, s, _ in e.transformers_], "compose.ColumnTransformer")
+composes(lambda e: [s for _, s, c in e.transformers_ if not _is_nothing(c)], "compose.ColumnTransformer")
+columnwise("pipeline.Pipeline", "pipeline.FeatureUnion", "compose.ColumnTransformer")
 
 
-def transformed(t: Translation, step: Any, x: Value) -> Value:
+def _is_nothing(chosen: Any) -> bool:
+    """True where no column is chosen: scikit-learn does not fit the transformer then."""
+    if isinstance(chosen, (str, slice, int, np.integer)):
+        return False
+    chosen = list(chosen)
+    return not chosen or (isinstance(chosen[0], (bool, np.bool_)) and not any(chosen))
+
+
+def transformed(t: Translation, step: Any, x: Value | Table) -> Value | Table:
     """`x` through a transformer; "passthrough" leaves it as it is.
 
     Raises:
@@ -31,50 +41,59 @@ def transformed(t: Translation, step: Any, x: Value) -> Value:
 
 
 @translates("pipeline.Pipeline")
-def _(t: Translation, pipeline: Any, x: Value) -> Outputs:
+def _(t: Translation, pipeline: Any, x: Any) -> Outputs:
     *inner, (_, last) = pipeline.steps
     for _, step in inner:
         x = transformed(t, step, x)
-    if last is None or last == "passthrough":
+    if last is None or (isinstance(last, str) and last == "passthrough"):
         return Outputs(transformed=x)
     return t.apply(last, x)
 
 
+def _weighted(t: Translation, owner: Any, name: str, part: Value | Table) -> Value | Table:
+    weight = (owner.transformer_weights or {}).get(name)
+    return part if weight is None else t.b.Mul(t.matrix(part, owner), t.constant(weight))
+
+
 @translates("pipeline.FeatureUnion")
-def _(t: Translation, union: Any, x: Value) -> Outputs:
-    parts = []
-    for name, step in union.transformer_list:
-        if step == "drop":
-            continue
-        part = transformed(t, step, x)
-        weight = (union.transformer_weights or {}).get(name)
-        parts.append(part if weight is None else t.b.Mul(part, t.constant(weight)))
-    return Outputs(transformed=parts[0] if len(parts) == 1 else t.b.Concat(*parts, axis=1))
+def _(t: Translation, union: Any, x: Any) -> Outputs:
+    parts = [_weighted(t, union, name, transformed(t, step, x)) for name, step in union.transformer_list
+             if not (isinstance(step, str) and step == "drop")]
+    if not parts:
+        raise UnsupportedError("the FeatureUnion gives no columns", who="sklearn")
+    return Outputs(transformed=t.beside(parts))
 
 
 @translates("compose.ColumnTransformer")
-def _(t: Translation, columns: Any, x: Value) -> Outputs:
+def _(t: Translation, columns: Any, x: Any) -> Outputs:
     parts = []
     for name, step, chosen in columns.transformers_:
-        if isinstance(step, str) and step == "drop":
+        if (isinstance(step, str) and step == "drop") or _is_nothing(chosen):
             continue
-        index = _indices(columns, chosen)
-        if not len(index):
-            continue
-        picked = t.b.Gather(x, t.b.constant(index, f"{name}.columns"), axis=1)
-        part = transformed(t, step, picked)
-        weight = (columns.transformer_weights or {}).get(name)
-        parts.append(part if weight is None else t.b.Mul(part, t.constant(weight)))
+        index = _indices(columns, name, chosen)
+        if len(index):
+            parts.append(_weighted(t, columns, name, transformed(t, step, t.pick(x, index, f"{name}.columns"))))
     if not parts:
         raise UnsupportedError("the ColumnTransformer gives no columns", who="sklearn")
-    return Outputs(transformed=parts[0] if len(parts) == 1 else t.b.Concat(*parts, axis=1))
+    return Outputs(transformed=t.beside(parts))
 
 
-def _indices(columns: Any, chosen: Any) -> np.ndarray[Any, Any]:
+def _indices(columns: Any, name: str, chosen: Any) -> np.ndarray[Any, Any]:
     """Positions of the chosen columns, which may be given by position, slice, mask or name."""
+    known = getattr(columns, "_transformer_to_input_indices", {})
+    if name in known:
+        index = np.array(known[name], np.int64).reshape(-1)
+        return np.where(index < 0, index + columns.n_features_in_, index)
+    chosen = [chosen] if isinstance(chosen, (str, int, np.integer)) else chosen
     if isinstance(chosen, slice):
+        if isinstance(chosen.start, str) or isinstance(chosen.stop, str):
+            names = list(columns.feature_names_in_)
+            start = 0 if chosen.start is None else names.index(chosen.start)
+            # A slice of names takes its end too.
+            stop = len(names) if chosen.stop is None else names.index(chosen.stop) + 1
+            return np.arange(start, stop, chosen.step or 1, dtype=np.int64)
         return np.arange(columns.n_features_in_, dtype=np.int64)[chosen]
-    chosen = [chosen] if isinstance(chosen, (str, int, np.integer)) else list(chosen)
+    chosen = list(chosen)
     if chosen and isinstance(chosen[0], (bool, np.bool_)):
         return np.flatnonzero(chosen).astype(np.int64)
     if chosen and isinstance(chosen[0], str):

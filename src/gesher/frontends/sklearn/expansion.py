@@ -9,7 +9,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.ir import Value
 
-from .translation import Outputs, Translation, in_double, refuse, translates
+from .translation import Outputs, Translation, columnwise, in_double, refuse, translates
 
 
 @translates("preprocessing.PolynomialFeatures")
@@ -168,11 +168,16 @@ def call_numpy(t: Translation, function: Any, x: Value, owner: Any) -> Value:
         sorted([*_FUNCTIONS, "square", "log1p", "expm1"])))
 
 
+columnwise("preprocessing.FunctionTransformer")
+
+
 @translates("preprocessing.FunctionTransformer")
-def _(t: Translation, transformer: Any, x: Value) -> Outputs:
+def _(t: Translation, transformer: Any, x: Any) -> Outputs:
+    if transformer.func is None:
+        return Outputs(transformed=x)
     if transformer.kw_args:
         raise refuse(transformer, "(kw_args=...)")
-    return Outputs(transformed=call_numpy(t, transformer.func, x, transformer))
+    return Outputs(transformed=call_numpy(t, transformer.func, t.matrix(x, transformer), transformer))
 
 
 def isotonic(t: Translation, model: Any, x: Value) -> Value:

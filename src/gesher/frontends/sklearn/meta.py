@@ -10,7 +10,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.ir import Value
 
-from .translation import Outputs, Translation, composes, in_double, refuse, translates
+from .translation import Outputs, Translation, columnwise, composes, in_double, refuse, translates
 
 
 def whole(made: Outputs) -> Outputs:
@@ -49,6 +49,13 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 
     return t.apply(getattr(model, _PLAIN[public_name(type(model))]), x)
 
+
+columnwise(*_PLAIN, *(f"model_selection.{n}" for n in ("FixedThresholdClassifier", "TunedThresholdClassifierCV")),
+           *(f"multiclass.{n}" for n in ("OneVsRestClassifier", "OneVsOneClassifier", "OutputCodeClassifier")),
+           "multioutput.MultiOutputClassifier", "multioutput.MultiOutputRegressor",
+           "compose.TransformedTargetRegressor", "calibration.CalibratedClassifierCV",
+           *(f"ensemble.{n}" for n in ("VotingClassifier", "VotingRegressor", "StackingClassifier",
+                                       "StackingRegressor")))
 
 composes(lambda e: [e.estimator_], "model_selection.FixedThresholdClassifier",
          "model_selection.TunedThresholdClassifierCV")

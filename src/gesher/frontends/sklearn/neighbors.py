@@ -61,6 +61,21 @@ def nearest(t: Translation, model: Any, x: Value, k: int) -> tuple[Value, Value]
     return norm(t, gap, 2.0), index
 
 
+def masked_nearest(t: Translation, x: Value, points: Array) -> Value:
+    """(rows, points): the euclidean distance over the features that both have, scaled up to all of them; infinite where
+    they share none (`nan_euclidean`)."""
+    there = t.number(t.b.Not(t.b.IsNaN(x)))
+    x = t.b.Where(t.b.IsNaN(x), t.constant(0), x)
+    has = ~np.isnan(points)
+    gap = t.b.Sub(t.b.Unsqueeze(x, t.axes(1)), t.constant(np.where(has, points, 0)))
+    both = t.b.Mul(t.b.Unsqueeze(there, t.axes(1)), t.constant(has.astype(float)))
+    shared = t.total(both, 2, False)
+    none = t.b.Equal(shared, t.constant(0))
+    squares = t.total(t.b.Mul(t.b.Mul(gap, gap), both), 2, False)
+    scaled = t.b.Mul(t.b.Div(squares, t.b.Where(none, t.constant(1), shared)), t.constant(points.shape[1]))
+    return t.b.Where(none, t.constant(np.inf), t.b.Sqrt(scaled))
+
+
 def _weights(t: Translation, model: Any, distances: Value) -> Value | None:
     """What each neighbour counts; None where all count the same."""
     if model.weights in (None, "uniform"):

@@ -1,4 +1,4 @@
-"""What stands in front of a predictor: scaling, filling in."""
+"""What stands in front of a predictor: scaling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
 from .translation import Outputs, Translation, translates
@@ -80,18 +79,3 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 def _(t: Translation, binarizer: Any, x: Value) -> Outputs:
     above = t.b.Greater(x, t.constant(binarizer.threshold))
     return Outputs(transformed=t.b.Cast(above, to=t.dtype.code))
-
-
-@translates("impute.SimpleImputer")
-def _(t: Translation, imputer: Any, x: Value) -> Outputs:
-    if imputer.add_indicator:
-        raise UnsupportedError("SimpleImputer(add_indicator=True) has no way to ONNX yet", who="sklearn")
-    values = np.asarray(imputer.statistics_, float)
-    missing = imputer.missing_values
-    gone = t.b.IsNaN(x) if missing != missing else t.b.Equal(x, t.constant(missing))
-    filled = t.b.Where(gone, t.constant(values, "imputer.values"), x)
-    keep = np.flatnonzero(~np.isnan(values)).astype(np.int64)
-    # Columns that were empty in training have nothing to be filled with, and are left out.
-    if len(keep) != len(values):
-        filled = t.b.Gather(filled, t.b.constant(keep, "imputer.columns"), axis=1)
-    return Outputs(transformed=filled)

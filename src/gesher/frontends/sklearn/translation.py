@@ -6,8 +6,8 @@ scikit-learn is not imported to fill the table. It reads the fitted attributes a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,14 @@ from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 from gesher.ops.build import Builder
 
-Array = np.ndarray[Any, Any]
+from .tables import Array, Table
 
 
 @dataclass(slots=True)
 class Outputs:
     """What an estimator gives: the matrix of a transformer, or what a predictor says, each only where it has it."""
 
-    transformed: Value | None = None
+    transformed: Value | Table | None = None
     label: Value | None = None
     probabilities: Value | None = None
     prediction: Value | None = None
@@ -33,6 +33,10 @@ class Outputs:
     log_density: Value | None = None
     distances: Value | None = None
     neighbors: Value | None = None
+    log_probabilities: Value | None = None
+    inverse: Value | Table | None = None
+    # One matrix for each target, where a classifier has several.
+    probabilities_of: list[Value] | None = None
     # Where scikit-learn's own float32 arithmetic is noise that a solved system magnifies, the trials ask it in float64.
     in_float64: bool = False
     # By how much scikit-learn's float64 answer may be off by its own rounding: roots of what cancels to nearly nothing.
@@ -45,14 +49,97 @@ class Translation:
 
     b: Builder
     dtype: DType
+    # What scikit-learn raises an error for and the model has a way to refuse, in sentences; shared by all that is made.
+    raises: list[str] = field(default_factory=list)
+    # What to do there: "fail", or "nan".
+    on_error: str = "fail"
+
+    def wide(self) -> Translation:
+        """The same export, in float64."""
+        return Translation(self.b, dtypes.DOUBLE, self.raises, self.on_error)
 
     def constant(self, values: Any, name: str = "") -> Value:
         """Numbers in the type that the model computes in."""
         return self.b.constant(np.ascontiguousarray(values, self.dtype.numpy), name)
 
-    def apply(self, estimator: Any, x: Value) -> Outputs:
+    def apply(self, estimator: Any, x: Value | Table) -> Outputs:
         """Translate an estimator (a step of a pipeline, an inner estimator) on `x`."""
-        return translator_of(estimator)(self, estimator, x)
+        translator = translator_of(estimator)
+        if not takes_tables(estimator):
+            x = self.matrix(x, estimator)
+        return translator(self, estimator, x)  # type: ignore[arg-type]
+
+    def matrix(self, x: Value | Table, who: Any = None) -> Value:
+        """Columns of numbers as one matrix, in the type that the model computes in.
+
+        Raises:
+            UnsupportedError: there are strings, or what ONNX has no type for.
+        """
+        def refuse_strings(names: str) -> UnsupportedError:
+            taker = "the model" if who is None else type(who).__name__
+            return UnsupportedError(f"{taker} takes numbers, and {names} holds strings", who="sklearn",
+                                    advice="encode them before it")
+
+        if isinstance(x, Value):
+            if self.b.dtype(x) is dtypes.STRING:
+                raise refuse_strings("its input")
+            return x if self.b.dtype(x) is self.dtype else self.b.Cast(x, to=self.dtype.code)
+        values = x.values()
+        for v, name in zip(values, x.names):
+            if self.b.dtype(v) is dtypes.STRING:
+                raise refuse_strings(f"the column '{name}'")
+        if not values:
+            raise UnsupportedError("a table without columns cannot cross", who="sklearn")
+        if len({self.b.dtype(v) for v in values}) == 1:
+            return self.matrix(self.join(values))
+        return self.join([self.matrix(v) for v in values])
+
+    def table(self, x: Value | Table) -> Table:
+        """`x` by its columns."""
+        if isinstance(x, Table):
+            return x
+        width = (self.b.shape(x) or (0, 0))[1]
+        if not isinstance(width, int):
+            raise UnsupportedError("a matrix whose width hangs on the data has no columns to name", who="sklearn")
+        return Table([x if width == 1 else self.column(x, i) for i in range(width)], [f"x{i}" for i in range(width)])
+
+    def pick(self, x: Value | Table, index: Any, name: str = "") -> Value | Table:
+        """The columns at these places."""
+        at = np.asarray(index, np.int64)
+        if isinstance(x, Table):
+            return x.take(at)
+        if (self.b.shape(x) or (0, 0))[1] == len(at) and np.array_equal(at, np.arange(len(at))):
+            return x
+        return self.b.Gather(x, self.b.constant(at, name), axis=1)
+
+    def beside(self, parts: list[Value | Table]) -> Value | Table:
+        """What several transformers gave, as one matrix; as a table where there are strings among it."""
+        def has_strings(p: Value | Table) -> bool:
+            if isinstance(p, Value):
+                return self.b.dtype(p) is dtypes.STRING
+            return any(isinstance(c, str) or self.b.dtype(c) is dtypes.STRING for c in p.columns)
+
+        if not any(map(has_strings, parts)):
+            return self.join([self.matrix(p) for p in parts])
+        if len(parts) == 1:
+            return parts[0]
+        tables = [self.table(p) for p in parts]
+        return Table([c for t in tables for c in t.columns], [n for t in tables for n in t.names])
+
+    def demand(self, fits: Value, x: Value, why: str) -> Value:
+        """`x` (rows, ...) where all of `fits` (rows, n) is true, and an error where not: a Gather beyond its data.
+
+        An engine that does not look at the place that it gathers from, or an export with `on_error="nan"`, gives NaN.
+        """
+        if why not in self.raises:
+            self.raises.append(why)
+        bad = self.largest(self.b.Cast(self.b.Not(fits), to=dtypes.INT32.code))
+        mark = self.b.Where(self.b.Cast(bad, to=dtypes.BOOL.code), self.constant(np.nan), self.constant(0))
+        if self.on_error == "fail":
+            most = self.b.ReduceMax(self.b.Cast(bad, to=dtypes.INT64.code), keepdims=0)
+            none = self.b.Gather(self.constant([0.0]), self.b.Mul(most, self.b.constant(np.array(2**40))), axis=0)
+            mark = self.b.Add(mark, none)
+        return self.b.Add(x, mark)
 
     def affine(self, x: Value, weights: Array, bias: Array, name: str) -> Value:
         """`x @ weights + bias` for weights (features, outputs)."""
@@ -119,9 +206,10 @@ class Translation:
             return self.b.ReduceMax(x, self.axes(axis), keepdims=int(keep))
         return self.b.ReduceMax(x, axes=[axis], keepdims=int(keep))
 
-    def join(self, parts: list[Value], axis: int = 1) -> Value:
+    def join(self, parts: Sequence[Value | Table], axis: int = 1) -> Value:
         """The parts beside each other."""
-        return parts[0] if len(parts) == 1 else self.b.Concat(*parts, axis=axis)
+        values = [self.matrix(p) if isinstance(p, Table) else p for p in parts]
+        return values[0] if len(values) == 1 else self.b.Concat(*values, axis=axis)
 
     def mean(self, parts: list[Value], weights: Any = None) -> Value:
         """The (weighted) mean of values of one shape."""
@@ -184,18 +272,37 @@ def translates(*names: str) -> Callable[[Translator], Translator]:
 
 def in_double(translator: Translator) -> Translator:
     """A translator whose sums cancel too much for float32: it computes in float64 between casts."""
-    def widened(t: Translation, estimator: Any, x: Value) -> Outputs:
+    def narrow(t: Translation, value: Any) -> Any:
+        if isinstance(value, Value):
+            return t.b.Cast(value, to=t.dtype.code) if t.b.dtype(value) is dtypes.DOUBLE else value
+        if isinstance(value, Table):
+            return Table([narrow(t, c) for c in value.columns], value.names)
+        return [narrow(t, v) for v in value] if isinstance(value, list) else value
+
+    def widened(t: Translation, estimator: Any, x: Value | Table) -> Outputs:
         if t.dtype is dtypes.DOUBLE:
-            return translator(t, estimator, x)
-        wide = Translation(t.b, dtypes.DOUBLE)
-        made = translator(wide, estimator, t.b.Cast(x, to=dtypes.DOUBLE.code))
+            return translator(t, estimator, x)  # type: ignore[arg-type]
+        wide = t.wide()
+        # A table's columns keep their types until they become a matrix.
+        made = translator(wide, estimator, wide.matrix(x) if isinstance(x, Value) else x)  # type: ignore[arg-type]
         for f in fields(Outputs):
-            value = getattr(made, f.name)
-            if isinstance(value, Value) and t.b.dtype(value) is dtypes.DOUBLE:
-                setattr(made, f.name, t.b.Cast(value, to=t.dtype.code))
+            setattr(made, f.name, narrow(t, getattr(made, f.name)))
         return made
 
     return widened
+
+
+_TAKE_TABLES: set[str] = set()
+
+
+def columnwise(*names: str) -> None:
+    """Let translators of these classes have a table, or a matrix of whatever type, as it is; others get numbers."""
+    _TAKE_TABLES.update(names)
+
+
+def takes_tables(estimator: Any) -> bool:
+    """True where the estimator's translator wants its input as it is."""
+    return public_name(type(estimator)) in _TAKE_TABLES
 
 
 Members = Callable[[Any], Iterable[Any]]

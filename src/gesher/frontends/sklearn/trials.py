@@ -1,0 +1,202 @@
+"""What a model must answer before it is given out: the example, and rows where translations go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gesher.base import dtypes
+from gesher.frontends.protocol import Trial
+from gesher.ops.build import Builder
+
+from .inputs import TEXTS as TEXT_TAKERS
+from .inputs import Source, first_of
+from .methods import Output, answer, as_model
+from .tables import Frame, Matrix, Rows
+
+
+def _thresholds(estimator: Any) -> Iterator[tuple[int, float]]:
+    """(feature, threshold) of the trees, where the estimator is one or ends in one."""
+    last = estimator.steps[-1][1] if type(estimator).__name__ == "Pipeline" and len(estimator.steps) == 1 else estimator
+    held = [last] if hasattr(last, "tree_") else np.ravel(getattr(last, "estimators_", []))
+    trees = [e.tree_ for e in held if hasattr(getattr(e, "tree_", None), "children_left")]
+    for tree in trees[:20]:
+        inner = tree.children_left >= 0
+        yield from zip(tree.feature[inner].tolist()[:50], tree.threshold[inner].tolist()[:50])
+
+
+def _spread(estimator: Any, features: int) -> tuple[Any, Any]:
+    """Mean and scale of the features, where a scaler that stands first knows them."""
+    first = estimator.steps[0][1] if type(estimator).__name__ == "Pipeline" else estimator
+    mean, scale = getattr(first, "mean_", None), getattr(first, "scale_", None)
+    thresholds = list(_thresholds(estimator))
+    if thresholds:
+        values = np.array([v for _, v in thresholds])
+        return float(values.mean()), float(values.std() + 1)
+    usable = scale is not None and np.shape(scale) == (features,) and mean is not None
+    return (mean, scale) if usable else (0.0, 1.0)
+
+
+TEXTS = ("", " ", "a", "The quick brown fox, the LAZY dog!", "Ünïcödé ÀÉÎ straße İstanbul ΣΟΦΟΣ",
+         "x-y_z 12 3.5\t\n  end", "e\u0301 ﬁ ½ 東京 😀 ok", "don't  can't   won't")
+
+
+def _boundaries(source: Source, estimator: Any, rng: np.random.Generator) -> Iterator[tuple[str, Rows]]:
+    """Rows at the edges: on thresholds, of values that training has not seen."""
+    rows = source.rows
+    if isinstance(rows, Matrix) and rows.array.dtype.kind == "f":
+        on = list(_thresholds(estimator))
+        if on and len(rows):
+            base = np.resize(rows.array, (min(len(on), 500), rows.array.shape[1])).copy()
+            for i, (feature, threshold) in enumerate(on[:len(base)]):
+                base[i, feature] = threshold
+            yield "rows on thresholds", Matrix(rows.name, base)
+    elif isinstance(rows, Matrix) and rows.array.dtype == object and len(rows):
+        if rows.array.ndim == 1 and type(first_of(estimator)).__name__ not in TEXT_TAKERS:
+            return
+        if rows.array.ndim == 1:
+            yield "odd texts", Matrix(rows.name, np.array(TEXTS, object))
+            # Words of the example in another order, so that n-grams are met that none of its texts has.
+            words = " ".join(map(str, rows.array[:50])).split()
+            made = [" ".join(rng.choice(words, 12)) for _ in range(20)] if words else []
+            if made:
+                yield "words shuffled", Matrix(rows.name, np.array(made, object))
+        else:
+            unseen = rows.array[:4].copy()
+            unseen[::2, 0] = "?unseen?"
+            yield "unseen values", Matrix(rows.name, unseen)
+    elif isinstance(rows, Frame) and len(rows):
+        strange = _strange(rows)
+        if strange is not None:
+            yield "unseen values", strange
+
+
+def _strange(rows: Frame) -> Frame | None:
+    """A few rows with strings that training has not seen."""
+    words = [c for c, k in rows.kinds.items() if k is dtypes.STRING]
+    if not words or type(rows.frame).__module__.split(".")[0] != "pandas":
+        return None
+    few = rows.take(np.arange(min(len(rows), 6)))
+    frame = few.frame.copy()
+    for i, c in enumerate(words):
+        values = frame[c].astype(object)
+        values.iloc[i % len(values)] = "?unseen?"
+        frame[c] = values
+    return Frame(frame, rows.names, rows.kinds)
+
+
+def trials_of(b: Builder, estimator: Any, source: Source, outputs: list[Output], names: list[str],
+              in_float64: bool = False, extra: dict[str, Any] | None = None) -> list[Trial]:
+    """The example's rows, single rows, random rows of the same spread, and rows at the edges.
+
+    Rows that scikit-learn refuses (values that it does not know) are left out.
+    """
+    rng = np.random.default_rng(0)
+    sets: dict[str, Rows] = {}
+    given = source.rows
+    if given is not None and len(given):
+        sets["example"] = given.take(np.arange(min(len(given), 2000)))
+        sets["one row"] = given.take(np.arange(1))
+        sets["columns shuffled"] = given.mixed(rng, min(200, 20 * len(given)))
+    elif not source.shape:
+        (name,) = source.names.values()
+        source.rows = Matrix(name, np.array(TEXTS, object))
+        sets["odd texts"] = source.rows
+    else:
+        features, kind = source.shape[0], dtypes.FLOAT.numpy
+        spread = _spread(estimator, features)
+        (name,) = source.names.values()
+        made = (rng.standard_normal((200, features)) * spread[1] + spread[0]).astype(kind)
+        source.rows = Matrix(name, made)
+        sets["random rows"], sets["one row"] = source.rows, source.rows.take(np.arange(1))
+    must = set(sets) - {"columns shuffled"}
+    sets.update(_boundaries(source, estimator, rng))
+    trials = []
+    for title, rows in sets.items():
+        answers = {}
+        try:
+            for output, name in zip(outputs, names):
+                shape = b.shape(output.value) or ()
+                said = answer(estimator, output, rows.given(in_float64), len(shape))
+                answers[name] = as_model(output, said, b.dtype(output.value), len(shape))
+        except (ValueError, TypeError):
+            # The example must work; what was made up may be what scikit-learn raises an error for.
+            if title in must:
+                raise
+            continue
+        trials.append(_without_ties(title, rows, answers, estimator, outputs, names))
+    return trials
+
+
+def _clearly_near(estimator: Any, x: Any) -> np.ndarray[Any, Any]:
+    """True for the rows whose k nearest neighbours are told from the next, and apart, by more than rounding.
+
+    Of points equally far scikit-learn takes whichever its search meets first, which no other search can know.
+    """
+    if type(estimator).__name__ == "Pipeline" and len(estimator.steps) > 1 and hasattr(estimator[-1], "kneighbors"):
+        estimator, x = estimator[-1], estimator[:-1].transform(x)
+    if type(estimator).__name__ == "KNNImputer":
+        return _clearly_imputed(estimator, np.asarray(x, float))
+    k = getattr(estimator, "n_neighbors", None)
+    if not hasattr(estimator, "kneighbors") or not isinstance(k, (int, np.integer)):
+        return np.ones(len(x), bool)
+    distances = np.asarray(estimator.kneighbors(x, min(k + 2, estimator.n_samples_fit_))[0], float)
+    clear: np.ndarray[Any, Any] = (np.diff(distances, axis=1) > 1e-6 * distances.max(initial=1e-30)).all(1)
+    return clear
+
+
+def _clearly_imputed(model: Any, x: Any) -> np.ndarray[Any, Any]:
+    """As `_clearly_near`, for each gap's donors: at the border between the last that counts and the next."""
+    from sklearn.metrics.pairwise import nan_euclidean_distances
+
+    points, clear = np.asarray(model._fit_X, float), np.ones(len(x), bool)
+    far = nan_euclidean_distances(x, points)
+    for j in range(x.shape[1]):
+        donors = np.flatnonzero(~np.isnan(points[:, j]))
+        k = min(int(model.n_neighbors), len(donors))
+        if k < len(donors):
+            ordered = np.sort(far[:, donors], 1)
+            close = ordered[:, k] - ordered[:, k - 1] <= 1e-6 * np.nanmax(ordered, initial=1e-30)
+            clear &= ~(np.isnan(x[:, j]) & close)
+        if model.weights == "distance":
+            # What should be no distance at all is scikit-learn's rounding there, by whose inverse it weighs.
+            clear &= ~(far < 1e-4 * np.nanmax(far, initial=1e-30)).any(1)
+    return clear
+
+
+def _kept(title: str, rows: Rows, answers: dict[str, Any], keep: np.ndarray[Any, Any]) -> tuple[Rows, dict[str, Any]]:
+    at = np.flatnonzero(keep)
+    return rows.take(at), {k: v[at] for k, v in answers.items()}
+
+
+def _without_ties(title: str, rows: Rows, answers: dict[str, Any], estimator: Any, outputs: list[Output],
+                  names: list[str]) -> Trial:
+    """The trial without the rows whose best two classes are nearer than rounding can tell: their label is a toss-up."""
+    near = _clearly_near(estimator, rows.given())
+    if not near.all() and near.any():
+        rows, answers = _kept(title, rows, answers, near)
+    elif len(rows) == 1 and not near.any():
+        # A single row that is a toss-up still has to run.
+        return Trial(title, rows.feeds(), {})
+    method = "decision_function" if hasattr(estimator, "decision_function") else "predict_proba"
+    if not any(o.kind == "label" for o in outputs) or not hasattr(estimator, method):
+        return Trial(title, rows.feeds(), answers)
+    said = getattr(estimator, method)(rows.given())
+    keep = np.ones(len(rows), bool)
+    for scores in (said if isinstance(said, list) else [said]):
+        scores = np.asarray(scores, float)
+        if scores.ndim == 1:
+            gap, size = np.abs(scores), np.abs(scores).max(initial=1)
+        elif scores.ndim == 2 and scores.shape[1] > 1:
+            best = np.sort(scores, 1)
+            gap, size = best[:, -1] - best[:, -2], np.abs(scores).max(initial=1)
+        else:
+            continue
+        keep &= ~(gap <= 1e-5 * size)
+    if keep.any() and not keep.all():
+        rows, answers = _kept(title, rows, answers, keep)
+    return Trial(title, rows.feeds(), answers)
+
+
