@@ -186,7 +186,8 @@ def _features(estimator: Any, kind: str, otherwise: int | None = None) -> int:
     if n is None and kind in ("FunctionTransformer", "MultiLabelBinarizer", "SparseCoder"):
         n = otherwise
     if n is None:
-        fitted = any(k.endswith("_") and not k.startswith("_") for k in vars(estimator))
+        seen = (estimator, first_of(estimator), *(step for _, step in getattr(estimator, "steps", ())))
+        fitted = any(k.endswith("_") and not k.startswith("_") for e in seen for k in getattr(e, "__dict__", {}))
         if fitted and otherwise is not None:
             return otherwise
         raise UnsupportedError(f"{type(estimator).__name__} is not fitted" if not fitted else
