@@ -247,3 +247,42 @@ def _catboost() -> list[Configuration]:
         fit={"group_id": np.repeat(np.arange(4), 100)})
     add("plain class", cb.CatBoost, d.two, loss_function="Logloss")
     return out
+
+
+def forests() -> list[Configuration]:
+    """scikit-learn's own forests and boosted trees."""
+    from sklearn import ensemble, tree
+
+    d = data()
+    out: list[Configuration] = []
+    dense = np.nan_to_num(d.x)
+
+    def add(name: str, kind: Callable[..., Any], y: Any, x: Any = None, **parameters: Any) -> None:
+        for dtype in (np.float32, np.float64):
+            rows = (d.x if x is None else x).astype(dtype)
+            given = {"random_state": 0} | parameters
+            said = name + (" in float64" if dtype is np.float64 else "")
+            out.append(Configuration("sklearn", said, lambda rows=rows, given=given: (kind(**given).fit(rows, y), rows)))
+
+    add("DecisionTreeClassifier", tree.DecisionTreeClassifier, d.classes)
+    add("DecisionTreeClassifier, four leaves", tree.DecisionTreeClassifier, d.words, max_leaf_nodes=4)
+    add("DecisionTreeRegressor, two targets", tree.DecisionTreeRegressor, d.pair)
+    few = {"n_estimators": 30}
+    add("RandomForestClassifier, two classes", ensemble.RandomForestClassifier, d.two, **few)
+    add("RandomForestClassifier, three classes", ensemble.RandomForestClassifier, d.words, **few)
+    add("RandomForestClassifier, shallow", ensemble.RandomForestClassifier, d.classes, max_depth=4, **few)
+    add("RandomForestRegressor", ensemble.RandomForestRegressor, d.real, **few)
+    add("RandomForestRegressor, two targets", ensemble.RandomForestRegressor, d.pair, **few)
+    add("ExtraTreesClassifier", ensemble.ExtraTreesClassifier, d.classes, **few)
+    add("ExtraTreesRegressor", ensemble.ExtraTreesRegressor, d.real, **few)
+    add("GradientBoostingClassifier, two classes", ensemble.GradientBoostingClassifier, d.two, dense, **few)
+    add("GradientBoostingClassifier, three classes", ensemble.GradientBoostingClassifier, d.classes, dense, **few)
+    add("GradientBoostingRegressor", ensemble.GradientBoostingRegressor, d.real, dense, **few)
+    add("HistGradientBoostingClassifier, two classes", ensemble.HistGradientBoostingClassifier, d.two, max_iter=30)
+    add("HistGradientBoostingClassifier, three classes", ensemble.HistGradientBoostingClassifier, d.words, max_iter=30)
+    add("HistGradientBoostingRegressor", ensemble.HistGradientBoostingRegressor, d.real, max_iter=30)
+    add("HistGradientBoostingRegressor, Poisson", ensemble.HistGradientBoostingRegressor, d.positive, max_iter=30,
+        loss="poisson")
+    add("AdaBoostClassifier", ensemble.AdaBoostClassifier, d.classes, dense, **few)
+    add("BaggingClassifier", ensemble.BaggingClassifier, d.classes, dense, n_estimators=8)
+    return out

@@ -11,6 +11,9 @@ What a reader would guess wrong:
 - Thresholds that the model's type cannot hold are rounded in the direction that decides every number of that type as
   the exact threshold does: down for `<=`, up for `<`.
 - A constant that is added to all answers goes into the leaves of the first tree, so that it costs no node.
+- TreeEnsembleRegressor answers in float32 whatever it is fed. Where its sums shall be those of float64 (`tallies`, and
+  every model of float64 that has no TreeEnsemble), leaves are cut into parts of few bits, a target each: their sums are
+  exact in float32, in whatever order an engine takes them, and are put together in float64 behind it.
 """
 
 from __future__ import annotations
@@ -142,8 +145,33 @@ class Trees:
         x = columns.beside(b, x, self.mode == LT, lambda cuts: self._splits(cuts, wide))
         if b.opsets.setdefault(ML, min(companion(ML, b.opsets[""]), WIDE)) >= WIDE:
             return self._as_ensemble(b, x, trees, wide)
-        votes = self._as_regressor(b, x, trees, wide)
-        return b.Cast(votes, to=dtypes.DOUBLE.code) if wide else votes
+        return self._in_parts(b, x, trees, wide) if wide else self._as_regressor(b, x, trees, wide)
+
+    def tallies(self, b: Builder, x: Value) -> Value:
+        """The sums (rows, targets) for leaves that are counts or shares, as exactly as float64 has them.
+
+        Where float32 sums them exactly (counts), they come in the type of `x`; else in float64.
+        """
+        columns = Columns(_width(b, x))
+        trees = [resolved(t, columns) for t in self._trees]
+        wide = b.dtype(x) is dtypes.DOUBLE
+        narrow = wide and self.float32_features
+        if narrow:
+            x = b.Cast(x, to=dtypes.FLOAT.code)
+        x = columns.beside(b, x, self.mode == LT, lambda cuts: self._splits(cuts, wide and not narrow))
+        b.opsets.setdefault(ML, min(companion(ML, b.opsets[""]), _TENSORS))
+        votes = self._in_parts(b, x, trees, wide and not narrow)
+        return b.Cast(votes, to=dtypes.DOUBLE.code) if wide and b.dtype(votes) is not dtypes.DOUBLE else votes
+
+    def _in_parts(self, b: Builder, x: Value, trees: Sequence[Tree], wide: bool) -> Value:
+        """The sums by TreeEnsembleRegressor: in float32 where that has them exactly, else in float64."""
+        trees, scales = _split_leaves(trees, self.targets)
+        parts = Trees(self.mode, self.targets * len(scales), self.float32_features)
+        votes = parts._as_regressor(b, x, trees, wide)
+        if len(scales) == 1 and scales[0] == 1:
+            return votes
+        whole = np.kron(scales[:, None], np.eye(self.targets))
+        return b.MatMul(b.Cast(votes, to=dtypes.DOUBLE.code), b.constant(whole))
 
     def _splits(self, exact: Array, wide: bool) -> Array:
         if wide and not self.float32_features:
@@ -216,6 +244,9 @@ class Trees:
         a |= {f"target_{k}": _ints(v) for k, v in leaves.items() if k != "weights"}
         splits = self._splits(np.where(leaf, 0, split), wide)
         if wide:
+            if b.opsets[ML] < _TENSORS:
+                raise UnsupportedError(f"trees over float64 features need ai.onnx.ml {_TENSORS}", who="trees",
+                                       advice="give a float32 example, or a newer opset")
             a["nodes_values_as_tensor"] = Tensor.of(splits.astype(np.float64))
             a["target_weights_as_tensor"] = Tensor.of(leaves["weights"])
         else:
@@ -223,6 +254,33 @@ class Trees:
             a["target_weights"] = _floats(leaves["weights"].astype(np.float32))
         return b.op("TreeEnsembleRegressor", x, domain=ML, **a, n_targets=self.targets, aggregate_function="SUM",
                     post_transform="NONE")
+
+
+def _split_leaves(trees: Sequence[Tree], targets: int) -> tuple[list[Tree], Array]:
+    """The trees with leaves in parts, the part `p` of target `t` for the target `p * targets + t`, and their scales.
+
+    A part is a whole number, small enough that the sums over all trees are below 2**24. Parts go on for as long as
+    something is left, to about the last digit of float64 in all.
+    """
+    bits = 24 - max(int(np.ceil(np.log2(max(len(trees), 1)))), 0)
+    largest = max((float(np.abs(t.weights[t.leaf]).max(initial=0)) for t in trees), default=0.0)
+    weights = [np.where(t.leaf[:, None], t.weights, 0) for t in trees]
+    if all((w == np.round(w)).all() for w in weights) and largest <= 2.0 ** bits:
+        return list(trees), np.ones(1)
+    unit = 2.0 ** (int(np.floor(np.log2(largest or 1.0))) + 2 - bits)
+    scales: list[float] = []
+    found: list[list[Array]] = [[] for _ in trees]
+    while not scales or (len(scales) * bits < 60 and any(w.any() for w in weights)):
+        scales.append(unit)
+        for k, w in enumerate(weights):
+            part = np.round(w / unit)
+            found[k].append(part)
+            weights[k] = w - part * unit
+        unit /= 2.0 ** (bits - 2)
+    out = [Tree(t.feature, t.split, t.yes, t.no, t.missing, np.concatenate(parts, 1),
+                np.concatenate([p * targets + t.targets for p in range(len(parts))]), t.ranges)
+           for t, parts in zip(trees, found)]
+    return out, np.array(scales)
 
 
 def _width(b: Builder, x: Value) -> int:

@@ -6,24 +6,24 @@ from typing import Any
 
 import numpy as np
 
+from gesher.frontends.forest import LEQ, Trees
 from gesher.ir import Value
 
 from .translation import Outputs, Translation, refuse, translates
-from .trees import Ensemble
 
 
 def _raw(t: Translation, model: Any, x: Value) -> Value:
     """The raw scores (rows, trees of an iteration)."""
     if getattr(model, "is_categorical_", None) is not None:
         raise refuse(model, "(categorical_features=...)", "encode the categories before it, e.g. one-hot")
-    ensemble = Ensemble()
+    forest = Trees(LEQ, len(model._predictors[0]), float32_features=False)
     for stage in model._predictors:
         for k, predictor in enumerate(stage):
             nodes = predictor.nodes
-            ensemble.add_nodes(nodes["is_leaf"].astype(bool), nodes["feature_idx"], nodes["num_threshold"],
-                               nodes["left"], nodes["right"], nodes["missing_go_to_left"], nodes["value"][:, None], [k])
-    return ensemble.votes(t, x, len(model._predictors[0]), np.asarray(model._baseline_prediction).reshape(-1),
-                          float32_features=False)
+            leaf = nodes["is_leaf"].astype(bool)
+            forest.add(nodes["feature_idx"], nodes["num_threshold"], np.where(leaf, -1, nodes["left"].astype(np.int64)),
+                       nodes["right"], nodes["missing_go_to_left"], nodes["value"], k)
+    return forest.votes(t.b, x, np.asarray(model._baseline_prediction).reshape(-1))
 
 
 @translates("ensemble.HistGradientBoostingClassifier")

@@ -11,7 +11,7 @@ from gesher.ir import Value
 
 from .meta import need, whole
 from .translation import Outputs, Translation, composes, in_double, refuse, translates
-from .trees import Ensemble, isolation_depths
+from .trees import LEQ, Trees, add_tree, isolation_depths
 
 composes(lambda e: e.estimators_, "ensemble.VotingClassifier", "ensemble.VotingRegressor", "ensemble.BaggingClassifier",
          "ensemble.BaggingRegressor", "ensemble.AdaBoostClassifier", "ensemble.AdaBoostRegressor")
@@ -185,20 +185,21 @@ def _calibrated(t: Translation, model: Any, x: Value) -> Value:
 @translates("ensemble.RandomTreesEmbedding")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     """One column for each leaf of each tree, in the order of the encoder's categories."""
-    ensemble, column = Ensemble(), 0
+    columns = sum(map(len, model.one_hot_encoder_.categories_))
+    forest, column = Trees(LEQ, columns), 0
     for estimator, leaves in zip(model.estimators_, model.one_hot_encoder_.categories_):
         weights = np.zeros((estimator.tree_.node_count, len(leaves)))
         weights[np.asarray(leaves, int), np.arange(len(leaves))] = 1
-        ensemble.add(estimator.tree_, weights, range(column, column + len(leaves)))
+        add_tree(forest, estimator.tree_, weights, range(column, column + len(leaves)))
         column += len(leaves)
-    return Outputs(transformed=ensemble.votes(t, x, column))
+    return Outputs(transformed=forest.tallies(t.b, x))
 
 
 @translates("ensemble.IsolationForest")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    ensemble = Ensemble()
-    isolation_depths(ensemble, model)
-    depths = ensemble.votes(t, x, 1)
+    forest = Trees(LEQ, 1)
+    isolation_depths(forest, model)
+    depths = forest.votes(t.b, x)
     from sklearn.ensemble._iforest import _average_path_length
 
     size = len(model.estimators_) * float(_average_path_length([model._max_samples])[0])

@@ -1,133 +1,38 @@
 """Trees, forests and gradient boosting, as one tree ensemble each.
 
-scikit-learn compares features, rounded to float32, with thresholds in float64. A threshold that float32 cannot hold is
-rounded towards minus infinity: for float32 features `x <= t` and `x <= round_down(t)` are then the same, so every row
-takes the branch that it took in training.
+scikit-learn compares features, rounded to float32, with thresholds in float64, and sums in float64. Labels are of exact
+sums, so that a tie of votes is one here too; `frontends/forest.py` tells how.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
-from gesher.ir import Tensor, Value
+from gesher.frontends.forest import LEQ, ML, WIDE, Trees, round_down
+from gesher.ir import Value
 
 from .translation import Array, Outputs, Translation, translates
 
-ML = "ai.onnx.ml"
-# From here on TreeEnsemble sums float64 in float64; TreeEnsembleRegressor answers in float32 whatever it is fed.
-WIDE_ML_OPSET = 5
+__all__ = ["ML", "WIDE_ML_OPSET", "Trees", "add_tree", "has_shared_leaves", "isolation_depths", "round_down"]
+
+WIDE_ML_OPSET = WIDE
 
 
-def round_down(threshold: Array) -> Array:
-    """The largest float32 that is not above each float64."""
-    near = threshold.astype(np.float32)
-    return np.where(near.astype(np.float64) > threshold, np.nextafter(near, np.float32(-np.inf)), near)
+def add_tree(forest: Trees, tree: Any, weights: Array, targets: int | Sequence[int], features: Any = None) -> None:
+    """Add a `sklearn.tree._tree.Tree`.
 
-
-@dataclass(slots=True)
-class Ensemble:
-    """The lists that TreeEnsembleRegressor and -Classifier take, filled tree by tree."""
-
-    nodes: dict[str, list[Array]] = field(default_factory=dict)
-    leaves: dict[str, list[Array]] = field(default_factory=dict)
-    trees: int = 0
-
-    def add(self, tree: Any, weights: Array, targets: Sequence[int]) -> None:
-        """A `sklearn.tree._tree.Tree` whose leaf `i` gives `weights[i, j]` to `targets[j]`."""
-        missing = getattr(tree, "missing_go_to_left", np.zeros(tree.node_count))
-        self.add_nodes(tree.children_left < 0, tree.feature, tree.threshold, tree.children_left, tree.children_right,
-                       missing, weights, targets)
-
-    def add_nodes(self, leaf: Array, feature: Array, threshold: Array, left: Array, right: Array, missing: Array,
-                  weights: Array, targets: Sequence[int]) -> None:
-        """A tree by its arrays, each over its nodes; `missing` is true where a missing value goes left."""
-        n = len(leaf)
-        ids = np.arange(n)
-        for name, values in (
-                ("treeids", np.full(n, self.trees)), ("nodeids", ids), ("featureids", np.where(leaf, 0, feature)),
-                ("values", np.where(leaf, 0, threshold)), ("modes", np.where(leaf, "LEAF", "BRANCH_LEQ")),
-                ("truenodeids", np.where(leaf, 0, left)), ("falsenodeids", np.where(leaf, 0, right)),
-                ("missing_value_tracks_true", np.where(leaf, 0, missing))):
-            self.nodes.setdefault(name, []).append(values)
-        at = ids[leaf]
-        for j, target in enumerate(targets):
-            # A leaf that gives nothing to a target needs no weight; but each leaf keeps one, so that all are named.
-            given = weights[at, j] != 0 if j else np.ones(len(at), bool)
-            for name, values in (
-                    ("treeids", np.full(int(given.sum()), self.trees)), ("nodeids", at[given]),
-                    ("ids", np.full(int(given.sum()), target)), ("weights", weights[at, j][given])):
-                self.leaves.setdefault(name, []).append(values)
-        self.trees += 1
-
-    def votes(self, t: Translation, x: Value, targets: int, base: Array | None = None, *,
-              float32_features: bool = True) -> Value:
-        """The summed weights (rows, targets); histogram boosting alone compares float64 features as they are."""
-        nodes = {k: np.concatenate(v) for k, v in self.nodes.items()}
-        leaves = {k: np.concatenate(v) for k, v in self.leaves.items()}
-        wide = t.dtype is dtypes.DOUBLE
-        thresholds = round_down(nodes["values"]) if float32_features or not wide else nodes["values"]
-        if wide and t.b.opsets[ML] >= WIDE_ML_OPSET:
-            if float32_features:
-                x = t.b.Cast(t.b.Cast(x, to=dtypes.FLOAT.code), to=dtypes.DOUBLE.code)
-            votes = self._wide_votes(t, x, targets, nodes, leaves, thresholds)
-            return votes if base is None else t.b.Add(votes, t.constant(base, "baseline"))
-        a: dict[str, Any] = {f"nodes_{k}": v.tolist() for k, v in nodes.items() if k != "values"}
-        if not any(a["nodes_missing_value_tracks_true"]):
-            del a["nodes_missing_value_tracks_true"]
-        a |= {f"target_{k}": v.tolist() for k, v in leaves.items() if k != "weights"}
-        if wide:
-            # Trees see float32 features also where the model's type is float64.
-            a["nodes_values_as_tensor"] = Tensor.of(thresholds.astype(np.float64))
-            a["target_weights_as_tensor"] = Tensor.of(leaves["weights"].astype(np.float64))
-            if float32_features:
-                x = t.b.Cast(t.b.Cast(x, to=dtypes.FLOAT.code), to=dtypes.DOUBLE.code)
-        else:
-            a["nodes_values"] = thresholds.tolist()
-            a["target_weights"] = leaves["weights"].astype(np.float32).tolist()
-        a |= {"n_targets": targets, "aggregate_function": "SUM", "post_transform": "NONE"}
-        votes = t.b.op("TreeEnsembleRegressor", x, domain=ML, **a)
-        if wide:
-            votes = t.b.Cast(votes, to=dtypes.DOUBLE.code)
-        return votes if base is None else t.b.Add(votes, t.constant(base, "baseline"))
-
-    @staticmethod
-    def _wide_votes(t: Translation, x: Value, targets: int, nodes: dict[str, Array], leaves: dict[str, Array],
-                    thresholds: Array) -> Value:
-        """The sums by TreeEnsemble, which numbers inner nodes and leaves apart and over all trees."""
-        leaf = nodes["modes"] == "LEAF"
-        if len(leaves["weights"]) != leaf.sum():
-            raise UnsupportedError("leaves that give to several targets have no way to a float64 TreeEnsemble",
-                                   who="sklearn", advice="give a float32 example")
-        start = np.flatnonzero(nodes["nodeids"] == 0)
-        first = np.repeat(start, np.diff(np.append(start, len(leaf))))
-        number = np.where(leaf, np.cumsum(leaf) - 1, np.cumsum(~leaf) - 1)
-        yes, no = first + nodes["truenodeids"], first + nodes["falsenodeids"]
-        inner = {"featureids": nodes["featureids"][~leaf], "splits": thresholds[~leaf].astype(np.float64),
-                 "truenodeids": number[yes][~leaf], "trueleafs": leaf[yes][~leaf],
-                 "falsenodeids": number[no][~leaf], "falseleafs": leaf[no][~leaf],
-                 "missing_value_tracks_true": nodes["missing_value_tracks_true"][~leaf]}
-        roots = number[start]
-        # A tree that is a leaf alone still needs a node, both of whose sides are that leaf.
-        for k in np.flatnonzero(leaf[start]):
-            only = roots[k]
-            roots[k] = len(inner["featureids"])
-            for name, value in (("featureids", 0), ("splits", 0), ("truenodeids", only), ("trueleafs", 1),
-                                ("falsenodeids", only), ("falseleafs", 1), ("missing_value_tracks_true", 0)):
-                inner[name] = np.append(inner[name], value)
-        a: dict[str, Any] = {f"nodes_{k}": v.astype(np.int64).tolist() for k, v in inner.items() if k != "splits"}
-        if not any(a["nodes_missing_value_tracks_true"]):
-            del a["nodes_missing_value_tracks_true"]
-        return t.b.op("TreeEnsemble", x, domain=ML, **a, nodes_splits=Tensor.of(inner["splits"].astype(np.float64)),
-                      nodes_modes=Tensor.of(np.zeros(len(inner["featureids"]), np.uint8)),
-                      tree_roots=roots.astype(np.int64).tolist(), leaf_targetids=leaves["ids"].tolist(),
-                      leaf_weights=Tensor.of(leaves["weights"].astype(np.float64)), n_targets=targets,
-                      aggregate_function=1, post_transform=0)
+    Args:
+        weights: (nodes, targets) what a leaf adds.
+        features: the columns that the tree was fitted on, where those are not the first.
+    """
+    missing = getattr(tree, "missing_go_to_left", np.zeros(tree.node_count))
+    read = tree.feature if features is None else np.asarray(features)[np.maximum(tree.feature, 0)]
+    forest.add(read, tree.threshold, tree.children_left, tree.children_right, missing, weights, targets)
 
 
 def has_shared_leaves(estimator: Any) -> bool:
@@ -139,7 +44,7 @@ def has_shared_leaves(estimator: Any) -> bool:
                           and estimator.n_outputs_ > 1)
 
 
-def isolation_depths(ensemble: Ensemble, model: Any) -> None:
+def isolation_depths(forest: Trees, model: Any) -> None:
     """The trees of an isolation forest, whose leaves give how deep they lie, their own samples' depth included."""
     from sklearn.ensemble._iforest import _average_path_length
 
@@ -152,9 +57,7 @@ def isolation_depths(ensemble: Ensemble, model: Any) -> None:
                 if child >= 0:
                     depth[child] = depth[i] + 1
         weights = depth + _average_path_length(tree.n_node_samples)
-        missing = getattr(tree, "missing_go_to_left", np.zeros(tree.node_count))
-        ensemble.add_nodes(tree.children_left < 0, np.asarray(features)[np.maximum(tree.feature, 0)], tree.threshold,
-                           tree.children_left, tree.children_right, missing, weights[:, None], [0])
+        add_tree(forest, tree, weights, 0, features)
 
 
 def _proportions(tree: Any) -> Array:
@@ -172,22 +75,23 @@ def _one_output(model: Any) -> None:
 def _classifier(t: Translation, model: Any, trees: list[Any], x: Value) -> Outputs:
     _one_output(model)
     classes = np.asarray(model.classes_)
-    ensemble = Ensemble()
+    forest = Trees(LEQ, len(classes))
     for tree in trees:
-        ensemble.add(tree, _proportions(tree) / len(trees), range(len(classes)))
-    probabilities = ensemble.votes(t, x, len(classes))
-    return Outputs(label=t.choose(classes, probabilities), probabilities=probabilities)
+        add_tree(forest, tree, _proportions(tree), range(len(classes)))
+    sums = forest.tallies(t.b, x)
+    label = t.choose(classes, sums)
+    exact = t.b.dtype(sums)
+    shares = sums if len(trees) == 1 else t.b.Div(sums, t.b.constant(np.array(len(trees), exact.numpy)))
+    return Outputs(label=label, probabilities=shares if exact is t.dtype else t.b.Cast(shares, to=t.dtype.code))
 
 
 def _regressor(t: Translation, model: Any, trees: list[Any], x: Value) -> Outputs:
-    ensemble = Ensemble()
     targets = model.n_outputs_
+    forest = Trees(LEQ, targets)
     for tree in trees:
-        ensemble.add(tree, tree.value[:, :, 0] / len(trees), range(targets))
-    prediction = ensemble.votes(t, x, targets)
-    if targets == 1:
-        prediction = t.b.Squeeze(prediction, t.b.constant(np.array([1], np.int64)))
-    return Outputs(prediction=prediction)
+        add_tree(forest, tree, tree.value[:, :, 0] / len(trees), range(targets))
+    prediction = forest.votes(t.b, x)
+    return Outputs(prediction=t.flat(prediction) if targets == 1 else prediction)
 
 
 @translates("tree.DecisionTreeClassifier", "tree.ExtraTreeClassifier")
@@ -220,11 +124,11 @@ def _boosted(t: Translation, model: Any, x: Value) -> Value:
     else:
         raise UnsupportedError(f"{type(model).__name__}(init={type(init).__name__}) has no way to ONNX yet",
                                who="sklearn", advice="the default first guess has")
-    ensemble = Ensemble()
+    forest = Trees(LEQ, stages.shape[1])
     for stage in stages:
         for k, tree in enumerate(stage):
-            ensemble.add(tree.tree_, model.learning_rate * tree.tree_.value[:, :, 0], [k])
-    return ensemble.votes(t, x, stages.shape[1], base)
+            add_tree(forest, tree.tree_, model.learning_rate * tree.tree_.value[:, :, 0], k)
+    return forest.votes(t.b, x, base)
 
 
 @translates("ensemble.GradientBoostingClassifier")
