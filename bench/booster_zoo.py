@@ -262,7 +262,8 @@ def forests() -> list[Configuration]:
             rows = (d.x if x is None else x).astype(dtype)
             given = {"random_state": 0} | parameters
             said = name + (" in float64" if dtype is np.float64 else "")
-            out.append(Configuration("sklearn", said, lambda rows=rows, given=given: (kind(**given).fit(rows, y), rows)))
+            out.append(Configuration("sklearn", said, lambda rows=rows, given=given: (
+                kind(**given).fit(rows, y), rows)))
 
     add("DecisionTreeClassifier", tree.DecisionTreeClassifier, d.classes)
     add("DecisionTreeClassifier, four leaves", tree.DecisionTreeClassifier, d.words, max_leaf_nodes=4)

@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
 from statistics import median
@@ -112,7 +113,8 @@ def rows(c: Configuration) -> Iterator[Row]:
         with gesher.session(model, engine) as session:
             for kind, some in sets.items():
                 if len(some):
-                    yield _row("rows", c, engine=engine, rows=kind, dtype=x.dtype.name, **asdict(held(session, ask, some)))
+                    yield _row("rows", c, engine=engine, kind=kind, dtype=x.dtype.name,
+                               **asdict(held(session, ask, some)))
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def latency(s: Sized, seconds: float = 3.0) -> Iterator[Row]:
     with gesher.session(model, "compiled", threads=1) as session, threadpool_limits(1):
         for count in (1, 10_000):
             some = np.ascontiguousarray(x[:count])
-            one, other = turns(lambda: session.run({"X": some}), lambda: booster.predict(some), seconds)
+            one, other = turns(partial(session.run, {"X": some}), partial(booster.predict, some), seconds)
             yield _row("latency", s, rows=count, ours=median(one), theirs=median(other),
                        ratio=median(one) / median(other))
 
@@ -240,9 +242,10 @@ def exporting(s: Sized, folder: Path) -> Iterator[Row]:
         theirs = best(rival_export(s, booster, x, folder), 2)
     except Exception as e:
         why = f"{type(e).__name__}: {str(e).splitlines()[0][:100]}" if str(e) else type(e).__name__
-    verified, bare = (best(lambda v=v: gesher.export(booster, x, verify=v), 3) for v in (True, False))
+    verified, bare = (best(partial(gesher.export, booster, x, verify=v), 3) for v in (True, False))
     yield _row("export", s, verified=verified, bare=bare, theirs=theirs, why=why,
-               ratio=None if theirs is None else verified / theirs, ratio_bare=None if theirs is None else bare / theirs)
+               ratio=None if theirs is None else verified / theirs,
+               ratio_bare=None if theirs is None else bare / theirs)
 
 
 def large(folder: Path) -> Iterator[Row]:
@@ -265,15 +268,16 @@ def large(folder: Path) -> Iterator[Row]:
 
 
 def _row(part: str, c: Any, **more: Any) -> Row:
-    return {"part": part, "library": c.library, "name": c.name, "measured": time.strftime("%Y-%m-%d %H:%M",
-                                                                                        time.gmtime())} | more
+    now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    return {"part": part, "library": c.library, "name": c.name, "measured": now} | more
 
 
 def kept(new: list[Row]) -> list[Row]:
     """The rows of this and earlier runs, the newest of each."""
     path = store.folder() / "boosters.json"
     before = json.loads(path.read_text()) if path.exists() else []
-    merged = {(r["part"], r["library"], r["name"], r.get("engine"), r.get("rows") if r["part"] != "export" else 0): r
+    merged = {(r["part"], r["library"], r["name"], r.get("engine"), r.get("kind"),
+               r["rows"] if r["part"] == "latency" else 0): r
               for r in [*before, *new]}
     path.write_text(json.dumps(list(merged.values()), indent=1))
     return list(merged.values())
@@ -288,24 +292,25 @@ def section(found: list[Row]) -> str:
              "- " + ", ".join(f"{n} {metadata.version(n)}" for n in ("xgboost", "lightgbm", "catboost", "scikit-learn",
                                                                      "onnxruntime", "skl2onnx", "onnxmltools")), ""]
     of = {p: [r for r in found if r["part"] == p] for p in PARTS}
-    parts += ["### Configurations", "", "Right, refused and wrong, on the export's own trials (example, shuffled columns, "
-              "rows on thresholds, missing values).", ""]
+    parts += ["### Configurations", "", "Right, refused and wrong, on the export's own trials (example, shuffled "
+              "columns, rows on thresholds, missing values).", ""]
     parts += [markdown(["library", *ENGINES], [[lib, *("/".join(str(sum(
         r["library"] == lib and r["engine"] == e and r["status"] == s for r in of["counts"]))
         for s in ("right", "refused", "wrong")) for e in ENGINES)] for lib in LIBRARIES]), ""]
     parts += [f"- {r['library']}, {r['name']}, {r['engine']}: {r['status']}: {r['why']}" for r in of["counts"]
               if r["status"] != "right"] + [""]
-    parts += ["### Rows that differ", "", "100,000 random rows and 10,000 on thresholds or one number of the type beside "
-              "them, of each configuration: rows with another label, and the largest difference of a number as a part "
-              f"of the largest of that output (stated tolerance {TOLERANCE['float32']:g} for models of float32 and "
-              f"of XGBoost, {TOLERANCE['float64']:g} for float64).", ""]
+    narrow, wide = (f"{TOLERANCE[k]:g}" for k in ("float32", "float64"))
+    parts += ["### Rows that differ", "", "100,000 random rows and 10,000 on thresholds or one number of the type "
+              "beside them, of each configuration: rows with another label, and the largest difference of a number as a "
+              f"part of the largest of that output (stated tolerance {narrow} for models of float32 and of XGBoost, "
+              f"{wide} for float64).", ""]
     lines = []
     for lib in LIBRARIES:
         for dtype in ("float32", "float64"):
             for e in ("compiled", "onnxruntime"):
                 these = [r for r in of["rows"] if (r["library"], r["dtype"], r["engine"]) == (lib, dtype, e)]
                 if these:
-                    by = {k: [r for r in these if r["rows"] == k] for k in ("random", "thresholds")}
+                    by = {k: [r for r in these if r["kind"] == k] for k in ("random", "thresholds")}
                     lines.append([lib, dtype, e, str(len({r["name"] for r in these})),
                                   *(f"{sum(r['labels'] for r in by[k])}" for k in by),
                                   *(f"{max((r['worst'] for r in by[k]), default=0):.1e}" for k in by)])
@@ -322,8 +327,8 @@ def section(found: list[Row]) -> str:
         ratios = [r["ratio"] for r in of["latency"] if r["rows"] == k]
         if ratios:
             parts += [f"- {k:,} rows: mean ratio {geometric_mean(ratios):.3f}, worst {max(ratios):.3f} ({goal})"]
-    parts += ["", "### Exporting", "", "Processor seconds; the ratio is to onnxmltools, skl2onnx or CatBoost's own writer, "
-              "which verify nothing.", ""]
+    parts += ["", "### Exporting", "", "Processor seconds; the ratio is to onnxmltools, skl2onnx or CatBoost's own "
+              "writer, which verify nothing.", ""]
     parts += [markdown(["model", "verified", "not verified", "rival", "ratio", "ratio, not verified"], [
         [r["name"], human(r["verified"]), human(r["bare"]),
          human(r["theirs"]) if r["theirs"] else f"- {r['why']}",

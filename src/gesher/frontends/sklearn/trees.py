@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
 from gesher.frontends.forest import LEQ, ML, WIDE, Trees, round_down
 from gesher.ir import Value
