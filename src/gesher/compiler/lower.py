@@ -99,7 +99,11 @@ class Lowering:
     def _note_symbols(self, v: Value) -> None:
         if v in self.learned or isinstance(v.constant, (Tensor, SparseTensor)):
             return
-        for d in self._fact(v).shape or ():
+        fact = self._fact(v)
+        # What never enters a segment tells no sizes there.
+        if fact.dtype is dtypes.STRING or fact.dtype.kind == "complex":
+            return
+        for d in fact.shape or ():
             if isinstance(d, Dim) and d.op == "sym":
                 self.symbols.add(d)
 
