@@ -301,8 +301,8 @@ def section(found: list[Row]) -> str:
               if r["status"] != "right"] + [""]
     narrow, wide = (f"{TOLERANCE[k]:g}" for k in ("float32", "float64"))
     parts += ["### Rows that differ", "", "100,000 random rows and 10,000 on thresholds or one number of the type "
-              "beside them, of each configuration: rows with another label, and the largest difference of a number as a "
-              f"part of the largest of that output (stated tolerance {narrow} for models of float32 and of XGBoost, "
+              "beside them, of each configuration: rows with another label, and the largest difference of a number as "
+              f"a part of that output's largest (stated tolerance {narrow} for models of float32 and of XGBoost, "
               f"{wide} for float64).", ""]
     lines = []
     for lib in LIBRARIES:

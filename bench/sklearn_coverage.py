@@ -114,14 +114,17 @@ def outcomes(name: str, group: str, fit: Callable[[Any], tuple[Any, Any]]) -> It
             yield Outcome(name, group, said, "fit", "refused",
                           f"takes other data than a matrix of numbers: {str(e).splitlines()[0][:120]}")
             continue
-        for method in METHODS:
-            if hasattr(estimator, method):
-                yield _one(estimator, example, Outcome(name, group, said, method, "right"))
+        # All of them in one model; where that is not right, each by itself, to know which.
+        methods = [m for m in METHODS if hasattr(estimator, m)]
+        whole = _one(estimator, example, Outcome(name, group, said, "", "right"), methods)
+        for method in methods:
+            o = Outcome(name, group, said, method, "right", cannot=whole.cannot)
+            yield o if whole.status == "right" else _one(estimator, example, o, [method])
 
 
-def _one(estimator: Any, example: Any, o: Outcome) -> Outcome:
+def _one(estimator: Any, example: Any, o: Outcome, methods: list[str]) -> Outcome:
     try:
-        exported = frontend_for(estimator).export(estimator, example, ExportOptions(settings={"methods": [o.method]}))
+        exported = frontend_for(estimator).export(estimator, example, ExportOptions(settings={"methods": methods}))
         o.status, o.why, o.cannot = on_engines(exported)
     except TooLongError:
         raise

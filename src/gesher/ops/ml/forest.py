@@ -91,6 +91,32 @@ def _depth(roots: Array, yes: Array, no: Array, mode: Array) -> int:
         frontier = np.unique(np.concatenate([yes[inner], no[inner]]))
 
 
+class _Places:
+    """Where a node stands in the lists, by its tree and its id.
+
+    Raises:
+        ModelError: two nodes of one tree have the same id.
+    """
+
+    def __init__(self, tree: Array, node: Array):
+        self.trees, of_tree = np.unique(tree, return_inverse=True)
+        self.nodes, of_node = np.unique(node, return_inverse=True)
+        keys = of_tree * len(self.nodes) + of_node
+        self.order = np.argsort(keys, kind="stable")
+        self.keys = keys[self.order]
+        if (self.keys[1:] == self.keys[:-1]).any():
+            raise _fail("two nodes of one tree have the same id")
+
+    def of(self, tree: Array, node: Array) -> Array:
+        """The places, -1 where there is no such node."""
+        t = np.minimum(np.searchsorted(self.trees, tree), len(self.trees) - 1)
+        k = np.minimum(np.searchsorted(self.nodes, node), len(self.nodes) - 1)
+        key = t * len(self.nodes) + k
+        at = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
+        there = (self.trees[t] == tree) & (self.nodes[k] == node) & (self.keys[at] == key)
+        return np.asarray(np.where(there, self.order[at], -1))
+
+
 def from_pairs(a: dict[str, Any], weights_of: str, ids_of: str, targets: int, dtype: Any) -> Forest:
     """A forest from the attributes of TreeEnsembleClassifier or -Regressor.
 
@@ -119,17 +145,17 @@ def from_pairs(a: dict[str, Any], weights_of: str, ids_of: str, targets: int, dt
     if unknown:
         raise _fail(f"there is no node mode {unknown[0]!r}")
     mode = np.array([codes[m] for m in names], np.int8)
-    index = {key: i for i, key in enumerate(zip(tree.tolist(), node.tolist()))}
-    if len(index) != n:
-        raise _fail("two nodes of one tree have the same id")
+    places = _Places(tree, node)
+    inner = np.flatnonzero(mode != LEAF)
 
     def children(ids: Any) -> Array:
-        out = np.arange(n, dtype=np.int64)
-        for i in np.flatnonzero(mode != LEAF):
-            key = (int(tree[i]), int(ids[i]))
-            if key not in index:
-                raise _fail(f"tree {key[0]} has no node {key[1]}, which its node {int(node[i])} leads to")
-            out[i] = index[key]
+        out, wanted = np.arange(n, dtype=np.int64), np.asarray(ids, np.int64)[inner]
+        found = places.of(tree[inner], wanted)
+        if (found < 0).any():
+            i = int(np.argmax(found < 0))
+            raise _fail(f"tree {int(tree[inner[i]])} has no node {int(wanted[i])}, which its node "
+                        f"{int(node[inner[i]])} leads to")
+        out[inner] = found
         return out
 
     yes, no = children(lists["nodes_truenodeids"]), children(lists["nodes_falsenodeids"])
@@ -140,16 +166,15 @@ def from_pairs(a: dict[str, Any], weights_of: str, ids_of: str, targets: int, dt
         raise _fail(f"{prefix}_treeids, {prefix}_nodeids, {ids_of} and {weights_of} have different lengths")
     if len(ids) and (ids.min() < 0 or ids.max() >= targets):
         raise _fail(f"{ids_of} has {int(ids.max() if ids.max() >= targets else ids.min())}, there are {targets}")
-    rows: dict[int, int] = {}
+    at = places.of(np.asarray(w_tree, np.int64), np.asarray(w_node, np.int64))
+    if (at < 0).any():
+        j = int(np.argmax(at < 0))
+        raise _fail(f"a weight hangs on node {w_node[j]} of tree {w_tree[j]}, which does not exist")
+    weighed, row = np.unique(at, return_inverse=True)
     weight_row = np.zeros(n, np.int64)
-    where = np.empty(len(ids), np.int64)
-    for j, key in enumerate(zip(w_tree, w_node)):
-        if key not in index:
-            raise _fail(f"a weight hangs on node {key[1]} of tree {key[0]}, which does not exist")
-        at = index[key]
-        where[j] = weight_row[at] = rows.setdefault(at, len(rows) + 1)
-    weights = np.zeros((len(rows) + 1, targets), dtype)
-    np.add.at(weights, (where, ids), given)
+    weight_row[weighed] = np.arange(1, len(weighed) + 1)
+    weights = np.zeros((len(weighed) + 1, targets), dtype)
+    np.add.at(weights, (row + 1, ids), given)
     # The first node of a tree in the list is its root.
     _, first = np.unique(tree, return_index=True)
     roots = np.sort(first)
