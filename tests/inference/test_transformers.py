@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
+
+import tests.torchvision_schemas  # noqa: E402, F401    before transformers, which imports torchvision where there is one
+
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 from tests.torch_models import without_types  # noqa: E402

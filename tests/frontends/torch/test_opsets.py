@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from tests.frontends.torch.cases import CASES, NO_ENGINE
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
+from torch.utils._pytree import tree_leaves
 
 import gesher
 from gesher.engines import engine
 from gesher.engines.protocol import Options
 from gesher.evaluator.difference import difference
+from gesher.frontends import Exported, ExportOptions, verify
+from gesher.frontends.torch.capture import capture
 from gesher.frontends.torch.opsets import DEFAULT_OPSET
+from gesher.frontends.torch.translate import translate
 
 
 class Block(nn.Module):
@@ -95,3 +103,51 @@ def test_attention_is_one_operator_where_the_opset_has_it(kind: str, opset: int)
         d = difference(session.run({"q": q.numpy(), "k": k.numpy()})["output"],
                        F.scaled_dot_product_attention(q, k, k, **how).numpy())
     assert d.ok, str(d)
+
+
+OPSETS = range(13, 29)
+# By case: the first opset that can say it, and no older one by any detour.
+FIRST = {"cast to float8 and back": 19}
+
+
+def test_every_function_crosses_in_every_opset(run_all: bool) -> None:
+    """Verified, sound by the checker, and right on ONNX Runtime; or refused with the opset that it takes."""
+    names = list(CASES) if run_all else random.Random(3).sample(list(CASES), 12)
+    faults: list[str] = []
+    for name in names:
+        module, example, free = CASES[name]
+        with torch.no_grad():
+            answer = [x for x in tree_leaves(module(*(x.clone() for x in example))) if isinstance(x, torch.Tensor)]
+        options = ExportOptions(dynamic=free)
+        captured = capture(module, example, options)
+        for opset in OPSETS if run_all else (13, 16, 28):
+            try:
+                made = translate(captured, replace(options, opset=opset))
+            except gesher.UnsupportedError as e:
+                if opset >= FIRST.get(name, 0) or f"needs opset {FIRST[name]}" not in str(e):
+                    faults.append(f"{name}, {opset}: {e}")
+                continue
+            if opset < FIRST.get(name, 0):
+                faults.append(f"{name}, {opset}: it crosses, which nobody expects")
+            faults += [f"{name}, {opset}: {why}" for why in differences(made, example, answer, name not in NO_ENGINE)]
+    assert not faults, "\n".join(faults)
+
+
+def differences(made: Exported, example: Sequence[torch.Tensor], answer: Sequence[torch.Tensor], ort: bool
+                ) -> Iterator[str]:
+    """What is wrong with an export, by the checker, the reference and ONNX Runtime."""
+    model = made.model
+    yield from map(str, gesher.check(model).errors)
+    try:
+        verify(made)
+    except gesher.GesherError as e:
+        yield str(e)
+        return
+    if not ort:
+        return
+    with gesher.session(model, "onnxruntime") as session:
+        got = session.run({v.name: x.numpy() for v, x in zip(model.graph.inputs, example)})
+    for v, want in zip(model.graph.outputs, answer):
+        # ONNX Runtime hands bfloat16 out as bits.
+        if want.dtype is not torch.bfloat16 and not (d := difference(got[v.name], want.numpy())).ok:
+            yield f"onnxruntime: {v.name}: {d}"
