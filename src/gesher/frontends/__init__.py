@@ -125,6 +125,10 @@ def _differs(made: Exported, trial: Trial, how: str, place: tuple[str, ...] = ()
             "because it was captured where " + " and ".join(map(str, trial.broken)),
             place=(made.model.place, *place), advice="ask for the sizes for which that holds: ranges={'dim': (least, "
                                                      "greatest)}, or an expression such as '32*height' for a dim")
+    if made.ambiguous:
+        return UnsupportedError(f"{how} in {at}: {made.ambiguous}", place=(made.model.place, *place),
+                                advice="give out what does not hang on that choice (v @ diag(w) @ v.T, abs(v)), make "
+                                       "the choice in the module, or export with verify=False")
     where = made.locate(trial) if made.locate is not None else ""
     return ModelError(f"the exported model answers differently from its source: {how} in {at}"
                       + (f"; {where}" if where else ""), rule="export-differs", place=(made.model.place, *place),

@@ -68,12 +68,14 @@ class Exported:
     Attributes:
         assumptions: under which it is the same function as its source.
         locate: told a trial that fails, says in a sentence which part differs first.
+        ambiguous: why the framework's answer may be one of several right ones, where it is; "" else.
     """
 
     model: Model
     trials: list[Trial]
     assumptions: list[Assumption] = field(default_factory=list)
     locate: Callable[[Trial], str] | None = None
+    ambiguous: str = ""
 
 
 def declare(model: Model, assumptions: Iterable[Assumption]) -> None:

@@ -284,3 +284,57 @@ case("packed and sorted", Packed(nn.LSTM(3, 4, batch_first=True), False, True, p
 case("packed data by itself", lambda x, n: (lambda p: pad_packed_sequence(
     PackedSequence(p.data.relu() * 2, p.batch_sizes, p.sorted_indices, p.unsorted_indices), True))(
     pack_padded_sequence(x, n, True, False)), randn(3, 6, 2), LENGTHS, free=ROWS)
+
+# Sampling at points: every mode with every border, pictures and volumes, beyond the border too
+for align in (False, True):
+    for padding in ("zeros", "border", "reflection"):
+        case(f"grid, {padding}, {'aligned' if align else 'by halves'}", lambda x, g, a=align, p=padding: tuple(
+            F.grid_sample(x, g, m, p, a) for m in ("bilinear", "nearest", "bicubic")), randn(2, 3, 4, 5),
+            randn(2, 3, 4, 2) * 1.7, free={"a": {0: "batch"}, "b": {0: "batch"}})
+        case(f"volume grid, {padding}, {'aligned' if align else 'by halves'}", lambda x, g, a=align, p=padding: tuple(
+            F.grid_sample(x, g, m, p, a) for m in ("bilinear", "nearest")), randn(2, 2, 3, 4, 5),
+            randn(2, 3, 2, 4, 3) * 1.7, free={"a": {0: "batch"}, "b": {0: "batch"}})
+
+# Putting, with and without what is there
+for reduce in ("sum", "prod", "mean", "amax", "amin"):
+    case(f"scatter {reduce} into what is there", lambda x, i, s, r=reduce: (
+        x.scatter_reduce(0, i, s, r), x.index_reduce(0, i[0, :2], s[:, :5].expand(2, 5), r) if r != "sum" else x),
+        randn(3, 5), ints(3, 2, 5), randn(1, 5).expand(2, 5))
+case("put in all ways", lambda x, v: (
+    x.index_put((torch.tensor([[0, 1], [2, 0]]), torch.tensor([1])), v[0, 0], accumulate=True),
+    x.index_put((x > 0.5,), torch.tensor(2.0), accumulate=True),
+    x.index_put((torch.tensor([True, False, True]),), v[:2]), x.put(torch.tensor([3, 3, 0]), v[0, :3], accumulate=True),
+    x.scatter(1, torch.tensor([[1], [0], [1]]), 7.0),
+    x.scatter_add(0, torch.tensor([[0, 0, 2, 2]]), v[:1]), x[:, [2, 0]], x[torch.tensor([2, 0]), :, None]),
+     randn(3, 4), randn(3, 4))
+
+# Bags
+for mode in ("sum", "mean", "max"):
+    case(f"bags, {mode}", lambda w, i, o, m=mode: (
+        F.embedding_bag(i, w, o, mode=m, padding_idx=2), F.embedding_bag(i.reshape(2, 4), w, mode=m)),
+        randn(6, 3), ints(6, 8), torch.tensor([0, 3, 3, 5]))
+case("bags with weights", lambda w, i, o: F.embedding_bag(i, w, o, mode="sum", per_sample_weights=w[i, 0],
+                                                          padding_idx=1, include_last_offset=True),
+     randn(6, 3), ints(6, 8), torch.tensor([0, 2, 5, 8]))
+case("embedding", lambda w, i: F.embedding(i, w, padding_idx=0), randn(6, 3), ints(6, 2, 4))
+
+# Losses, every option
+for reduction in ("mean", "sum", "none"):
+    case(f"losses of classes, {reduction}", lambda x, y, r=reduction: (
+        F.nll_loss(x, y, torch.arange(1.0, 5), ignore_index=1, reduction=r), F.cross_entropy(x, y, reduction=r),
+        F.multi_margin_loss(x, y, p=2, margin=0.7, weight=torch.arange(1.0, 5), reduction=r),
+        F.multilabel_margin_loss(x, y.unsqueeze(1).expand(6, 4) * 0 - 1 + (torch.arange(4) < 1) * (y[:, None] + 1),
+                                 reduction=r),
+        F.cross_entropy(x, y, torch.arange(1.0, 5), label_smoothing=0.3, reduction=r)), randn(6, 4), ints(4, 6))
+    case(f"losses of numbers, {reduction}", lambda a, b, r=reduction: (
+        F.mse_loss(a, b, reduction=r), F.l1_loss(a, b, reduction=r), F.huber_loss(a, b, delta=0.3, reduction=r),
+        F.smooth_l1_loss(a, b, beta=0.2, reduction=r), F.soft_margin_loss(a, b.sign(), reduction=r),
+        F.hinge_embedding_loss(a, b.sign(), 0.6, reduction=r), F.poisson_nll_loss(a, b.abs(), False, True, reduction=r),
+        F.kl_div(a, b.softmax(1), reduction=r), F.margin_ranking_loss(a, b, b.sign(), 0.2, reduction=r),
+        F.multilabel_soft_margin_loss(a, (b > 0).float(), torch.arange(1.0, 5), reduction=r),
+        F.triplet_margin_loss(a, b, a.flip(0), 0.7, 1.5, swap=True, reduction=r)), randn(3, 4), randn(3, 4))
+    case(f"losses of chances, {reduction}", lambda a, b, r=reduction: (
+        F.binary_cross_entropy(a.sigmoid(), b.sigmoid(), b.abs(), reduction=r),
+        F.binary_cross_entropy_with_logits(a, b.sigmoid(), b.abs(), reduction=r, pos_weight=torch.arange(1.0, 5)),
+        F.cosine_embedding_loss(a, b, torch.tensor([1.0, -1.0, 1.0]), 0.1, reduction=r)),
+        randn(3, 4), randn(3, 4))

@@ -108,3 +108,16 @@ def test_drawn_numbers_are_of_the_same_distribution(draw: Callable[..., Any]) ->
     want = draw(x).numpy()
     # 2048 numbers: the mean of uniform ones is within 0.03 in all but one of 10^5 draws.
     assert abs(y.mean() - want.mean()) < 0.06 and abs(y.std() - want.std()) < 0.06
+
+
+@pytest.mark.parametrize("factored", [torch.linalg.svd, lambda x: torch.linalg.eigh(x + x.mT)])
+def test_vectors_that_have_no_one_right_answer_are_refused_with_that_reason(factored: Callable[..., Any]) -> None:
+    """What does not hang on the choice crosses; the values alone do too."""
+    x = torch.diag(torch.arange(1.0, 6)) + randn(5, 5)
+    with pytest.raises(gesher.UnsupportedError, match="up to their signs"):
+        gesher.export(Called(lambda x: factored(x)), (x,))
+    gesher.export(Called(lambda x: [v.abs() for v in factored(x)]), (x,))
+    free = gesher.export(Called(lambda x: tuple(factored(x))), (x,), verify=False)
+    got = gesher.session(free, "reference").run({"a": x.numpy()})
+    u, v = list(got.values())[0 if len(got) == 3 else 1], list(got.values())[-1]
+    assert np.allclose(u.T @ u, np.eye(5), atol=1e-4) and np.allclose(v @ v.T, np.eye(5), atol=1e-4)

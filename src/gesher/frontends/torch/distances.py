@@ -125,3 +125,31 @@ def _(t: Translation, weight: Value, indices: Value, offsets: Value, scale_by_fr
         same = t.sizes.shape(fake.shape) == t.shape(v)
         others.append(t.cast(v, kind) if same else t.constant(np.zeros(0), kind) if fake.shape[0] == 0 else None)
     return y, *others, None
+
+
+@aten("multilabel_margin_loss_forward")
+def _(t: Translation, x: Value, target: Value, reduction: int) -> tuple[Value, Value]:
+    """Every class that is no target, against every target before the first -1. (PyTorch's own decomposition mixes up
+    the rows of a batch.)"""
+    single = t.rank(x) < 2
+    if single:
+        x, target = (t.b.Reshape(v, t.ints([1, -1])) for v in (x, target))
+    dtype = t.dtype(x)
+    classes = t.shape(x)[1]
+    zero, minus = t.constant(0, dtypes.INT64), t.constant(-1, dtypes.INT64)
+    ended = t.b.CumSum(t.cast(t.b.Equal(target, minus), dtypes.INT64), t.constant(1, dtypes.INT64))
+    counts = t.b.Equal(ended, zero)
+    targets = t.b.Where(counts, target, zero)
+    each = t.b.Range(zero, t.value(classes, dtypes.INT64), t.constant(1, dtypes.INT64))
+    hits = t.b.And(t.b.Equal(t.unsqueeze(targets, [2]), each), t.unsqueeze(counts, [2]))    # (rows, targets, classes)
+    wanted = t.cast(t.reduce("ReduceMax", t.cast(hits, dtypes.INT32), [1], False), dtypes.BOOL)
+    gap = t.b.Sub(t.unsqueeze(x, [1]), t.unsqueeze(t.b.GatherElements(x, targets, axis=1), [2]))
+    loss = t.b.Max(t.b.Add(gap, t.scalar(1, gap)), t.scalar(0, gap))
+    taken = t.b.And(t.unsqueeze(counts, [2]), t.unsqueeze(t.b.Not(wanted), [1]))
+    loss = t.reduce("ReduceSum", t.b.Where(taken, loss, t.scalar(0, loss)), [1, 2], False)
+    loss = t.b.Div(loss, t.value(classes, dtype))
+    if reduction:
+        loss = t.reduce("ReduceMean" if reduction == 1 else "ReduceSum", loss, [0], False)
+    elif single:
+        loss = t.squeeze(loss, [0])
+    return loss, t.reshape(t.cast(wanted, dtype), t.sizes.shape(t.out[1].shape))

@@ -162,6 +162,8 @@ def _(t: Translation, x: Value, weight: Value | None, bias: Value | None, mean: 
 def _(t: Translation, x: Value, groups: int, weight: Value | None = None, bias: Value | None = None,
       eps: float = 1e-5, *_: Any) -> Value:
     shape = t.shape(x)
+    if 0 in shape:
+        return x
     # Each group as one channel of an instance norm, whose own scale and shift are left out.
     flat = t.b.Reshape(x, t.ints([0, groups, -1]))
     ones, zeros = t.constant(np.ones(groups), t.dtype(x)), t.constant(np.zeros(groups), t.dtype(x))

@@ -69,7 +69,8 @@ def translate(captured: Captured, options: ExportOptions) -> Exported:
     if drawn:
         # Two runs of PyTorch itself do not agree in these: their types and shapes are all that can be held.
         made = [replace(trial, atol={**trial.atol, **dict.fromkeys(drawn, math.inf)}) for trial in made]
-    return Exported(model, made, assumptions, lambda trial: locate(captured, walk.located, model, trial))
+    return Exported(model, made, assumptions, lambda trial: locate(captured, walk.located, model, trial),
+                    _ambiguous(captured.program.graph))
 
 
 def _walked(captured: Captured, options: ExportOptions, opset: int) -> tuple[_Walk, Model]:
@@ -103,6 +104,23 @@ def _drawn(model: Model) -> list[str]:
 
     walk(model.graph)
     return [v.name for v in model.graph.outputs if v in tainted]
+
+
+# Which of their results are vectors.
+_BASES = {"aten._linalg_eigh.default": (1,), "aten.linalg_eigh.default": (1,), "aten._linalg_svd.default": (0, 2),
+          "aten.linalg_svd.default": (0, 2)}
+
+
+def _ambiguous(graph: Any) -> str:
+    """Where a graph goes on with vectors that have no one right answer."""
+    for node in graph.nodes:
+        places = _BASES.get(name_of(node.target), ()) if node.op == "call_function" else ()
+        if any(user.target is operator.getitem and user.args[1] in places and user.users for user in node.users):
+            at = source_line(node)
+            return (f"it hangs on the vectors of {name_of(node.target)}{f' ({at})' if at else ''}, which are fixed up "
+                    "to their signs only, and up to a rotation where values are equal; the exported model's are right "
+                    "ones, but not those that PyTorch's LAPACK picks")
+    return ""
 
 
 def _simpler(a: Any, b: Any) -> bool:

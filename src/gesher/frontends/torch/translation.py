@@ -220,6 +220,11 @@ class Translation:
         listed = list(range(rank)) if axes is None or not len(axes) else [self.axis(a, rank) for a in axes]
         if rank == 0:
             return v if op not in ("ReduceL1", "ReduceL2", "ReduceSumSquare") else self.b.Abs(v)
+        shape = self.shape(v)
+        if op == "ReduceMean" and any(shape[a] == 0 for a in listed):
+            # Of nothing: NaN, which ONNX leaves open.
+            left = [1 if i in listed else s for i, s in enumerate(shape) if keepdim or i not in listed]
+            return self.expand(self.scalar(np.nan, v), left)
         if self.b.opsets[""] >= (13 if op == "ReduceSum" else 18):
             return self.b.op(op, v, self.ints(listed), keepdims=int(keepdim))
         return self.b.op(op, v, axes=listed, keepdims=int(keepdim))
