@@ -89,3 +89,14 @@ def test_many_of_long_rows(isa, shape):
 @isas
 def test_none_of_nothing(isa):
     assert select(isa, "fast", np.zeros((2, 0, 3), np.float32), 0, True)[0].shape == (2, 0, 3)
+
+
+@isas
+@pytest.mark.parametrize("inner", [1, 21])
+def test_rows_in_which_every_element_comes_before_all_so_far(isa, inner):
+    for n, k in ((3000, 20), (9000, 100), (300, 3)):
+        rising = np.arange(n, dtype=np.float32) - 50
+        for largest in (False, True):
+            x = np.repeat((rising if largest else -rising)[None, :, None], inner, 2)
+            x[0, ::7, -1] = np.nan
+            check(isa, "fast", x, k, largest)

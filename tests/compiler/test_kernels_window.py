@@ -10,9 +10,9 @@ SOURCE = """
 #include "gs_window_f32.h"
 #define KERNEL(name, kernel_) \\
   GS_EXPORT void name(GsPool* pool, const int64_t* shape, int64_t mean, int64_t count_pad, const float* x, float* y, \\
-                      int64_t* indices, int64_t column_major) { \\
+                      int64_t* indices, int64_t column_major, const float* scale) { \\
     GsWindow v = {.rank = shape[0], .planes = shape[1], .mean = (int)mean, .count_pad = (int)count_pad, .x = x, \\
-                  .y = y, .indices = indices, .column_major = (int)column_major}; \\
+                  .y = y, .indices = indices, .column_major = (int)column_major, .scale = scale}; \\
     int64_t* lists[7] = {v.in, v.out, v.kernel, v.stride, v.dilation, v.pad, v.pad_end}; \\
     for (int i = 0; i < 7; i++) memcpy(lists[i], shape + 2 + i * v.rank, (size_t)v.rank * sizeof(int64_t)); \\
     v.scratch = malloc(sizeof(float) * (size_t)gs_window2d_f32_scratch(&v, gs_pool_size(pool))); \\
@@ -30,7 +30,7 @@ def out_size(n, k, s, d, b, e, ceil):
 
 
 def pool(isa, name, x, kernel, stride=None, dilation=None, pad=None, pad_end=None, ceil=False, mean=False,
-         count_pad=False, indices=False, column_major=False, threads=1):
+         count_pad=False, indices=False, column_major=False, threads=1, scaled=False):
     rank = x.ndim - 1
     stride, dilation, pad = stride or (1,) * rank, dilation or (1,) * rank, pad or (0,) * rank
     pad_end = pad_end or pad
@@ -39,8 +39,11 @@ def pool(isa, name, x, kernel, stride=None, dilation=None, pad=None, pad_end=Non
     shape = np.array([rank, len(x), *size, *out, *kernel, *stride, *dilation, *pad, *pad_end], np.int64)
     y = guarded(np.full((len(x), *out), 7, np.float32))
     places = guarded(np.zeros(y.shape, np.int64)) if indices else None
-    call(SOURCE, isa, name, shape, int(mean), int(count_pad), guarded(x), y, places, int(column_major), threads=threads)
+    scale = guarded(np.random.default_rng(1).standard_normal(out).astype(np.float32)) if scaled else None
+    call(SOURCE, isa, name, shape, int(mean), int(count_pad), guarded(x), y, places, int(column_major), scale,
+         threads=threads)
     expected, where = meanings.pooling(x, kernel, stride, dilation, pad, pad_end, out, mean, count_pad)
+    expected = expected * scale if scaled else expected
     assert np.allclose(y, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
     if indices and not column_major:
         assert np.array_equal(places, where)
@@ -108,4 +111,4 @@ def test_random_windows(isa):
         pad, pad_end = (tuple(int(rng.integers(0, k)) for k in kernel) for _ in range(2))
         size = tuple(int(rng.integers(1, 45)) + (k - 1) * d for k, d in zip(kernel, dilation))
         pool(isa, "fast", picture(2, *size, seed=seed), kernel, stride, dilation, pad, pad_end, ceil=rng.random() < .5,
-             mean=rng.random() < .5, count_pad=rng.random() < .5, threads=int(rng.integers(1, 3)))
+             mean=rng.random() < .5, count_pad=rng.random() < .5, scaled=seed % 3 == 0, threads=int(rng.integers(1, 3)))

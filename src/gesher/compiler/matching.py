@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from gesher.base.dtypes import FLOAT
 from gesher.primitives import Expr
@@ -126,6 +126,22 @@ class Window(_Windowed):
             return None
         return cls(e, [same_memory(e.args[0])])
 
+    scale: Expr | None = None
+
+    def absorbs(self, end: Expr, held: Container[Expr]) -> bool:
+        # A mean over windows that are cut by edges: the sum times a constant of each place.
+        if end.prim != "mul" or self.expr not in end.args or len(self.expr.params["size"]) != 2:
+            return False
+        by = end.args[1 - end.args.index(self.expr)]
+        while by.prim in ("broadcast", "reshape") and by not in held:
+            by = by.args[0]
+        if by.prim != "constant" or by not in held or tuple(d for d in by.shape if d != 1) != self.expr.shape[-2:] \
+                or any(not decide_eq(d, 1) for d in by.shape[:-2]):
+            return False
+        self.scale = by
+        self.operands.append(by)
+        return True
+
     def tile(self, batch: Dim, m: DimLike, n: DimLike) -> tuple[DimLike, ...]:
         shape = self.expr.shape
         places = len(self.expr.params["size"])
@@ -140,7 +156,8 @@ class Window(_Windowed):
                     "in": x.shape[x.rank - n:], "out": self.expr.shape[x.rank - n:], "kernel": p["size"],
                     "stride": p["strides"], "dilation": p["dilations"], "pad": [lo for lo, _ in p["pads"]],
                     "pad_end": [hi for _, hi in p["pads"]]}),
-                ("mean", "2" if p["op"] == "sum" else "0")]
+                ("mean", "2" if p["op"] == "sum" else "0"),
+                *([("scale", point(self.scale))] if self.scale is not None else [])]
 
 
 # What the kernel calls a fold.

@@ -152,43 +152,87 @@ GS_LOCAL void gs_select_many(const GsSelect* s, int64_t row, int64_t base, uint6
   for (int64_t j = 0; j < s->k; j++) gs_select_store(s, row, j, (int64_t)(uint32_t)b[j]);
 }
 
-GS_INLINE int gs_select_is_many(const GsSelect* s) {
-  return s->type == GS_KEY_F32 && s->k > 64 && s->n >= 256 && s->n < (int64_t)1 << 32;
+// Whether a heap of the first k may turn out the slower way, so that a count of bits must be able to take over.
+GS_INLINE int gs_select_may_count(const GsSelect* s) {
+  return s->type == GS_KEY_F32 && s->n >= 256 && s->n < (int64_t)1 << 32;
 }
+// Whether so many are wanted that they are counted from the start.
+GS_INLINE int gs_select_is_many(const GsSelect* s) { return gs_select_may_count(s) && s->k > 64 && s->k > s->n / 64; }
+
+// Columns that are taken side by side out of memory, so that each has its elements in a row.
+#define GS_SELECT_COLUMNS 16
+GS_INLINE int gs_select_copies(const GsSelect* s) { return s->type == GS_KEY_F32 && s->inner > 1; }
 
 // Words of scratch of one thread.
 GS_INLINE int64_t gs_select_words(const GsSelect* s) {
-  return gs_select_is_many(s) ? 2 * s->n + 1 : 2 * gs_max_i64(s->k, 1);
+  int64_t words = gs_select_may_count(s) ? 2 * s->n + 1 : 0;
+  return gs_max_i64(words, 2 * gs_max_i64(s->k, 1)) + (gs_select_copies(s) ? s->n * GS_SELECT_COLUMNS / 2 : 0);
+}
+
+// One row of floats that lie side by side: 0 where too many would go through the heap.
+GS_LOCAL int gs_select_floats(const GsSelect* s, int64_t row, int64_t base, const float* x, GsKeyed* heap) {
+  int64_t k = s->k;
+  for (int64_t a = 0; a < k; a++) heap[a] = (GsKeyed){gs_select_key(s, base + a * s->inner), a};
+  for (int64_t a = k / 2 - 1; a >= 0; a--) gs_sink(heap, k, a, heap[a]);
+  // Of n in no order k * log(n / k) go through. In rising order all do.
+  int64_t left = gs_select_may_count(s) ? 8 * k + s->n / 16 : s->n;
+  for (int64_t a = k; a < s->n; a++) {
+    float top = x[heap[0].place];
+    a = s->largest ? gs_select_next(x, a, s->n, top, 1) : gs_select_next(x, a, s->n, top, 0);
+    if (a == s->n) break;
+    if (left-- == 0) return 0;
+    uint64_t key = gs_select_key(s, base + a * s->inner);
+    if (key < heap[0].key) gs_sink(heap, k, 0, (GsKeyed){key, a});
+  }
+  for (int64_t j = k; j > 0; j--) {
+    gs_select_store(s, row, j - 1, heap[0].place);
+    gs_sink(heap, j - 1, 0, heap[j - 1]);
+  }
+  return 1;
+}
+
+GS_LOCAL void gs_select_row(const GsSelect* s, int64_t row, const float* floats, uint64_t* room) {
+  int64_t k = s->k, base = row / s->inner * s->n * s->inner + row % s->inner;
+  GsKeyed* heap = (GsKeyed*)room;
+  if (!gs_select_is_many(s)) {
+    if (floats) {
+      if (gs_select_floats(s, row, base, floats, heap)) return;
+    } else {
+      for (int64_t a = 0; a < k; a++) heap[a] = (GsKeyed){gs_select_key(s, base + a * s->inner), a};
+      for (int64_t a = k / 2 - 1; a >= 0; a--) gs_sink(heap, k, a, heap[a]);
+      // The heap holds the k first so far; a later place never goes before an equal one.
+      for (int64_t a = k; a < s->n; a++) {
+        uint64_t key = gs_select_key(s, base + a * s->inner);
+        if (key < heap[0].key) gs_sink(heap, k, 0, (GsKeyed){key, a});
+      }
+      for (int64_t left = k; left > 0; left--) {
+        gs_select_store(s, row, left - 1, heap[0].place);
+        gs_sink(heap, left - 1, 0, heap[left - 1]);
+      }
+      return;
+    }
+  }
+  gs_select_many(s, row, base, room, room + s->n);
 }
 
 GS_LOCAL void gs_select_task(void* arg, int64_t begin, int64_t end, int thread) {
   const GsSelect* s = arg;
-  int64_t k = s->k;
   uint64_t* room = s->scratch + thread * gs_select_words(s);
-  GsKeyed* heap = (GsKeyed*)room;
-  for (int64_t row = begin; row < end; row++) {
-    int64_t base = row / s->inner * s->n * s->inner + row % s->inner;
-    if (gs_select_is_many(s)) {
-      gs_select_many(s, row, base, room, room + s->n);
-      continue;
-    }
-    for (int64_t a = 0; a < k; a++) heap[a] = (GsKeyed){gs_select_key(s, base + a * s->inner), a};
-    for (int64_t a = k / 2 - 1; a >= 0; a--) gs_sink(heap, k, a, heap[a]);
-    // The heap holds the k first so far; a later place never goes before an equal one.
-    const float* floats = s->type == GS_KEY_F32 && s->inner == 1 ? (const float*)s->x + base : 0;
-    for (int64_t a = k; a < s->n; a++) {
-      if (floats) {
-        float top = floats[heap[0].place];
-        a = s->largest ? gs_select_next(floats, a, s->n, top, 1) : gs_select_next(floats, a, s->n, top, 0);
-        if (a == s->n) break;
-      }
-      uint64_t key = gs_select_key(s, base + a * s->inner);
-      if (key < heap[0].key) gs_sink(heap, k, 0, (GsKeyed){key, a});
-    }
-    for (int64_t left = k; left > 0; left--) {
-      gs_select_store(s, row, left - 1, heap[0].place);
-      gs_sink(heap, left - 1, 0, heap[left - 1]);
-    }
+  const float* x = s->x;
+  if (!gs_select_copies(s)) {
+    for (int64_t row = begin; row < end; row++)
+      gs_select_row(s, row, s->type == GS_KEY_F32 ? x + row * s->n : 0, room);
+    return;
+  }
+  float* columns = (float*)(void*)(room + gs_select_words(s) - s->n * GS_SELECT_COLUMNS / 2);
+  for (int64_t row = begin; row < end;) {
+    int64_t o = row / s->inner, i = row % s->inner;
+    int64_t count = gs_min_i64(gs_min_i64(GS_SELECT_COLUMNS, s->inner - i), end - row);
+    const float* from = x + o * s->n * s->inner + i;
+    for (int64_t a = 0; a < s->n; a++)
+      for (int64_t c = 0; c < count; c++) columns[c * s->n + a] = from[a * s->inner + c];
+    for (int64_t c = 0; c < count; c++) gs_select_row(s, row + c, columns + c * s->n, room);
+    row += count;
   }
 }
 

@@ -15,6 +15,7 @@ typedef struct GsWindow {
   float* y;          // (planes, out...)
   int64_t* indices;  // the place of each maximum in the whole of x, counted in C order; NULL where not wanted
   int column_major;  // indices: the last axis counts in the largest steps within a plane
+  const float* scale;  // (out...): what each place of every plane is multiplied with; NULL: nothing
   float* scratch;      // of gs_window2d_f32: gs_window2d_f32_scratch(v, threads) floats
   GsTileFn epilogue;   // called with each plane as a tile, where not NULL
   void* context;
@@ -50,7 +51,8 @@ GS_LOCAL void gs_window_plain_task(void* arg, int64_t begin, int64_t end, int th
           place = plane * in + (v->column_major ? column : at);
         }
       }
-      v->y[plane * out + j] = v->mean ? (float)(sum / (double)count) : most;
+      float y = v->mean == 2 ? (float)sum : v->mean ? (float)(sum / (double)count) : most;
+      v->y[plane * out + j] = v->scale ? y * v->scale[j] : y;
       if (v->indices) v->indices[plane * out + j] = place;
     }
   }
@@ -91,7 +93,8 @@ GS_INLINE float gs_window_down(const GsWindow* v, const float* x, int64_t oy, fl
     const float* p = x + (top + k0 * dy) * W + i;
     int64_t lanes = gs_min_i64(GS_W, columns - i);
     gs_vf r = sum ? (gs_vf){0} : gs_splat(-__builtin_inff());
-    if (whole && lanes == GS_W) {
+    // What lies behind a row's end is loaded where it is the next row's, and not stored.
+    if (whole && (lanes == GS_W || (top + (taps - 1) * dy) * W + i + GS_W <= H * W)) {
       r = gs_load(p);
       for (int64_t ky = 1; ky < taps; ky++) r = GS_WINDOW_FOLD(r, gs_load(p + ky * dy * W));
     } else {
@@ -107,7 +110,7 @@ GS_INLINE float gs_window_down(const GsWindow* v, const float* x, int64_t oy, fl
 
 // Fold a row along itself into a row of the output.
 GS_INLINE void gs_window_along(const GsWindow* v, const float* row, float* y, float rows, const float* counts,
-                               const int sum, const int64_t taps) {
+                               const float* scale, const int sum, const int64_t taps) {
   int64_t OW = v->out[1], KW = taps ? taps : v->kernel[1], s = v->stride[1], dx = v->dilation[1];
   for (int64_t ox = 0; ox < OW; ox += GS_W) {
     const float* p = row + ox * s;
@@ -127,8 +130,10 @@ GS_INLINE void gs_window_along(const GsWindow* v, const float* row, float* y, fl
       }
       r = gs_load(lanes);
     }
+    int64_t lanes = gs_min_i64(GS_W, OW - ox);
     if (counts) r = r / (rows * gs_load(counts + ox));
-    gs_store_some(y + ox, r, gs_min_i64(GS_W, OW - ox));
+    if (scale) r *= gs_load_some(scale + ox, lanes);
+    gs_store_some(y + ox, r, lanes);
   }
 }
 
@@ -139,8 +144,8 @@ GS_INLINE void gs_window_along(const GsWindow* v, const float* row, float* y, fl
     return gs_window_down(v, x, oy, to, sum, taps);                                                                 \
   }                                                                                                                 \
   GS_LOCAL __attribute__((noinline)) void gs_window_along_##name(const GsWindow* v, const float* row, float* y,     \
-                                                                 float rows, const float* counts) {                 \
-    gs_window_along(v, row, y, rows, counts, sum, taps);                                                            \
+                                                                 float rows, const float* counts, const float* scale) { \
+    gs_window_along(v, row, y, rows, counts, scale, sum, taps);                                                     \
   }
 GS_WINDOW(max, 0, 0)
 GS_WINDOW(max2, 0, 2)
@@ -151,7 +156,7 @@ GS_WINDOW(sum3, 1, 3)
 
 typedef struct GsWindowWay {
   float (*down)(const GsWindow*, const float*, int64_t, float*);
-  void (*along)(const GsWindow*, const float*, float*, float, const float*);
+  void (*along)(const GsWindow*, const float*, float*, float, const float*, const float*);
 } GsWindowWay;
 
 GS_INLINE void gs_window_plane(const GsWindow* v, int64_t plane, float* rows, const float* counts, GsWindowWay way) {
@@ -163,7 +168,8 @@ GS_INLINE void gs_window_plane(const GsWindow* v, int64_t plane, float* rows, co
     float counted[GS_WINDOW_ROWS];
     for (int64_t i = 0; i < count; i++) counted[i] = way.down(v, x, oy + i, rows + i * width);
     for (int64_t i = 0; i < count; i++)
-      way.along(v, rows + i * width, y + (oy + i) * v->out[1], counted[i], counts);
+      way.along(v, rows + i * width, y + (oy + i) * v->out[1], counted[i], counts,
+                v->scale ? v->scale + (oy + i) * v->out[1] : 0);
   }
 }
 
