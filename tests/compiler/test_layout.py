@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gesher.base.dtypes import FLOAT
+from gesher.base.dtypes import FLOAT, INT64
 from gesher.compiler import cpu, target, toolchain
 from gesher.compiler.convolutions import BlockedConv
 from gesher.compiler.layout import blocked_layout
 from gesher.compiler.plan import prepared
 from gesher.compiler.segment import compile_exprs
 from gesher.compiler.steps import KernelStep
+from gesher.ops.places import mixed
 from gesher.primitives import Builder, Expr, evaluate, walk
 from gesher.symbolic import sym
 
@@ -288,3 +289,21 @@ def test_what_is_no_bias_stays_an_epilogue():
     want = evaluate(roots, {"x": fed, "low": low})
     for a, b in zip(segment.run([fed, np.array(low)], {n: 2}), want):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_an_enlarged_picture_stays_in_blocks():
+    net = Net(4)
+    p = net.p
+    x = p.input("x", FLOAT, (1, 32, h, 11))
+    y = net.conv(x, 32)
+    for axis, size in ((2, 2 * h), (3, 22)):
+        # Each place between two elements.
+        place = p.iota((size, 2), 0) + p.iota((size, 2), 1)
+        weights = p.constant(np.float32([0.25, 0.75])) * p.full((size, 2), 1, FLOAT)
+        y = mixed(p, y, p.cast(place / 2, INT64), weights, axis)
+    y = net.conv(y, 32)
+    segment = compile_exprs([x], [y])
+    ran = [s.kernel.function for s in segment.steps if isinstance(s, KernelStep)]
+    assert ran.count("gs_mix_f32") == 2 and ran.count("gs_blocked_to_plain") <= 1, ran
+    picture = np.random.default_rng(0).standard_normal((1, 32, 9, 11)).astype(np.float32)
+    np.testing.assert_allclose(segment.run([picture], {h: 9})[0], evaluate([y], {"x": picture})[0], rtol=1e-3, atol=1e-4)

@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 
 from gesher.base.dtypes import FLOAT
+from gesher.ops.places import mixed
 from gesher.primitives import MAPS, Builder, Expr
 from gesher.primitives.expr import walk
 from gesher.primitives.simplify import rebuilt
@@ -82,11 +83,20 @@ def _worthy(order: Sequence[Expr], eligible_ones: set[Expr]) -> set[Expr]:
             found = frozenset[Expr]().union(*(sources.get(a, ()) for a in e.args if a.rank == e.rank))
             if found:
                 sources[e] = frozenset(list(found)[:4])
+        elif (bundle := _mixing(e)) is not None and bundle.args[0] in sources:
+            sources[e] = sources[bundle.args[0]]
     heavy = {e for e in eligible_ones
              if e.prim == "convolve" and e.params["groups"] == 1 and product(e.args[1].shape[1:]) >= _ALONE  # type: ignore[operator]
              and e.args[1].shape[0] >= 32 and set(e.args[1].shape[2:]) == {3}  # type: ignore[operator]
              and set(e.params["strides"]) == set(e.params["dilations"]) == {1}}
     return linked | heavy | {e for e in eligible_ones if _gains_by_rounding(e) or _many_taps(e)}
+
+
+def _mixing(e: Expr) -> Expr | None:
+    """The composite that `e` is, where that mixes elements along an axis of places (`ops.places.mixed`)."""
+    if e.prim != "item" or e.args[0].prim != "composite" or e.args[0].params["name"] != "mixed":
+        return None
+    return e.args[0] if dict(e.args[0].params["of"])["axis"] >= 2 else None
 
 
 def _gains_by_rounding(e: Expr) -> bool:
@@ -137,6 +147,12 @@ class _Layout:
         """`e` in blocks, where it is better computed there."""
         if e in self.worthy:
             return self.convolution(e)
+        if (bundle := _mixing(e)) is not None:
+            x, index, weights = bundle.args
+            if x not in self.blocks:
+                return None
+            return mixed(e.builder, self.of(x), self.plain[index], self.plain[weights],
+                         dict(bundle.params["of"])["axis"])
         if not any(a in self.blocks for a in e.args) and not (e.prim in _ELEMENTWISE and any(
                 a.prim == "broadcast" and a.args[0] in self.blocks for a in e.args)):
             return None

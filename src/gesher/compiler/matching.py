@@ -22,7 +22,7 @@ from .nearest import Nearest
 from .products import Gemm
 from .recurrent import Recurrent
 from .rows import LayerNorm, Softmax
-from .sampling import Sample
+from .sampling import Mix, Sample
 from .views import same_memory
 
 
@@ -223,7 +223,8 @@ class Select(Kernel):
 
 KERNELS: tuple[type[Kernel], ...] = (Attention, Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv,
                                     ConvTransposed, Window, Softmax, LayerNorm, RankedTrees, Trees, Recurrent,
-                                    Reduce, Select, ArgMax, CumSum, Bytes, Nearest, Sample, Dft, MatMulBits, *INTEGER)
+                                    Reduce, Select, ArgMax, CumSum, Bytes, Nearest, Sample, Mix, Dft,
+                                    MatMulBits, *INTEGER)
 
 
 def match(e: Expr) -> Kernel | None:

@@ -1,9 +1,10 @@
-"""Pictures seen at any places: the composite of `ops.places`."""
+"""Pictures seen at any places (`ops.places`), and elements mixed along an axis (`ops.core.resize`)."""
 
 from __future__ import annotations
 
-from gesher.base.dtypes import FLOAT, INT32
+from gesher.base.dtypes import FLOAT, INT32, INT64
 from gesher.primitives import Expr
+from gesher.symbolic import product
 
 from .kernel import Kernel, Point, Spell
 from .views import same_memory
@@ -34,3 +35,27 @@ class Sample(Kernel):
 
     def describe(self) -> str:
         return f"{self.function}, {self.expr.args[0].args[-2].shape[1]} elements a place"
+
+
+class Mix(Kernel):
+    """Sums of weighted elements along one axis, which are surely inside."""
+
+    header, struct, function, scratch = "gs_mix_f32.h", "GsMix", "gs_mix_f32", "gs_mix_f32_scratch"
+
+    @classmethod
+    def match(cls, e: Expr) -> Mix | None:
+        if e.prim != "item" or e.args[0].prim != "composite" or e.dtype is not FLOAT \
+                or e.args[0].params["name"] != "mixed" or e.args[0].args[1].dtype is not INT64:
+            return None
+        return cls(e, [same_memory(a) for a in e.args[0].args])
+
+    def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
+        x, index, _ = self.expr.args[0].args
+        axis = dict(self.expr.args[0].params["of"])["axis"]
+        count, taps = index.shape
+        return [("outer", spell(product(x.shape[:axis]))), ("n", spell(x.shape[axis])),
+                ("inner", spell(product(x.shape[axis + 1:]))), ("count", spell(count)), ("taps", spell(taps)),
+                *((name, point(e)) for name, e in zip(("x", "index", "weights"), self.operands))]
+
+    def describe(self) -> str:
+        return f"{self.function}, {self.expr.args[0].args[1].shape[1]} elements each"

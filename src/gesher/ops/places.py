@@ -1,5 +1,5 @@
 """Pictures seen at any places, as GridSample, RoiAlign and DeformConv do: sums of weighted elements, whose places and
-weights are the same for all channels.
+weights are the same for all channels. And elements mixed along an axis, as Resize does with its filters.
 
 What a reader would guess wrong: an index below 0 stands for an element that is 0, whatever the weight.
 """
@@ -46,3 +46,23 @@ def seen(p: Builder, x: Expr, index: Expr, weights: Expr, rows: Expr | None = No
         rows = p.gather(p.iota((x.shape[0],), 0, dtypes.INT64), rows)
     p_index = p.hold(index, "places in a picture", ("most", x.shape[2], 2**31 - 1))
     return p.composite("seen_at", _meaning, x, rows, p_index, weights, fold=fold)
+
+
+def _mixed(p: Builder, x: Expr, index: Expr, weights: Expr, *, axis: int) -> Expr:
+    matrix = p.scatter_along(p.full((index.shape[0], x.shape[axis]), 0, x.dtype), index, weights, 1, "add")
+    y = p.contract(x, matrix, [axis], [1])
+    return p.transpose(y, [*range(axis), y.rank - 1, *range(axis, y.rank - 1)])
+
+
+def mixed(p: Builder, x: Expr, index: Expr, weights: Expr, axis: int) -> Expr:
+    """x with the elements along an axis replaced by sums: element i of elements index[i, t], times weights[i, t].
+
+    Args:
+        x: any shape, in floating point.
+        index: (count,taps) int64, moved to the nearest that the axis has.
+        weights: (count,taps), of the type of x.
+        axis: counted from the front.
+    """
+    # Of a place that is no number, as a region may have, the index could be any.
+    index = p.max(p.min(index, p.size(x.shape[axis]) - 1), 0)
+    return p.composite("mixed", _mixed, x, index, weights, axis=axis)

@@ -131,6 +131,8 @@ KERNELS: tuple[Kernel, ...] = (
            "gs_dft_plain", meanings.dft),
     Kernel("gs_nearest", "gs_nearest.h", "elements taken along two neighbouring axes",
            "gs_nearest_plain", meanings.nearest),
+    Kernel("gs_mix_f32", "gs_mix_f32.h", "sums of weighted elements along any axis",
+           "gs_mix_f32_plain", meanings.mixed),
     Kernel("gs_sample_f32", "gs_sample_f32.h", "weighted elements of planes, at places that all channels share",
            "gs_sample_f32_plain", meanings.sampled),
     Kernel("gs_gather", "gs_move.h", "slices gathered along an axis",

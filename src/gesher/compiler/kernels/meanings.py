@@ -286,6 +286,11 @@ def nearest(x: Array, rows: Array | None, columns: Array | None) -> Array:
     return y if columns is None else y[:, :, columns]
 
 
+def mixed(x: Array, index: Array, weights: Array) -> Array:
+    """Sums of the elements index (count,taps) of x (outer,n,inner), weighted."""
+    return np.einsum("oitj,it->oij", x[:, index].astype(np.float64), weights.astype(np.float64))
+
+
 def sampled(x: Array, rows: Any, index: Array, weights: Array, largest: bool = False) -> Array:
     """x (N,C,M) at the places index (B,taps,places), weighted; nothing where an index is outside."""
     picture = (np.arange(len(index)) if rows is None else rows)[:, None, None]

@@ -35,6 +35,7 @@ from ..interpolation import (
     taps,
     whole_enlargement,
 )
+from ..places import mixed
 from ..rules import InferNode
 from ..schema import ALL, BF16, BOOL, FLOATS, REQUIRED, Attr, Drop, Input, Inputs, Output, op, tensors
 
@@ -337,6 +338,9 @@ def _by_taps(p: Builder, y: Expr, s: Sampling, places: Expr, method: Method) -> 
         weights = [p.select(_inside(p, s, index), w, 0.0) for index, w in zip(indices, weights)]
         total = sum(weights[1:], weights[0])
         weights = [w / p.select(p.eq(total, 0.0), 1.0, total) for w in weights]
+    if y.dtype is dtypes.FLOAT:
+        index, weight = (p.concat([p.reshape(e, (s.count, 1)) for e in es], 1) for es in (indices, weights))
+        return mixed(p, y, index_expr(p, s, index), weight, s.axis)
     shape = (s.count, *(1,) * (y.rank - s.axis - 1))
     parts = [p.gather(y, index_expr(p, s, index), s.axis) * p.reshape(p.cast(w, y.dtype), shape)
              for index, w in zip(indices, weights)]
@@ -362,9 +366,7 @@ def _by_matrix(p: Builder, y: Expr, s: Sampling, places: Expr, method: Method) -
     if method.exclude_outside:
         weights = p.select(_inside(p, s, index), weights, 0.0)
     weights = weights / p.sum(weights, [1], keepdims=True)
-    matrix = p.scatter_along(p.full((s.count, s.size), 0, dtypes.FLOAT), index_expr(p, s, index), weights, 1, "add")
-    y = p.contract(y, p.cast(matrix, y.dtype), [s.axis], [1])
-    return p.transpose(y, [*range(s.axis), y.rank - 1, *range(s.axis, y.rank - 1)])
+    return mixed(p, y, index_expr(p, s, index), p.cast(weights, y.dtype), s.axis)
 
 
 def _lower(p: Builder, x: Expr, found: list[Sampling] | None, method: Method, roi: Expr | None = None) -> Expr:
