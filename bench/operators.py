@@ -1,6 +1,6 @@
 """How quick is each operator by itself, compiled, against ONNX Runtime on one thread?
 
-    taskset -c 0 python bench/operators.py [--only PATTERN ...] [--worse RATIO] [--seconds S]
+    taskset -c 0 python bench/operators.py [--only PATTERN ...] [--worse RATIO] [--seconds S] [--write]
 
 A model of one node for each row of `single.ROWS`, run in turns in one process: processor time of a whole call, the
 least of many short slices, so that what else the machine does hardly counts. Worst ratio first. A call of either
@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,11 +84,31 @@ def measured(row: Row, seconds: float) -> Result:
     return Result(row, best["ours"], best["theirs"], agrees)
 
 
+_SECTION = "## The operators, each by itself"
+
+
+def write(results: list[Result], failed: list[str], path: Path) -> None:
+    """Put the table into its section of the results, in the place of the one that stands there."""
+    mean = math.exp(sum(math.log(r.ratio) for r in results) / len(results))
+    lines = [_SECTION, "", f"`taskset -c 0 python bench/operators.py --write`: Python {platform.python_version()}, "
+             f"ONNX Runtime {ort.__version__}, one thread, µs of the processor for a whole call, the least of many.", "",
+             f"{len(results)} rows, geometric mean of the ratio {mean:.3f}; {sum(r.ratio > 1 for r in results)} lost, "
+             f"{sum(r.ratio > 1.3 for r in results)} of them above 1.3.", "",
+             "| operator | compiled | ONNX Runtime | ratio |", "|---|---|---|---|"]
+    lines += [f"| {r.row.label}{'' if r.agrees else ' (the answers differ)'} | {r.ours * 1e6:.1f} | "
+              f"{r.theirs * 1e6:.1f} | {r.ratio:.2f} |" for r in sorted(results, key=lambda r: -r.ratio)]
+    lines += ["", *(f"Not run: {line}." for line in failed), *([""] if failed else [])]
+    before, _, after = path.read_text().partition(_SECTION + "\n")
+    _, heading, rest = after.partition("\n## ")
+    path.write_text(before.rstrip("\n") + "\n\n" + "\n".join(lines) + (heading + rest if heading else ""))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[], help="labels, or patterns of them")
     parser.add_argument("--worse", type=float, default=0.0, help="tell only what is slower than this ratio")
     parser.add_argument("--seconds", type=float, default=0.25, help="of each row")
+    parser.add_argument("--write", action="store_true", help="write the table into RESULTS.md")
     told = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -109,6 +131,8 @@ def main() -> None:
         print(f"{len(results)} rows, geometric mean {mean:.3f}, {sum(r.ratio > 1.3 for r in results)} above 1.3")
     for line in failed:
         print("not run:", line)
+    if told.write:
+        write(results, failed, Path(__file__).with_name("RESULTS.md"))
 
 
 if __name__ == "__main__":
