@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from gesher.compiler import cpu, natives, toolchain
-from gesher.ops.core.ordering import non_max_suppression
+from gesher.ops.core.ordering import non_max_suppression, unique
 
 pytestmark = pytest.mark.skipif(toolchain.missing() is not None, reason=f"no C compiler: {toolchain.missing()}")
 
@@ -55,3 +56,29 @@ def test_views_and_missing_limits():
 def test_other_types_are_left_to_the_rule():
     boxes, scores = np.zeros((1, 2, 4)), np.zeros((1, 1, 2))
     assert natives._non_max_suppression(boxes, scores, center_point_box=0) is None
+
+
+@pytest.mark.parametrize("isa", cpu.here().isas(), ids=lambda i: i.name)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int64, np.uint64, np.int8,
+                                   np.uint8, np.int32, np.bool_], ids=lambda t: t.__name__)
+def test_rows_that_differ(isa, dtype):
+    rng = np.random.default_rng(6)
+    wide = rng.integers(0, 1 << 63, 300).astype(np.uint64).view(np.int64)
+    for x, axis in ((rng.integers(-3, 4, 200), None), (wide, None), (rng.integers(0, 3, (60, 3)), 0),
+                    (rng.integers(0, 2, (2, 30, 4)), 1), (rng.integers(0, 9, (5, 7)), -1), (np.zeros((0,)), None),
+                    (np.zeros((3, 0)), 0), (np.zeros((0, 2)), 0), (np.ones((1, 1)), None)):
+        with np.errstate(all="ignore"):
+            x = x.astype(dtype)
+        if x.size > 30 and x.dtype.kind in "fV":
+            x.reshape(-1)[[3, 9, 17]] = np.nan, -0.0, np.nan
+            x.reshape(-1)[[4, 8]] = np.inf, -np.inf
+        for rising in (0, 1):
+            for got, want in zip(natives._unique(x, axis=axis, sorted=rising, isa=isa), unique(x, axis=axis,
+                                                                                            sorted=rising)):
+                assert got.dtype == want.dtype and got.shape == want.shape
+                assert got.tobytes() == want.tobytes()
+
+
+def test_rows_that_are_left_to_the_rule():
+    assert natives._unique(np.array(["a"], object), axis=None, sorted=1) is None
+    assert natives._unique(np.zeros((2, 100)), axis=0, sorted=1) is None

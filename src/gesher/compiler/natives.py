@@ -7,6 +7,7 @@ types), the reference rule runs.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -19,7 +20,7 @@ from . import cpu
 from .build import build
 from .library import Library, address
 
-Native = Callable[..., np.ndarray | None]
+Native = Callable[..., Any]
 
 
 class _Nms(ctypes.Structure):
@@ -65,7 +66,45 @@ def _non_max_suppression(boxes: Any, scores: Any, most: Any = None, overlap: Any
     return found[:kernel(call)].copy()
 
 
-NATIVES: dict[tuple[str, str], Native] = {("", "NonMaxSuppression"): _non_max_suppression}
+class _Unique(ctypes.Structure):
+    """The C struct `GsUnique`."""
+
+    _fields_ = (("rows", ctypes.c_int64), ("columns", ctypes.c_int64), ("type", ctypes.c_int), ("sorted", ctypes.c_int),
+                ("x", ctypes.c_void_p), ("first", ctypes.c_void_p), ("inverse", ctypes.c_void_p),
+                ("counts", ctypes.c_void_p), ("scratch", ctypes.c_void_p))
+
+
+_UNIQUE = """#include "gs_unique.h"
+GS_EXPORT int64_t unique(const GsUnique* v) { return gs_unique(v); }
+"""
+# As the enum of gs_select.h counts them.
+_KEYS = {name: i for i, name in enumerate(("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
+                                           "int64", "uint64", "float16", "bfloat16"))} | {"bool": 3}
+# More are better hashed than sorted by.
+_MOST_COLUMNS = 64
+
+
+@cache
+def _unique_function(isa: cpu.Isa | None = None) -> Any:
+    return Library(build(_UNIQUE, isa=isa).library).function("unique", ctypes.c_int64, ctypes.POINTER(_Unique))
+
+
+def _unique(x: Any, *, axis: int | None, sorted: int, isa: cpu.Isa | None = None) -> tuple[np.ndarray, ...] | None:
+    rows = x.reshape(-1, 1) if axis is None else np.moveaxis(x, axis, 0)
+    rows = rows.reshape(len(rows), math.prod(rows.shape[1:]))
+    if x.dtype.name not in _KEYS or rows.shape[1] > _MOST_COLUMNS or len(rows) >= 1 << 32:
+        return None
+    held = np.require(rows, requirements=["C", "A"])
+    first, inverse, counts = np.empty((3, len(rows)), np.int64)
+    room = np.empty(4 * len(rows), np.uint64)
+    call = _Unique(*held.shape, _KEYS[x.dtype.name], sorted, *map(address, (held, first, inverse, counts, room)))
+    found = _unique_function(isa)(call)
+    first, counts = first[:found].copy(), counts[:found].copy()
+    y = x.reshape(-1)[first] if axis is None else np.take(x, first, axis)
+    return y, first, inverse, counts
+
+
+NATIVES: dict[tuple[str, str], Native] = {("", "NonMaxSuppression"): _non_max_suppression, ("", "Unique"): _unique}
 
 
 def run(node: Node, rule: Callable[..., Any], inputs: list[Any], attributes: dict[str, Any]) -> Any:

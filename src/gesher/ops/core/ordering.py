@@ -125,7 +125,7 @@ def unique(x: Any, *, axis: int | None, sorted: int) -> Any:
         rows = x.reshape(-1, 1)
     else:
         rows = np.moveaxis(x, axis, 0)
-        rows = rows.reshape(len(rows), -1)
+        rows = rows.reshape(len(rows), int(np.prod(rows.shape[1:])))
     numbers: dict[tuple[Any, ...], int] = {}
     places: list[int] = []
     inverse = np.empty(len(rows), np.int64)
