@@ -87,6 +87,9 @@ def row(op: str, *inputs: Any, note: str = "", domain: str = "", outputs: int = 
     return Row(op, inputs, note, domain, outputs, opset, version, {**attributes, **(more or {})})
 
 
-from .rows import ROWS  # noqa: E402  (they are made of `row`)
+from .rows import ROWS as _ROWS  # noqa: E402  (they are made of `row`)
+from .types import TYPED  # noqa: E402
+
+ROWS: tuple[Row, ...] = (*_ROWS, *TYPED)
 
 __all__ = ["ROWS", "Row", "drawn", "row"]

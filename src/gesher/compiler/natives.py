@@ -80,8 +80,6 @@ GS_EXPORT int64_t unique(const GsUnique* v) { return gs_unique(v); }
 # As the enum of gs_select.h counts them.
 _KEYS = {name: i for i, name in enumerate(("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
                                            "int64", "uint64", "float16", "bfloat16"))} | {"bool": 3}
-# More are better hashed than sorted by.
-_MOST_COLUMNS = 64
 
 
 @cache
@@ -92,7 +90,7 @@ def _unique_function(isa: cpu.Isa | None = None) -> Any:
 def _unique(x: Any, *, axis: int | None, sorted: int, isa: cpu.Isa | None = None) -> tuple[np.ndarray, ...] | None:
     rows = x.reshape(-1, 1) if axis is None else np.moveaxis(x, axis, 0)
     rows = rows.reshape(len(rows), math.prod(rows.shape[1:]))
-    if x.dtype.name not in _KEYS or rows.shape[1] > _MOST_COLUMNS or len(rows) >= 1 << 32:
+    if x.dtype.name not in _KEYS or len(rows) >= 1 << 32:
         return None
     held = np.require(rows, requirements=["C", "A"])
     first, inverse, counts = np.empty((3, len(rows)), np.int64)

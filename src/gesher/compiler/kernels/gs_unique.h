@@ -1,6 +1,7 @@
 // The rows that differ, as ONNX's Unique has them: where each is found first, which of them every row is, how often.
 //
-// Rows are sorted by their last column, then by the one before, and so on, 11 bits at a time; equal ones keep their order.
+// Rows of few columns are sorted by their last column, then by the one before, and so on, 11 bits at a time; longer ones
+// are merged, for the first columns mostly tell. Equal ones keep their order.
 // NaN equals nothing, itself neither, and comes behind all numbers. -0 is 0.
 
 #include "gs_select.h"
@@ -37,6 +38,31 @@ GS_LOCAL int64_t* gs_unique_sorted(const GsUnique* v, int64_t column, int64_t* o
   return order;
 }
 
+// Whether row b comes before row a.
+GS_INLINE int gs_unique_before(const GsUnique* v, int64_t b, int64_t a) {
+  for (int64_t c = 0; c < v->columns; c++) {
+    uint64_t of_b = gs_key(v->x, b * v->columns + c, v->type), of_a = gs_key(v->x, a * v->columns + c, v->type);
+    if (of_a != of_b) return of_b < of_a;
+  }
+  return 0;
+}
+
+// Sort the rows in `order` by merging runs of twice the length each time.
+GS_LOCAL int64_t* gs_unique_merged(const GsUnique* v, int64_t* order, int64_t* other) {
+  for (int64_t run = 1; run < v->rows; run *= 2) {
+    for (int64_t start = 0; start < v->rows; start += 2 * run) {
+      int64_t a = start, a_end = gs_min_i64(start + run, v->rows), b = a_end, b_end = gs_min_i64(a_end + run, v->rows);
+      for (int64_t to = start; to < b_end; to++) {
+        int takes_b = a == a_end || (b < b_end && gs_unique_before(v, order[b], order[a]));
+        other[to] = order[takes_b ? b++ : a++];
+      }
+    }
+    int64_t* done = other;
+    other = order, order = done;
+  }
+  return order;
+}
+
 GS_INLINE int gs_unique_is_nan(const GsUnique* v, int64_t at) {
   switch (v->type) {
     case GS_KEY_F32: return gs_key(v->x, at, v->type) == 0xFFFFFFFF;
@@ -60,7 +86,8 @@ GS_LOCAL int64_t gs_unique(const GsUnique* v) {
   int64_t *order = (int64_t*)v->scratch, *other = order + v->rows, *number = other + v->rows;
   int64_t found = 0, *now = order;
   for (int64_t i = 0; i < v->rows; i++) order[i] = i, number[i] = -1;
-  for (int64_t c = v->columns - 1; c >= 0; c--)
+  if (v->columns > 8) now = gs_unique_merged(v, order, other);
+  for (int64_t c = v->columns <= 8 ? v->columns - 1 : -1; c >= 0; c--)
     now = gs_unique_sorted(v, c, now, now == order ? other : order, (uint64_t*)number + v->rows);
   for (int64_t i = 0; i < v->rows; i++) {
     if (i == 0 || gs_unique_differ(v, now[i - 1], now[i])) v->first[found] = now[i], v->counts[found++] = 0;
