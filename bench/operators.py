@@ -84,23 +84,26 @@ def measured(row: Row, seconds: float) -> Result:
     return Result(row, best["ours"], best["theirs"], agrees)
 
 
-_SECTION = "## The operators, each by itself"
+# What stands between these in the results is this table.
+_BEGIN, _END = "<!-- bench/operators.py writes this -->", "<!-- end of what bench/operators.py writes -->"
 
 
 def write(results: list[Result], failed: list[str], path: Path) -> None:
     """Put the table into its section of the results, in the place of the one that stands there."""
     mean = math.exp(sum(math.log(r.ratio) for r in results) / len(results))
-    lines = [_SECTION, "", f"`taskset -c 0 python bench/operators.py --write`: Python {platform.python_version()}, "
-             f"ONNX Runtime {ort.__version__}, one thread, µs of the processor a call, the least of many.", "",
+    lines = ["## The operators, each by itself", "", f"`taskset -c 0 python bench/operators.py --write`: Python {platform.python_version()}, "
+             f"ONNX Runtime {ort.__version__}, one thread, µs of the processor a call, the least of many runs on a "
+             "shared machine.", "",
              f"{len(results)} rows, geometric mean of the ratio {mean:.3f}; {sum(r.ratio > 1 for r in results)} lost, "
              f"{sum(r.ratio > 1.3 for r in results)} of them above 1.3.", "",
              "| operator | compiled | ONNX Runtime | ratio |", "|---|---|---|---|"]
     lines += [f"| {r.row.label}{'' if r.agrees else ' (the answers differ)'} | {r.ours * 1e6:.1f} | "
               f"{r.theirs * 1e6:.1f} | {r.ratio:.2f} |" for r in sorted(results, key=lambda r: -r.ratio)]
     lines += ["", *(f"Not run: {line}." for line in failed), *([""] if failed else [])]
-    before, _, after = path.read_text().partition(_SECTION + "\n")
-    _, heading, rest = after.partition("\n## ")
-    path.write_text(before.rstrip("\n") + "\n\n" + "\n".join(lines) + (heading + rest if heading else ""))
+    before, _, rest = path.read_text().partition(_BEGIN)
+    after = rest.partition(_END)[2].lstrip("\n")
+    body = "\n".join((_BEGIN, *lines)).rstrip("\n")
+    path.write_text(f"{before.rstrip()}\n\n{body}\n{_END}\n{after}")
 
 
 def main() -> None:
