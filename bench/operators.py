@@ -91,7 +91,8 @@ _BEGIN, _END = "<!-- bench/operators.py writes this -->", "<!-- end of what benc
 def write(results: list[Result], failed: list[str], path: Path) -> None:
     """Put the table into its section of the results, in the place of the one that stands there."""
     mean = math.exp(sum(math.log(r.ratio) for r in results) / len(results))
-    lines = ["## The operators, each by itself", "", f"`taskset -c 0 python bench/operators.py --write`: Python {platform.python_version()}, "
+    lines = ["## The operators, each by itself", "",
+             f"`taskset -c 0 python bench/operators.py --write`: Python {platform.python_version()}, "
              f"ONNX Runtime {ort.__version__}, one thread, µs of the processor a call, the least of many runs on a "
              "shared machine.", "",
              f"{len(results)} rows, geometric mean of the ratio {mean:.3f}; {sum(r.ratio > 1 for r in results)} lost, "
