@@ -9,7 +9,6 @@ the example's size, and with free dims at other sizes too. The exit status is 1 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import sections
 import torch
 from architecture_zoo import Architecture, Case, architectures
 
@@ -96,6 +96,33 @@ def _cross(row: Architecture, case: Case, mode: str, engines: Sequence[str]) -> 
     return Outcome(row.name, mode, "right", "", nodes, took)
 
 
+def _section(outcomes: Sequence[Outcome]) -> str:
+    """The table for `RESULTS.md`: counts by kind, then every architecture that does not cross, with its cause."""
+    kinds = {name: row.kind for name, row in architectures().items()}
+    modes = ("static", "dynamic")
+    lines = ["## Architectures from PyTorch", "",
+             f"`./dev bench architectures --write`: PyTorch {torch.__version__.split('+')[0]}, small sizes, random "
+             "weights; held against PyTorch on `reference` and ONNX Runtime, with free dims at three sizes or more.",
+             "", "| kind | static right | dynamic right | wrong |", "|---|---:|---:|---:|"]
+    for kind in dict.fromkeys(kinds.values()):
+        of = {m: [o for o in outcomes if kinds.get(o.name) == kind and o.mode == m and o.status != "static only"]
+              for m in modes}
+        if any(of.values()):
+            counts = " | ".join(f"{sum(o.status == 'right' for o in of[m])} of {len(of[m])}" for m in modes)
+            lines.append(f"| {kind} | {counts} | {sum(o.status == 'wrong' for m in modes for o in of[m])} |")
+    lines += ["", "What does not cross:", "", "| architecture | mode | outcome | cause |", "|---|---|---|---|"]
+    for o in outcomes:
+        if o.status != "right" and o.name in kinds:
+            told = " ".join(o.why.split()) or "it has no free dims in the zoo"
+            lines.append(f"| {o.name} | {o.mode} | {o.status} | " + told[:300].replace("|", "\\|") + " |")
+    crossed = [kinds[o.name] for o in outcomes if o.status == "right" and o.name in kinds]
+    if crossed:
+        names = {k: sorted({o.name.removeprefix(f"{k} ") for o in outcomes if kinds.get(o.name) == k
+                            and o.status == "right"}) for k in dict.fromkeys(crossed)}
+        lines += ["", "What crosses:", "", *(f"- {k}: {', '.join(v)}" for k, v in names.items())]
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=[], help="names of architectures")
@@ -103,7 +130,8 @@ def main() -> int:
     parser.add_argument("--mode", choices=("static", "dynamic"), help="one mode only")
     parser.add_argument("--engines", default="reference,onnxruntime")
     parser.add_argument("--verbose", action="store_true", help="the whole of each cause")
-    parser.add_argument("--json", type=Path, help="a file for the outcomes")
+    parser.add_argument("--json", type=Path, help="a file for the outcomes; those of earlier runs in it stay")
+    parser.add_argument("--write", action="store_true", help="write all outcomes into RESULTS.md")
     given = parser.parse_args()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.disable(logging.WARNING)
@@ -129,8 +157,9 @@ def main() -> int:
         if of:
             print(f"{mode}: {sum(o.status == 'right' for o in of)} of {len(of)} right, "
                   f"{sum(o.status == 'wrong' for o in of)} wrong")
-    if given.json:
-        given.json.write_text(json.dumps([asdict(o) for o in outcomes], indent=1))
+    rows_now = sections.kept(given.json, map(asdict, outcomes))
+    if given.write:
+        sections.put("architectures", _section([Outcome(**r) for r in rows_now]))
     return int(any(o.status not in ("right", "static only") for o in outcomes))
 
 

@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import gc
 import io
-import json
 import logging
 import os
 import pickle
@@ -31,6 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import sections
 import torch
 from architecture_zoo import Case, architectures
 
@@ -214,7 +214,8 @@ def main() -> int:
     parser.add_argument("--mode", choices=("static", "dynamic"), default="dynamic")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--memory", action="store_true", help="the peak for a large Llama instead")
-    parser.add_argument("--json", type=Path, help="a file for the rows")
+    parser.add_argument("--json", type=Path, help="a file for the rows; those of earlier runs in it stay")
+    parser.add_argument("--write", action="store_true", help="write all rows into RESULTS.md")
     given = parser.parse_args()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.disable(logging.WARNING)
@@ -235,9 +236,44 @@ def main() -> int:
             f"ours: {row.ours.failed or row.ours.nodes}; rival: {row.rival.failed or row.rival.nodes}"
         print(f"{name:30} {row.ours.seconds:8.2f} {row.rival.seconds:8.2f} {shown}", flush=True)
     _sum_up([r for r in rows if r.both])
-    if given.json:
-        given.json.write_text(json.dumps([asdict(r) for r in rows], indent=1))
+    rows_now = sections.kept(given.json, map(asdict, rows))
+    if given.write:
+        sections.put("torch_export", _section([Row(r["name"], r["mode"], Run(**r["ours"]), Run(**r["rival"]))
+                                               for r in rows_now]))
     return 0
+
+
+def _section(rows: list[Row]) -> str:
+    """The table for `RESULTS.md`."""
+    lines = ["## Exports against torch.onnx.export", "",
+             f"`./dev bench torch_export --write`: PyTorch {torch.__version__.split('+')[0]}; processor seconds of the "
+             "export, ours without verification, and nodes, the rival's optimised (`dynamo=True`). Ratios below 1 are "
+             "ours."]
+    for mode in ("static", "dynamic"):
+        of = [r for r in rows if r.mode == mode]
+        both = [r for r in of if r.both]
+        if not both:
+            continue
+        ours, rival = sum(r.ours.seconds for r in both), sum(r.rival.seconds for r in both)
+        lines += ["", f"### {mode}", "",
+                  f"{len(both)} that both export: seconds {ours / rival:.2f} together, "
+                  f"{statistics.median(r.time_ratio for r in both):.2f} at the median; nodes "
+                  f"{statistics.median(r.node_ratio for r in both):.2f} at the median, "
+                  f"{max(r.node_ratio for r in both):.2f} at the worst. "
+                  f"Only we export {sum(bool(r.rival.failed) and not r.ours.failed for r in of)}, only the rival "
+                  f"{sum(bool(r.ours.failed) and not r.rival.failed for r in of)}.", "",
+                  "| architecture | seconds | rival | ratio | nodes | rival | ratio |",
+                  "|---|---:|---:|---:|---:|---:|---:|"]
+        for r in of:
+            told = (f"{r.ours.seconds:.2f} | {r.rival.seconds:.2f} | {r.time_ratio:.2f} | {r.ours.nodes} | "
+                    f"{r.rival.nodes} | {r.node_ratio:.2f}") if r.both else \
+                f"{_shown(r.ours)} | {_shown(r.rival)} | - | {r.ours.nodes or '-'} | {r.rival.nodes or '-'} | -"
+            lines.append(f"| {r.name} | {told} |")
+    return "\n".join(lines)
+
+
+def _shown(run: Run) -> str:
+    return f"{run.seconds:.2f}" if not run.failed else "cannot"
 
 
 def _sum_up(both: list[Row]) -> None:
