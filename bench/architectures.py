@@ -145,6 +145,8 @@ def main() -> int:
     for row in rows:
         pair = [outcome(row, m, given.engines.split(",")) for m in ("static", "dynamic") if given.mode in (None, m)]
         outcomes += pair
+        if given.json:    # at once: a run may be broken off
+            sections.kept(given.json, map(asdict, pair))
         print(f"{row.name:26} " + " ".join(f"{o.status:12}" for o in pair) + " "
               + "/".join(str(o.nodes) for o in pair).rjust(11) + " " + "/".join(f"{o.seconds:.1f}" for o in pair
                                                                                ).rjust(13), flush=True)

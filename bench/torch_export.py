@@ -232,6 +232,8 @@ def main() -> int:
             continue
         row = measured(name, given.mode, given.rounds)
         rows.append(row)
+        if given.json:    # at once: a run may be broken off
+            sections.kept(given.json, [asdict(row)])
         shown = f"{row.time_ratio:6.2f} {row.ours.nodes:6} {row.rival.nodes:6} {row.node_ratio:6.2f}" if row.both else \
             f"ours: {row.ours.failed or row.ours.nodes}; rival: {row.rival.failed or row.rival.nodes}"
         print(f"{name:30} {row.ours.seconds:8.2f} {row.rival.seconds:8.2f} {shown}", flush=True)
