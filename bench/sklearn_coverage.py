@@ -31,7 +31,7 @@ import numpy as np
 from models import store
 from sklearn.utils import all_estimators
 from sklearn_estimators import data, made
-from sklearn_nested import TEXTS, nested
+from sklearn_nested import TEXTS, WORDS, nested
 
 import gesher
 from gesher.evaluator.difference import difference
@@ -78,6 +78,11 @@ def fitted(name: str, kind: Any, dtype: Any) -> tuple[Any, Any]:
     """The estimator, fitted on its data, and an example."""
     if name in ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer"):
         return kind().fit(TEXTS), TEXTS
+    if name in ("LabelBinarizer", "LabelEncoder"):
+        return kind().fit(WORDS), WORDS
+    if name == "MultiLabelBinarizer":
+        pairs = np.stack([WORDS, np.roll(WORDS, 1)], 1)
+        return kind().fit(pairs), pairs
     x, y = data(name, dtype)
     estimator = made(name, kind)
     estimator = estimator.fit(x) if y is None else estimator.fit(x, y)

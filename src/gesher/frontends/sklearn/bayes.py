@@ -14,7 +14,9 @@ from .translation import Outputs, Translation, in_double, translates
 
 def by_likelihood(t: Translation, classes: Any, joint: Value) -> Outputs:
     """The likeliest class, and the shares of the likelihoods (rows, classes)."""
-    return Outputs(label=t.choose(classes, joint), probabilities=t.b.Softmax(joint, axis=1))
+    # The logarithm of a share that is nearly nothing is not taken of the share.
+    return Outputs(label=t.choose(classes, joint), probabilities=t.b.Softmax(joint, axis=1),
+                   log_probabilities=t.b.LogSoftmax(joint, axis=1))
 
 
 def quadratic(t: Translation, x: Value, means: Any, precisions: Any) -> Value:

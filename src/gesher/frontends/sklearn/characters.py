@@ -71,14 +71,21 @@ def ranges(characters: Iterable[str]) -> str:
 
 @lru_cache(64)
 def _ranges(characters: frozenset[str]) -> str:
-    codes = sorted(map(ord, characters))
+    # Of most characters it is shorter to say which are not meant.
+    most = len(characters) > len(every_character()) // 2
+    codes = sorted(map(ord, _everything() - characters if most else characters))
     parts, start = [], 0
     for i in range(1, len(codes) + 1):
         if i == len(codes) or codes[i] != codes[i - 1] + 1:
             low, high = codes[start], codes[i - 1]
             parts.append(f"\\x{{{low:X}}}" if low == high else f"\\x{{{low:X}}}-\\x{{{high:X}}}")
             start = i
-    return "[" + "".join(parts) + "]"
+    return ("[^" if most else "[") + "".join(parts) + "]"
+
+
+@cache
+def _everything() -> frozenset[str]:
+    return frozenset(every_character())
 
 
 class Runs:
@@ -96,6 +103,7 @@ class Runs:
         self.members, self.least, self.words = members, least, words
 
 
+@lru_cache(16)
 def read_pattern(pattern: str, who: str) -> Runs:
     r"""A token pattern as runs: `(?u)\b\w\w+\b`, `[a-z]{3,}`, `\S+` and their like.
 
