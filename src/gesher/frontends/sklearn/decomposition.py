@@ -86,11 +86,10 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     if model.solver != "lsqr":
         mean = model.xbar_ if model.solver == "svd" else None
         transformed = _linear(t, x, mean, model.scalings_[:, :model._max_components]).transformed
-    if len(model.classes_) == 2:
-        return Outputs(label=t.sign(model.classes_, scores), probabilities=t.two(t.b.Sigmoid(scores)), scores=scores,
-                       transformed=transformed)
-    return Outputs(label=t.choose(model.classes_, scores), probabilities=t.b.Softmax(scores, axis=1), scores=scores,
-                   transformed=transformed)
+    two = len(model.classes_) == 2
+    shares = t.two(t.b.Sigmoid(scores)) if two else t.b.Softmax(scores, axis=1)
+    label = t.sign(model.classes_, scores) if two else t.choose(model.classes_, scores)
+    return Outputs(label=label, probabilities=shares, scores=scores, transformed=transformed)
 
 
 @translates("discriminant_analysis.QuadraticDiscriminantAnalysis")

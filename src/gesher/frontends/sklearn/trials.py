@@ -20,7 +20,9 @@ from .tables import Frame, Matrix, Rows
 def _thresholds(estimator: Any) -> Iterator[tuple[int, float]]:
     """(feature, threshold) of the trees, where the estimator is one or ends in one."""
     last = estimator.steps[-1][1] if type(estimator).__name__ == "Pipeline" and len(estimator.steps) == 1 else estimator
-    held = [last] if hasattr(last, "tree_") else np.ravel(getattr(last, "estimators_", []))
+    inner = getattr(last, "estimators_", [])
+    # Gradient boosting has an array of them; a list must not become one, since numpy cuts pipelines into their steps.
+    held = [last] if hasattr(last, "tree_") else inner.reshape(-1) if isinstance(inner, np.ndarray) else inner
     trees = [e.tree_ for e in held if hasattr(getattr(e, "tree_", None), "children_left")]
     for tree in trees[:20]:
         inner = tree.children_left >= 0
