@@ -1,6 +1,6 @@
 """How many of PyTorch's operators cross: its own OpInfo samples, exported and held against eager PyTorch.
 
-    python bench/opinfo.py [--only NAME ...] [--samples N] [--dynamic] [--opset N] [--verbose] [--json FILE]
+    python bench/opinfo.py [--only NAME ...] [--samples N] [--dtype NAME] [--opset N] [--verbose] [--json FILE]
 
 Each sample is a module whose inputs are the sample's tensors and whose constants are its other arguments. The export
 runs on `reference` and on ONNX Runtime. What comes of it:
@@ -93,11 +93,11 @@ class Sampled(torch.nn.Module):
         return self.op(first, *args, **kwargs)
 
 
-def entries(only: list[str] | None = None) -> list[Any]:
-    """The entries of the database that have float32 samples, by full name."""
+def entries(only: list[str] | None = None, dtype: torch.dtype = torch.float32) -> list[Any]:
+    """The entries of the database that have samples of a type, by full name."""
     from torch.testing._internal.common_methods_invocations import op_db
 
-    found = [op for op in op_db if torch.float32 in op.supported_dtypes("cpu")]
+    found = [op for op in op_db if dtype in op.supported_dtypes("cpu")]
     return [op for op in found if not only or full_name(op) in only or op.name in only]
 
 
@@ -105,11 +105,12 @@ def full_name(op: Any) -> str:
     return f"{op.name}.{op.variant_test_name}" if op.variant_test_name else str(op.name)
 
 
-def samples(op: Any, count: int | None) -> Iterator[tuple[int, Sampled, list[torch.Tensor]]]:
+def samples(op: Any, count: int | None, dtype: torch.dtype = torch.float32
+            ) -> Iterator[tuple[int, Sampled, list[torch.Tensor]]]:
     """Samples with their answers: the first telling one (count None), or `count` spread over all."""
     torch.manual_seed(0)
     np.random.seed(0)
-    made = list(op.sample_inputs("cpu", torch.float32, requires_grad=False))
+    made = list(op.sample_inputs("cpu", dtype, requires_grad=False))
     chosen = range(len(made)) if count is None or count >= len(made) else \
         [i * len(made) // count for i in range(count)]
     fallback = None
@@ -170,7 +171,10 @@ def _differs(got: Any, want: torch.Tensor, random: bool) -> str:
         if got.shape != expected.shape or got.dtype != expected.dtype:
             return f"{got.dtype}{got.shape} instead of {expected.dtype}{expected.shape}"
         return ""
-    d = difference(got, expected)
+    # Narrow floats are rounded at every step, here at others than there.
+    step = {torch.float16: 2.0 ** -8, torch.bfloat16: 2.0 ** -5}.get(want.dtype)
+    size = float(np.abs(expected[np.isfinite(expected)]).max(initial=0)) if step else 0.0
+    d = difference(got, expected, rtol=step, atol=step and step * size)
     return "" if d.ok else d.why or f"{d.mismatches} of {d.size} differ, by {d.max_abs:.3g} at the most"
 
 
@@ -232,13 +236,15 @@ def _work(numbers: list[int], args: argparse.Namespace, pipe: Connection) -> Non
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     options = ExportOptions(verify=False, opset=args.opset)
-    found = entries(args.only)
+    dtype = getattr(torch, args.dtype)
+    found = entries(args.only, dtype)
     for number in numbers:
         op, name = found[number], full_name(found[number])
         try:
-            for i, module, answers in samples(op, args.samples):
+            for i, module, answers in samples(op, args.samples, dtype):
                 pipe.send((name, i))
-                pipe.send(judge(name, i, module, answers, options))
+                # ONNX Runtime's CPU build has no arithmetic of bfloat16.
+                pipe.send(judge(name, i, module, answers, options, ort=dtype is not torch.bfloat16))
         except Exception as e:
             pipe.send(Outcome(name, -1, "crashed", f"its samples cannot be made: {_refusal(e)}"))
         pipe.send(number)
@@ -257,7 +263,7 @@ def _busy(pid: int | None) -> float:
 
 def sweep(args: argparse.Namespace) -> Iterator[Outcome]:
     """Every outcome, in the order of the database."""
-    found = entries(args.only)
+    found = entries(args.only, getattr(torch, args.dtype))
     left = list(range(len(found)))
     while left:
         here, there = multiprocessing.Pipe(duplex=False)
@@ -295,6 +301,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="how many of PyTorch's OpInfo samples cross")
     parser.add_argument("--only", nargs="*", help="names of entries")
     parser.add_argument("--samples", type=int, help="this many of each entry instead of one")
+    parser.add_argument("--dtype", default="float32", help="of the samples' tensors: bfloat16, int64, bool ...")
     parser.add_argument("--opset", type=int)
     parser.add_argument("--verbose", action="store_true", help="also print what is right")
     parser.add_argument("--json", help="write all outcomes to this file")

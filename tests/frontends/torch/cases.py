@@ -338,3 +338,10 @@ for reduction in ("mean", "sum", "none"):
         F.binary_cross_entropy_with_logits(a, b.sigmoid(), b.abs(), reduction=r, pos_weight=torch.arange(1.0, 5)),
         F.cosine_embedding_loss(a, b, torch.tensor([1.0, -1.0, 1.0]), 0.1, reduction=r)),
         randn(3, 4), randn(3, 4))
+
+# Bools chosen and put, and scalars that count as vectors
+case("bools by choice", lambda x: (lambda b: (torch.where(b, b.flip(1), ~b), b.masked_fill(x > 1, True),
+                                              b.select_scatter(b[:, 1], 1, 0), b.scatter_reduce(
+    1, torch.tensor([[0, 0], [1, 1], [2, 0]]), b[:, :2], "amax"), torch.square(b)))(x > 0), randn(3, 4))
+case("scalars by index", lambda x: (torch.gather(x.sum(), 0, torch.tensor([0])), x.sum().index_select(
+    0, torch.tensor([0])), *torch.std_mean(x[:0], 0)), randn(3, 4))

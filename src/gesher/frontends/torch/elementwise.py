@@ -51,6 +51,7 @@ def _(t: Translation, x: Value) -> Value:
 
 @aten("square")
 def _(t: Translation, x: Value) -> Value:
+    x = t.cast(x, t.out_dtype)
     return t.b.Mul(x, x)
 
 
@@ -344,12 +345,19 @@ def _(t: Translation, x: Value) -> Value:
 
 @aten("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
 def _(t: Translation, condition: Value, x: Any, y: Any) -> Value:
-    return t.b.Where(t.cast(condition, dtypes.BOOL), t.value(x, t.out_dtype), t.value(y, t.out_dtype))
+    return choose(t, t.cast(condition, dtypes.BOOL), t.value(x, t.out_dtype), t.value(y, t.out_dtype))
+
+
+def choose(t: Translation, condition: Value, x: Value, y: Value) -> Value:
+    """`x` where the condition holds, `y` elsewhere; of bools by logic, for ONNX Runtime's Where takes none."""
+    if t.dtype(x) is not dtypes.BOOL:
+        return t.b.Where(condition, x, y)
+    return t.b.Or(t.b.And(condition, x), t.b.And(t.b.Not(condition), y))
 
 
 @aten("masked_fill.Scalar", "masked_fill.Tensor")
 def _(t: Translation, x: Value, mask: Value, value: Any) -> Value:
-    return t.b.Where(mask, t.value(value, t.out_dtype), t.cast(x, t.out_dtype))
+    return choose(t, mask, t.value(value, t.out_dtype), t.cast(x, t.out_dtype))
 
 
 @aten("nan_to_num")

@@ -11,6 +11,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.ir import Value
 
+from .elementwise import choose
 from .translation import Translation, aten
 
 
@@ -21,13 +22,15 @@ def _(t: Translation, weight: Value, indices: Value, *_: Any) -> Value:
 
 @aten("index_select")
 def _(t: Translation, x: Value, dim: int, index: Value) -> Value:
+    if t.rank(x) == 0:
+        return x
     return t.b.Gather(x, index, axis=t.axis(dim, t.rank(x)))
 
 
 @aten("gather")
 def _(t: Translation, x: Value, dim: int, index: Value, *, sparse_grad: bool = False) -> Value:
     if t.rank(x) == 0:
-        return x
+        return t.reshape(x, t.out_shape)
     return t.b.GatherElements(x, index, axis=t.axis(dim, t.rank(x)))
 
 
@@ -135,7 +138,7 @@ def _(t: Translation, x: Value, mask: Value, source: Value) -> Value:
     nth = t.b.Max(t.b.Sub(t.b.CumSum(flat, t.constant(0, dtypes.INT64)), t.constant(1, dtypes.INT64)),
                   t.constant(0, dtypes.INT64))
     taken = t.reshape(t.b.Gather(t.b.Reshape(source, t.ints([-1])), nth, axis=0), shape)
-    return t.b.Where(wide, taken, t.expand(x, shape))
+    return choose(t, wide, taken, t.expand(x, shape))
 
 
 @aten("put")
@@ -188,6 +191,10 @@ def _(t: Translation, x: Value, dim: int, index: Value, source: Value, reduce: s
 def _scatter_reduce(t: Translation, x: Value, dim: int, index: Value, source: Any, reduce: str, include_self: bool
                     ) -> Value:
     op = {"sum": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min", "mean": "add"}[reduce]
+    if t.dtype(x) is dtypes.BOOL:
+        whole = _scatter_reduce(t, t.cast(x, dtypes.INT32), dim, index, t.cast(source, dtypes.INT32), reduce,
+                                include_self)
+        return t.cast(whole, dtypes.BOOL)
     base = x
     dtype = t.dtype(x)
     if not include_self:
@@ -236,7 +243,7 @@ def _(t: Translation, x: Value, indices: Sequence[Value | None], values: Value, 
     masks = [v for v in indices if v is not None]
     if len(masks) == 1 and t.dtype(masks[0]) is dtypes.BOOL and t.rank(values) == 0 and not accumulate:
         first = next(i for i, v in enumerate(indices) if v is not None)
-        return t.b.Where(t.unsqueeze(masks[0], range(t.rank(masks[0]), t.rank(x) - first)), values, x)
+        return choose(t, t.unsqueeze(masks[0], range(t.rank(masks[0]), t.rank(x) - first)), values, x)
     whole = _integers(t, indices)
     axes, side_by_side = _axes(whole)
     rank = t.rank(x)
@@ -299,7 +306,7 @@ def _(t: Translation, x: Value, source: Value, dim: int, index: Any) -> Value:
     places = t.b.Range(t.constant(0, dtypes.INT64), t.value(size, dtypes.INT64), t.constant(1, dtypes.INT64))
     here = t.b.Equal(places, t.value(at, dtypes.INT64))
     mask = t.unsqueeze(here, range(1, t.rank(x) - axis))
-    return t.b.Where(mask, t.unsqueeze(t.cast(source, t.dtype(x)), [axis]), x)
+    return choose(t, mask, t.unsqueeze(t.cast(source, t.dtype(x)), [axis]), x)
 
 
 @aten("one_hot")
