@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -194,3 +195,45 @@ def test_dates_are_refused_where_they_are_used() -> None:
 def test_an_example_that_lacks_a_column_is_refused() -> None:
     with pytest.raises(gesher.UnsupportedError, match="no column 'rooms'"):
         gesher.export(columns().fit(FRAME), FRAME.drop(columns=["rooms"]))
+
+
+@pytest.mark.parametrize("engine", ["reference", "compiled"])
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_a_session_takes_gaps_among_strings_as_the_model_marks_them(engine: str, frame: Any) -> None:
+    kept = FRAME[["town", "size"]]
+    pipeline = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(kept, WORDS)
+    with gesher.session(gesher.export(pipeline, kept), engine) as session:
+        made = session.run(frame({c: kept[c].tolist() for c in kept}))
+    np.testing.assert_allclose(made["probabilities"], pipeline.predict_proba(kept), rtol=1e-6)
+
+
+class Doubler(TransformerMixin, BaseEstimator):
+    """What nobody else knows how to translate."""
+
+    def fit(self, x: Any, y: Any = None) -> "Doubler":
+        self.n_features_in_ = x.shape[1]
+        return self
+
+    def transform(self, x: Any) -> Any:
+        return 2 * x
+
+
+def test_a_transformer_of_ones_own_crosses_by_a_registered_translator() -> None:
+    from gesher.frontends import sklearn as frontend
+    from gesher.frontends.sklearn.translation import TRANSLATORS
+
+    x = RNG.standard_normal((20, 3))
+    pipeline = make_pipeline(Doubler(), LogisticRegression()).fit(x, WORDS[:20])
+    with pytest.raises(gesher.UnsupportedError, match="Doubler has no way"):
+        gesher.export(pipeline, x)
+    name = f"{Doubler.__module__}.Doubler"
+
+    @frontend.translates(name)
+    def _(t: frontend.Translation, estimator: Any, x: Any) -> frontend.Outputs:
+        return frontend.Outputs(transformed=t.b.Mul(x, t.constant(2)))
+
+    try:
+        crosses(pipeline, x)
+    finally:
+        # The table is everybody's.
+        del TRANSLATORS[name]

@@ -24,7 +24,7 @@ from gesher.base import dtypes, knobs
 from gesher.base.errors import GesherError, RunError
 from gesher.evaluator.feeds import Feeds
 from gesher.evaluator.plan import Plan as GraphSteps
-from gesher.evaluator.tables import columns_of
+from gesher.evaluator.tables import layout_of
 from gesher.ir import Graph, Model, Node, TensorType, Value
 from gesher.symbolic import fresh
 
@@ -130,7 +130,7 @@ class CompiledSession:
             self._plan()
         else:
             self.whole = model
-            self._feeds = Feeds(model.graph, model.ir_version, columns_of(model))
+            self._feeds = Feeds(model.graph, model.ir_version, layout_of(model))
             self._main = GraphSession.read_back(self, kept)
             self._quick = Quick(self)
         self.inputs = list(self._feeds.required)
@@ -146,7 +146,7 @@ class CompiledSession:
         self.facts = infer(self.whole, opsets=self.own_opsets)
         self.steps = make_plans(self.whole, self.own_opsets)
         self.opsets = self.whole.opsets
-        self._feeds = Feeds(self.whole.graph, self.whole.ir_version, columns_of(self.model))
+        self._feeds = Feeds(self.whole.graph, self.whole.ir_version, layout_of(self.model))
         self._main = GraphSession(self, self.steps[self.whole.graph], {}, trusting=True)
         self._quick = Quick(self)
         self.planned = True

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from gesher.base.errors import UnsupportedError
 from gesher.evaluator.feeds import Feeds
-from gesher.evaluator.tables import columns_of
+from gesher.evaluator.tables import layout_of
 from gesher.ir import Model, TensorType, Type
 
 from .asking import Asking
@@ -61,7 +61,7 @@ class Session(Asking):
     values by name or a pandas or polars frame. Models of tables can be asked as estimators are: `session.predict`."""
 
     def __init__(self, model: Model, options: Options):
-        self._feeds = Feeds(model.graph, model.ir_version, columns_of(model))
+        self._feeds = Feeds(model.graph, model.ir_version, layout_of(model))
         required = set(self._feeds.required)
         self.inputs = [Port(name, type, name not in required) for name, type in self._feeds.types.items()]
         self.outputs = [Port(v.name, v.type) for v in model.graph.outputs]

@@ -24,7 +24,7 @@ from gesher.ops.rules import attributes_of
 from .feeds import Feeds, unknown_names
 from .fitting import hold_results, told_of
 from .plan import Made, Plan, Step, make_plans
-from .tables import columns_of
+from .tables import layout_of
 
 OnValue = Callable[[Node, int, Any], None]
 Env = dict[Value, Any]
@@ -57,7 +57,7 @@ class Evaluator:
         self.model, self.seed = model, seed
         self.budget = BUDGET_MB.number << 20 if budget is None else budget
         self._plans = make_plans(model, opsets)
-        self._feeds = Feeds(model.graph, model.ir_version, columns_of(model))
+        self._feeds = Feeds(model.graph, model.ir_version, layout_of(model))
         self._named: dict[str, Value] | None = None
 
     @property

@@ -30,18 +30,18 @@ from gesher.ir import (
 from gesher.symbolic import Dim, evaluate
 
 from .plan import read_only
-from .tables import feeds_of, is_table
+from .tables import NO_LAYOUT, Layout, feeds_of, is_table
 
 
 class Feeds:
     """Checks what is fed to one graph.
 
     Args:
-        columns: the names of the columns of its one matrix, where they are known (`tables.columns_of`).
+        layout: what the model tells about the frames that may be fed (`tables.layout_of`).
     """
 
-    def __init__(self, graph: Graph, ir_version: int, columns: Sequence[str] = ()):
-        self.columns = columns
+    def __init__(self, graph: Graph, ir_version: int, layout: Layout = NO_LAYOUT):
+        self.layout = layout
         declarations = Declarations()
         self.types: dict[str, Type | None] = {}
         self.required: list[str] = []
@@ -65,7 +65,7 @@ class Feeds:
             RunError: naming the input, what was expected and what was given.
         """
         if is_table(feeds):
-            feeds = feeds_of(feeds, self.types, self.required, self.columns)
+            feeds = feeds_of(feeds, self.types, self.required, self.layout)
         for name in feeds:
             if name not in self.values:
                 raise RunError(f"the model has no input '{name}'", advice=self._inputs())

@@ -14,6 +14,12 @@ density `log_density`, a search for neighbours `distances` and `neighbors`; what
 - `on_error="fail"` or `"nan"`: what a model does where scikit-learn raises an error for a value that it does not know
   (`OneHotEncoder(handle_unknown="error")`): an index beyond its data, which engines refuse to run (an engine that does
   not look gives NaN), or NaN in what the value should have become. The metadata `gesher.raises` lists such places.
+
+A transformer of your own crosses by a translator of your own, registered under the full name of its class:
+
+    @gesher.frontends.sklearn.translates("mypackage.mymodule.Doubler")
+    def _(t, estimator, x):
+        return Outputs(transformed=t.b.Mul(x, t.constant(2)))
 """
 
 from __future__ import annotations
@@ -21,11 +27,21 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gesher.frontends.protocol import Exported, ExportOptions, Frontend, from_framework
 
-__all__ = ["SklearnFrontend"]
+if TYPE_CHECKING:
+    from .translation import Outputs, Translation, translates
+
+__all__ = ["Outputs", "SklearnFrontend", "Translation", "translates"]
+
+
+def __getattr__(name: str) -> Any:
+    # The translators' own words are loaded when somebody asks: to know this frontend costs no builder.
+    if name in ("Outputs", "Translation", "translates"):
+        return getattr(import_module(f"{__name__}.translation"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class SklearnFrontend(Frontend):

@@ -261,7 +261,8 @@ TRANSLATORS: dict[str, Translator] = {}
 
 
 def translates(*names: str) -> Callable[[Translator], Translator]:
-    """Register a translator for estimator classes, `sklearn.`-less: `linear_model.Ridge`."""
+    """Register a translator for estimator classes: scikit-learn's `sklearn.`-less (`linear_model.Ridge`), others by
+    their module and name (`mypackage.mymodule.Doubler`)."""
     def keep(f: Translator) -> Translator:
         for name in names:
             TRANSLATORS[name] = f
