@@ -203,7 +203,7 @@ def test_a_session_takes_gaps_among_strings_as_the_model_marks_them(engine: str,
     kept = FRAME[["town", "size"]]
     pipeline = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(kept, WORDS)
     with gesher.session(gesher.export(pipeline, kept), engine) as session:
-        made = session.run(frame({c: kept[c].tolist() for c in kept}))
+        made = session.run(frame({c: [v if isinstance(v, str) else None for v in kept[c]] for c in kept}))
     np.testing.assert_allclose(made["probabilities"], pipeline.predict_proba(kept), rtol=1e-6)
 
 
