@@ -64,8 +64,8 @@ class SklearnFrontend(Frontend):
 
 BOOSTERS = ("catboost", "lightgbm", "xgboost")
 FAMILIES = ("bayes", "boosting", "clustering", "composing", "decomposition", "encoding", "ensembles", "expansion",
-            "imputing", "kernels", "linear", "meta", "neighbors", "neural", "preprocessing", "selection", "text",
-            "trees")
+            "gaussian", "imputing", "kernels", "linear", "meta", "neighbors", "neural", "preprocessing", "selection",
+            "text", "trees")
 
 
 @cache

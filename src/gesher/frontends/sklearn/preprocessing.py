@@ -11,39 +11,47 @@ from gesher.ir import Value
 from .translation import Outputs, Translation, translates
 
 
+def _scaled(t: Translation, x: Value, center: Any, scale: Any) -> Outputs:
+    """(x - center) / scale, and the way back; None for what is left out."""
+    there = back = x
+    if center is not None:
+        there = t.b.Sub(there, t.constant(center, "scaler.center"))
+    if scale is not None:
+        there = t.b.Div(there, t.constant(scale, "scaler.scale"))
+        back = t.b.Mul(back, t.constant(scale, "scaler.scale"))
+    if center is not None:
+        back = t.b.Add(back, t.constant(center, "scaler.center"))
+    return Outputs(transformed=there, inverse=back)
+
+
 @translates("preprocessing.StandardScaler")
 def _(t: Translation, scaler: Any, x: Value) -> Outputs:
-    if scaler.with_mean:
-        x = t.b.Sub(x, t.constant(scaler.mean_, "scaler.mean"))
-    if scaler.with_std:
-        x = t.b.Div(x, t.constant(scaler.scale_, "scaler.scale"))
-    return Outputs(transformed=x)
+    return _scaled(t, x, scaler.mean_ if scaler.with_mean else None, scaler.scale_ if scaler.with_std else None)
 
 
 @translates("preprocessing.RobustScaler")
 def _(t: Translation, scaler: Any, x: Value) -> Outputs:
-    if scaler.with_centering:
-        x = t.b.Sub(x, t.constant(scaler.center_, "scaler.center"))
-    if scaler.with_scaling:
-        x = t.b.Div(x, t.constant(scaler.scale_, "scaler.scale"))
-    return Outputs(transformed=x)
+    return _scaled(t, x, scaler.center_ if scaler.with_centering else None,
+                   scaler.scale_ if scaler.with_scaling else None)
 
 
 @translates("preprocessing.MinMaxScaler")
 def _(t: Translation, scaler: Any, x: Value) -> Outputs:
+    back = t.b.Div(t.b.Sub(x, t.constant(scaler.min_, "scaler.min")), t.constant(scaler.scale_, "scaler.scale"))
     x = t.b.Add(t.b.Mul(x, t.constant(scaler.scale_, "scaler.scale")), t.constant(scaler.min_, "scaler.min"))
     if scaler.clip:
         low, high = scaler.feature_range
         x = t.b.Clip(x, t.constant(low), t.constant(high))
-    return Outputs(transformed=x)
+    return Outputs(transformed=x, inverse=back)
 
 
 @translates("preprocessing.MaxAbsScaler")
 def _(t: Translation, scaler: Any, x: Value) -> Outputs:
+    back = t.b.Mul(x, t.constant(scaler.scale_, "scaler.scale"))
     x = t.b.Div(x, t.constant(scaler.scale_, "scaler.scale"))
     if getattr(scaler, "clip", False):
         x = t.b.Clip(x, t.constant(-1), t.constant(1))
-    return Outputs(transformed=x)
+    return Outputs(transformed=x, inverse=back)
 
 
 def _normalized(t: Translation, x: Value, norm: str) -> Value:

@@ -182,6 +182,9 @@ def _without_ties(title: str, rows: Rows, answers: dict[str, Any], estimator: An
     elif len(rows) == 1 and not near.any():
         # A single row that is a toss-up still has to run.
         return Trial(title, rows.feeds(), {})
+    if getattr(estimator, "multi_class", None) == "one_vs_one" and getattr(estimator, "n_classes_", 2) > 2:
+        # A Gaussian process of pairs has no probabilities; those who vote inside it tell how near it was.
+        estimator = getattr(estimator, "base_estimator_", estimator)
     method = "decision_function" if hasattr(estimator, "decision_function") else "predict_proba"
     if not any(o.kind == "label" for o in outputs) or not hasattr(estimator, method):
         return Trial(title, rows.feeds(), answers)
