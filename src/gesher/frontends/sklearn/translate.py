@@ -43,7 +43,8 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
     if unknown:
         raise UnsupportedError(f"{', '.join(unknown)} {'has' if len(unknown) == 1 else 'have'} no way to ONNX yet",
                                who="sklearn",
-                               advice="these have: " + ", ".join(sorted(n.split(".")[-1] for n in TRANSLATORS if "._" not in n))
+                               advice="these have: "
+                               + ", ".join(sorted(n.split(".")[-1] for n in TRANSLATORS if "._" not in n))
                                + "; gesher.frontends.sklearn.translates registers one of your own")
     wide = source.dtype is dtypes.DOUBLE and not any(has_shared_leaves(e) for e in _parts(estimator))
     b = Builder({"": options.opset or DEFAULT_OPSET, ML: WIDE_ML_OPSET if wide else ML_OPSET}, type(estimator).__name__)
