@@ -1,4 +1,4 @@
-"""Gaussian processes that classify, and scalers' ways back, against scikit-learn on three engines."""
+"""Gaussian processes that classify, centroids with priors, scalers' ways back: as scikit-learn, on three engines."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import RBF, DotProduct, Matern, WhiteKernel
+from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
 import gesher
@@ -48,3 +49,23 @@ def test_scalers_go_back(scaler: Any, dtype: Any) -> None:
         with gesher.session(exported, engine) as session:
             (got,) = session.run({"X": x}).values()
         assert np.allclose(got, scaler.inverse_transform(x), rtol=1e-6 if dtype is np.float32 else 1e-13)
+
+
+@pytest.mark.parametrize("rows", [50, 75])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan"])
+@pytest.mark.parametrize("priors", ["uniform", [0.2, 0.5, 0.3]], ids=str)
+def test_centroids_tell_by_priors_and_spread(priors: Any, metric: str, dtype: Any, rows: int) -> None:
+    x, words = X[:rows].astype(dtype), WORDS[:rows]
+    priors = [0.3, 0.7] if rows == 50 and priors != "uniform" else priors
+    model = NearestCentroid(metric=metric, priors=priors).fit(x, words)
+    methods = ["predict", "predict_proba", "decision_function", "predict_log_proba"][:4 if metric == "euclidean" else 1]
+    exported = gesher.export(model, x, methods=methods)
+    names = {"predict_proba": "probabilities", "decision_function": "scores", "predict_log_proba": "log_probabilities"}
+    for engine in ENGINES:
+        with gesher.session(exported, engine) as session:
+            got = session.run({"X": x})
+        assert (got["label"] == model.predict(x)).all()
+        for method in methods[1:]:
+            answer = getattr(model, method)(x)
+            assert np.allclose(got[names[method]].reshape(answer.shape), answer, rtol=1e-5, atol=1e-5)

@@ -12,6 +12,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.ir import Value
 
+from .bayes import by_likelihood
 from .translation import Array, Outputs, Translation, in_double, refuse, translates
 
 
@@ -199,13 +200,24 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 @translates("neighbors.NearestCentroid")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    equal = np.isclose(model.class_prior_, 1 / len(model.classes_)).all()
-    if not equal or model.metric not in ("euclidean", "manhattan"):
-        raise refuse(model, " with priors or another metric than euclidean and manhattan")
-    gap = t.b.Sub(t.b.Unsqueeze(x, t.axes(1)), t.constant(model.centroids_))
-    distances = norm(t, gap, 2.0 if model.metric == "euclidean" else 1.0)
-    return Outputs(label=t.labels(model.classes_, t.b.ArgMin(distances, axis=1, keepdims=0)))
-
+    if model.metric not in ("euclidean", "manhattan"):
+        raise refuse(model, f"(metric={model.metric!r})", "euclidean and manhattan have")
+    order = 2.0 if model.metric == "euclidean" else 1.0
+    spread = np.asarray(model.within_class_std_dev_, float).reshape(-1)
+    spread = np.where(spread == 0, 1, spread)
+    prior = np.asarray(model.class_prior_, float)
+    scaled = t.b.Sub(t.b.Unsqueeze(t.b.Div(x, t.constant(spread)), t.axes(1)), t.constant(model.centroids_ / spread))
+    far = norm(t, scaled, order)
+    joint = t.b.Sub(t.constant(2 * np.log(prior)), t.b.Mul(far, far))
+    made = by_likelihood(t, model.classes_, joint)
+    if np.isclose(prior, 1 / len(prior)).all():
+        # Among equal classes the nearest centroid wins by plain distances, whatever the scores say.
+        gap = t.b.Sub(t.b.Unsqueeze(x, t.axes(1)), t.constant(model.centroids_))
+        made.label = t.labels(model.classes_, t.b.ArgMin(norm(t, gap, order), axis=1, keepdims=0))
+    if model.metric != "euclidean":
+        return Outputs(label=made.label)
+    made.scores = joint if len(prior) > 2 else t.b.Sub(t.column(joint, 1), t.column(joint, 0))
+    return made
 
 
 @translates("neighbors.NeighborhoodComponentsAnalysis")
