@@ -17,6 +17,7 @@ from gesher.symbolic import sym
 pytestmark = pytest.mark.skipif(toolchain.missing() is not None, reason=f"no C compiler: {toolchain.missing()}")
 
 B, S, T = sym("B"), sym("S"), sym("T")
+R = sym("R")  # as large as S, which nothing tells
 H, D = 3, 20
 SIZES = ((1, 1, 1), (2, 5, 7), (1, 33, 130))
 
@@ -27,7 +28,7 @@ def holds(inputs, root, draw, sizes=SIZES, tolerance=2e-5):
     rng = np.random.default_rng(0)
     for b, s, t in sizes:
         feeds = draw(rng, b, s, t)
-        known = {B: b, S: s, T: t}
+        known = {B: b, S: s, T: t, R: s}
         want = evaluate([root], {e.params["name"]: x for e, x in zip(inputs, feeds)}, known)[0]
         got = segment.run(feeds, known)[0]
         assert got.shape == want.shape
@@ -192,7 +193,7 @@ PLAIN = {"scale": None, "softcap": 0.0, "causal": False, "past": 0, "left": -1, 
 @pytest.mark.parametrize(("mask", "options"), [
     (None, {}), (None, {"causal": True}), (None, {"causal": True, "past": 4}), (None, {"left": 2, "right": 1}),
     (None, {"softcap": 3.0, "scale": 0.4}), ((B, 1, S, T), {}), ((S, T, BOOL), {"causal": True}),
-    ((B, 3, 1, 4, BOOL), {}), ((1, 1, S, 4), {}), ((B, 1, S, T), {"blind_is_nan": True}),
+    ((B, 3, 1, 4, BOOL), {}), ((1, 1, S, 4), {}), ((1, 1, R, T, BOOL), {}), ((R, T), {}), ((B, 1, S, T), {"blind_is_nan": True}),
     ((B, 1, S, T, BOOL), {"blind_is_nan": True, "scale": 0.3}), ("lengths", {}), ("lengths", {"causal": True}),
 ], ids=str)
 def test_the_composite(each, mask, options):
@@ -214,7 +215,7 @@ def test_the_composite(each, mask, options):
             return [*fed, rng.integers(0, t + 1, b).astype(lengths.dtype.numpy)]
         if m is None:
             return fed
-        sizes = [{B: b, S: s, T: t}.get(d, d) for d in shape]
+        sizes = [{B: b, S: s, T: t, R: s}.get(d, d) for d in shape]
         if dtype is BOOL:
             return [*fed, rng.random(sizes) < 0.5]
         numbers = f32(rng, *sizes)

@@ -330,6 +330,8 @@ def _of_composite(e: Expr) -> Parts | None:
             high: list[DimLike] = [0] * (mask.rank - 1)
             mask = p.pad(mask, [0] * mask.rank, [*high, keys - mask.shape[-1]],
                          False if mask.dtype is dtypes.BOOL else float("-inf"))
+        # It repeats itself over the scores and never the other way round, whether or not its sizes can be told apart.
+        mask = p.broadcast_to(mask, scores.shape)
         changed = p.select(mask, changed, float("-inf")) if mask.dtype is dtypes.BOOL else changed + mask
     right = of["right"]
     if of["causal"]:
