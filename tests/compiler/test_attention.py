@@ -193,7 +193,8 @@ PLAIN = {"scale": None, "softcap": 0.0, "causal": False, "past": 0, "left": -1, 
 @pytest.mark.parametrize(("mask", "options"), [
     (None, {}), (None, {"causal": True}), (None, {"causal": True, "past": 4}), (None, {"left": 2, "right": 1}),
     (None, {"softcap": 3.0, "scale": 0.4}), ((B, 1, S, T), {}), ((S, T, BOOL), {"causal": True}),
-    ((B, 3, 1, 4, BOOL), {}), ((1, 1, S, 4), {}), ((1, 1, R, T, BOOL), {}), ((R, T), {}), ((B, 1, S, T), {"blind_is_nan": True}),
+    ((B, 3, 1, 4, BOOL), {}), ((1, 1, S, 4), {}), ((1, 1, R, T, BOOL), {}), ((R, T), {}),
+    ((B, 1, S, T), {"blind_is_nan": True}),
     ((B, 1, S, T, BOOL), {"blind_is_nan": True, "scale": 0.3}), ("lengths", {}), ("lengths", {"causal": True}),
 ], ids=str)
 def test_the_composite(each, mask, options):
