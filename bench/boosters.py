@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 from booster_rows import boundary_rows, held, random_rows
 from booster_zoo import Configuration, configurations, forests
+from faults import faults
 from models import store
 from racing.goals import geometric_mean
 from racing.table import human, markdown
 
 import gesher
-from gesher.evaluator.difference import difference
 from gesher.frontends import frontend_for
 from gesher.frontends.protocol import ExportOptions
 
@@ -75,13 +75,8 @@ def counts(c: Configuration) -> Iterator[Row]:
     for engine in ENGINES:
         status, why = "right", ""
         try:
-            with gesher.session(made.model, engine) as session:
-                for trial in made.trials:
-                    got = session.run(trial.feeds)
-                    for output, answer in trial.answers.items():
-                        d = difference(got[output], answer, rtol=trial.rtol.get(output), atol=trial.atol.get(output))
-                        if not d.ok:
-                            status, why = "wrong", f"{trial.name}, {output}: {d.why or d.max_abs}"
+            for trial, output, d in faults(made, engine):
+                status, why = "wrong", f"{trial.name}, {output}: {d.why or d.max_abs}"
         except gesher.UnsupportedError as e:
             status, why = "refused", e.what
         yield _row("counts", c, engine=engine, status=status, why=why)

@@ -28,13 +28,13 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+from faults import faults
 from models import store
 from sklearn.utils import all_estimators
 from sklearn_estimators import data, made
 from sklearn_nested import TEXTS, WORDS, nested
 
 import gesher
-from gesher.evaluator.difference import difference
 from gesher.frontends import frontend_for
 from gesher.frontends.protocol import Exported, ExportOptions
 
@@ -94,14 +94,9 @@ def on_engines(exported: Exported) -> tuple[str, str, dict[str, str]]:
     cannot = {}
     for engine in ENGINES:
         try:
-            with gesher.session(exported.model, engine) as session:
-                for trial in exported.trials:
-                    got = session.run(trial.feeds)
-                    for output, answer in trial.answers.items():
-                        d = difference(got[output], answer, rtol=trial.rtol.get(output), atol=trial.atol.get(output))
-                        if not d.ok:
-                            said = d.why or f"differs by {d.max_abs:.2g}"
-                            return "wrong", f"{engine}: {output} of '{trial.name}': {said}", cannot
+            for trial, output, d in faults(exported, engine):
+                said = d.why or f"differs by {d.max_abs:.2g}"
+                return "wrong", f"{engine}: {output} of '{trial.name}': {said}", cannot
         except gesher.UnsupportedError as e:
             cannot[engine] = e.what.splitlines()[0][:200]
     return "right", "", cannot

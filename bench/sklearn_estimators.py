@@ -1,47 +1,17 @@
-"""How much of scikit-learn crosses: every estimator that predicts, transforms or scores, in float32 and float64.
-
-    python bench/sklearn_estimators.py [--only NAME ...] [--verbose]
-
-Each is fitted on small data and exported; the export is verified on the reference engine by itself, then ONNX Runtime
-must answer the same. What is refused is refused with its reason; anything else is wrong. The exit status is 1 where
-something is wrong.
-"""
+"""scikit-learn's estimators ready to be fitted, and small data that each of them takes: for `sklearn_coverage`."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-import warnings
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
-from sklearn.utils import all_estimators
 
-import gesher
-from gesher.evaluator.difference import difference
-from gesher.frontends import verify
-from gesher.frontends.protocol import ExportOptions
-
-METHODS = ("predict", "transform", "score_samples", "kneighbors", "decision_function")
 IRIS, KINDS = load_iris(return_X_y=True)
 # Two decimals more than the data have, so that no two points are equally far from a third.
 IRIS = IRIS + np.random.default_rng(0).uniform(0, 0.01, IRIS.shape)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one estimator: "right", "refused" or "wrong", and why."""
-
-    name: str
-    dtype: str
-    status: str
-    why: str = ""
 
 
 def made(name: str, kind: Any) -> Any:
@@ -116,66 +86,3 @@ def data(name: str, dtype: Any) -> tuple[np.ndarray[Any, Any], Any]:
     if name == "TargetEncoder":
         y = IRIS[:, 2]
     return x, y
-
-
-def outcome(name: str, kind: Any, dtype: Any) -> Outcome:
-    """Fit, export, verify, and ask ONNX Runtime."""
-    said = np.dtype(dtype).name
-    x, y = data(name, dtype)
-    try:
-        estimator = made(name, kind)
-        estimator.fit(x) if y is None else estimator.fit(x, y)
-    except Exception as e:
-        return Outcome(name, said, "refused", f"takes other data than a matrix of numbers: {str(e)[:90]}")
-    try:
-        example = estimator.transform(x) if name == "KernelCenterer" else x
-        return engines(estimator, example, name, said)
-    except gesher.UnsupportedError as e:
-        return Outcome(name, said, "refused", e.what)
-    except Exception as e:
-        return Outcome(name, said, "wrong", f"{type(e).__name__}: {getattr(e, 'what', e)}"[:300])
-
-
-def engines(estimator: Any, x: Any, name: str, dtype: str) -> Outcome:
-    """The export on both engines."""
-    from gesher.frontends import frontend_for
-
-    exported = frontend_for(estimator).export(estimator, x, ExportOptions())
-    verify(exported)
-    with gesher.session(exported.model, "onnxruntime") as session:
-        for trial in exported.trials:
-            got = session.run(trial.feeds)
-            for output, answer in trial.answers.items():
-                d = difference(got[output], answer, rtol=trial.rtol.get(output), atol=trial.atol.get(output))
-                if not d.ok:
-                    return Outcome(name, dtype, "wrong", f"onnxruntime: {output} of '{trial.name}': "
-                                                         f"{d.why or d.max_abs}")
-    return Outcome(name, dtype, "right", ", ".join(v.name for v in exported.model.graph.outputs))
-
-
-def sweep(only: list[str] | None = None) -> Iterator[Outcome]:
-    """All outcomes, by name."""
-    warnings.simplefilter("ignore")
-    for name, kind in all_estimators():
-        if any(hasattr(kind, m) for m in METHODS) and (not only or name in only):
-            for dtype in (np.float32, np.float64):
-                yield outcome(name, kind, dtype)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="how much of scikit-learn crosses")
-    parser.add_argument("--only", nargs="*")
-    parser.add_argument("--verbose", action="store_true", help="also print what is right")
-    args = parser.parse_args()
-    outcomes = list(sweep(args.only))
-    for o in outcomes:
-        if args.verbose or o.status != "right":
-            print(f"{o.name:32} {o.dtype:8} {o.status:8} {o.why}")
-    for dtype in ("float32", "float64"):
-        counts = Counter(o.status for o in outcomes if o.dtype == dtype)
-        print(f"{dtype}: " + ", ".join(f"{counts[s]} {s}" for s in ("right", "refused", "wrong")))
-    return int(any(o.status == "wrong" for o in outcomes))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
