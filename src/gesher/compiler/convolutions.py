@@ -13,7 +13,7 @@ from gesher.symbolic import Dim, DimLike, product
 from . import target
 from .epilogues import Epilogue, epilogue_of
 from .indexing import unravel
-from .kernel import Kernel, Point, Spell
+from .kernel import Kernel, Point, Spell, composite_of
 from .kernels import blocked_packing as packing
 from .kernels.blocked_choice import variant
 from .kernels.packing_bf16 import blocked_pairs_shape, pack_blocked_pairs
@@ -26,13 +26,6 @@ from .views import same_memory
 MOST_ERROR = 1e-4
 # What a picture's height or width is taken to be where it is not known.
 USUAL = 56
-
-
-def _composite(e: Expr, name: str) -> Expr | None:
-    """The bundle, where `e` is the result of the composite of that name."""
-    if e.prim != "item" or e.args[0].prim != "composite" or e.args[0].params["name"] != name:
-        return None
-    return e.args[0]
 
 
 def _axes(**columns: Sequence[Any]) -> list[tuple[str, Any]]:
@@ -127,7 +120,7 @@ class BlockedConv(Kernel):
 
     @classmethod
     def match(cls, e: Expr) -> BlockedConv | None:
-        bundle = _composite(e, "blocked_convolve")
+        bundle = composite_of(e, "blocked_convolve")
         if bundle is None or bundle.args[1].prim != "constant":
             return None
         (x, w), of = bundle.args, dict(bundle.params["of"])
@@ -225,7 +218,7 @@ class BlockedWindow(Kernel):
 
     @classmethod
     def match(cls, e: Expr) -> BlockedWindow | None:
-        bundle = _composite(e, "blocked_window")
+        bundle = composite_of(e, "blocked_window")
         if bundle is None or e.dtype is not FLOAT:
             return None
         of = dict(bundle.params["of"])
@@ -256,7 +249,7 @@ class _Move(Kernel):
 
     @classmethod
     def match(cls, e: Expr) -> _Move | None:
-        bundle = _composite(e, cls.composite)
+        bundle = composite_of(e, cls.composite)
         if bundle is None or e.dtype is not FLOAT:
             return None
         return cls(e, [same_memory(bundle.args[0])])

@@ -16,7 +16,7 @@ from gesher.primitives import Expr
 from gesher.symbolic import decide_le
 
 from . import target
-from .kernel import Kernel, Point, Spell
+from .kernel import Kernel, Point, Spell, composite_of
 from .packed import aligned, array_of
 from .ranked import Ranked, ranked
 from .views import same_memory
@@ -36,9 +36,9 @@ class _Packed:
 
 def _constants(e: Expr) -> tuple[Expr, dict[int, Any]] | None:
     """The bundle of a forest and its constants by their places, if `e` is the result of one."""
-    if e.prim != "item" or e.args[0].prim != "composite" or e.args[0].params["name"] != "tree_ensemble":
+    bundle = composite_of(e, "tree_ensemble")
+    if bundle is None:
         return None
-    bundle = e.args[0]
     x, constants = bundle.args[0], bundle.args[1:]
     if e.dtype not in (FLOAT, DOUBLE) or x.dtype is not e.dtype or any(c.prim != "constant" for c in constants):
         return None

@@ -8,7 +8,7 @@ from gesher.base.dtypes import DOUBLE
 from gesher.primitives import Expr
 from gesher.symbolic import DimLike, minimum, product
 
-from .kernel import Kernel, Point, Spell
+from .kernel import Kernel, Point, Spell, composite_of
 from .packed import packed
 from .views import same_memory
 
@@ -20,10 +20,8 @@ class Dft(Kernel):
 
     @classmethod
     def match(cls, e: Expr) -> Dft | None:
-        if e.prim != "item" or e.args[0].prim != "composite" or e.dtype is not DOUBLE \
-                or e.args[0].params["name"] != "dft":
-            return None
-        return cls(e, e.args[0].args[0])
+        bundle = composite_of(e, "dft")
+        return cls(e, bundle.args[0]) if bundle is not None and e.dtype is DOUBLE else None
 
     def __init__(self, expr: Expr, x: Expr):
         self.of = dict(expr.args[0].params["of"])

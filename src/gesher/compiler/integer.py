@@ -16,7 +16,7 @@ from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike, decide_eq, product
 
 from .indexing import unravel
-from .kernel import Kernel, Point, Spell
+from .kernel import Kernel, Point, Spell, composite_of
 from .kernels.packing_i8 import (
     depthwise_channels,
     dot_step,
@@ -38,9 +38,9 @@ PLANAR = 4
 
 def arguments(e: Expr, name: str, count: int) -> list[Expr | None] | None:
     """The `count` arguments of the composite `name` of which `e` is the result, None for those left out."""
-    if e.prim != "item" or e.args[0].prim != "composite" or e.args[0].params["name"] != name:
+    bundle = composite_of(e, name)
+    if bundle is None:
         return None
-    bundle = e.args[0]
     found: list[Expr | None] = [None] * count
     for i, a in zip(bundle.params["given"], bundle.args):
         found[i] = a

@@ -17,6 +17,13 @@ Spell = Callable[[DimLike], str]
 Point = Callable[[Expr], str]
 
 
+def composite_of(e: Expr, name: str) -> Expr | None:
+    """The composite of that name, where `e` is a result of one."""
+    if e.prim != "item" or e.args[0].prim != "composite" or e.args[0].params["name"] != name:
+        return None
+    return e.args[0]
+
+
 class Kernel(ABC):
     """A kernel chosen for one expression.
 

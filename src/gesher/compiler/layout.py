@@ -23,6 +23,7 @@ from gesher.primitives.simplify import rebuilt
 from gesher.symbolic import DimLike, decide_eq, decide_le, product
 
 from . import target, transposed
+from .kernel import composite_of
 
 _ELEMENTWISE = frozenset(("select", "cast", "bitcast", "is_inf", *MAPS))
 # A convolution that no other one hands pictures to or takes them from pays for two changes of layout by itself: worth
@@ -94,9 +95,8 @@ def _worthy(order: Sequence[Expr], eligible_ones: set[Expr]) -> set[Expr]:
 
 def _mixing(e: Expr) -> Expr | None:
     """The composite that `e` is, where that mixes elements along an axis of places (`ops.places.mixed`)."""
-    if e.prim != "item" or e.args[0].prim != "composite" or e.args[0].params["name"] != "mixed":
-        return None
-    return e.args[0] if dict(e.args[0].params["of"])["axis"] >= 2 else None
+    bundle = composite_of(e, "mixed")
+    return bundle if bundle is not None and dict(bundle.params["of"])["axis"] >= 2 else None
 
 
 def _gains_by_rounding(e: Expr) -> bool:

@@ -6,7 +6,7 @@ from gesher.base.dtypes import FLOAT, INT32, INT64
 from gesher.primitives import Expr
 from gesher.symbolic import product
 
-from .kernel import Kernel, Point, Spell
+from .kernel import Kernel, Point, Spell, composite_of
 from .views import same_memory
 
 
@@ -17,11 +17,11 @@ class Sample(Kernel):
 
     @classmethod
     def match(cls, e: Expr) -> Sample | None:
-        if e.prim != "item" or e.args[0].prim != "composite" or e.dtype is not FLOAT \
-                or e.args[0].params["name"] != "seen_at":
+        bundle = composite_of(e, "seen_at")
+        if bundle is None or e.dtype is not FLOAT:
             return None
-        x, index = e.args[0].args[0], e.args[0].args[-2]
-        return cls(e, [same_memory(a) for a in e.args[0].args]) if x.rank == 3 and index.dtype is INT32 else None
+        x, index = bundle.args[0], bundle.args[-2]
+        return cls(e, [same_memory(a) for a in bundle.args]) if x.rank == 3 and index.dtype is INT32 else None
 
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
         x, *_, index, _ = self.expr.args[0].args
@@ -44,10 +44,10 @@ class Mix(Kernel):
 
     @classmethod
     def match(cls, e: Expr) -> Mix | None:
-        if e.prim != "item" or e.args[0].prim != "composite" or e.dtype is not FLOAT \
-                or e.args[0].params["name"] != "mixed" or e.args[0].args[1].dtype is not INT64:
+        bundle = composite_of(e, "mixed")
+        if bundle is None or e.dtype is not FLOAT or bundle.args[1].dtype is not INT64:
             return None
-        return cls(e, [same_memory(a) for a in e.args[0].args])
+        return cls(e, [same_memory(a) for a in bundle.args])
 
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
         x, index, _ = self.expr.args[0].args

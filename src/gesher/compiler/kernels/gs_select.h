@@ -169,11 +169,22 @@ GS_INLINE int64_t gs_select_words(const GsSelect* s) {
   return gs_max_i64(words, 2 * gs_max_i64(s->k, 1)) + (gs_select_copies(s) ? s->n * GS_SELECT_COLUMNS / 2 : 0);
 }
 
+// A heap of the first k, and what it holds at the end as the row's results.
+GS_INLINE void gs_select_begin(const GsSelect* s, int64_t base, GsKeyed* heap) {
+  for (int64_t a = 0; a < s->k; a++) heap[a] = (GsKeyed){gs_select_key(s, base + a * s->inner), a};
+  for (int64_t a = s->k / 2 - 1; a >= 0; a--) gs_sink(heap, s->k, a, heap[a]);
+}
+GS_INLINE void gs_select_end(const GsSelect* s, int64_t row, GsKeyed* heap) {
+  for (int64_t left = s->k; left > 0; left--) {
+    gs_select_store(s, row, left - 1, heap[0].place);
+    gs_sink(heap, left - 1, 0, heap[left - 1]);
+  }
+}
+
 // One row of floats that lie side by side: 0 where too many would go through the heap.
 GS_LOCAL int gs_select_floats(const GsSelect* s, int64_t row, int64_t base, const float* x, GsKeyed* heap) {
   int64_t k = s->k;
-  for (int64_t a = 0; a < k; a++) heap[a] = (GsKeyed){gs_select_key(s, base + a * s->inner), a};
-  for (int64_t a = k / 2 - 1; a >= 0; a--) gs_sink(heap, k, a, heap[a]);
+  gs_select_begin(s, base, heap);
   // Of n in no order k * log(n / k) go through. In rising order all do.
   int64_t left = gs_select_may_count(s) ? 8 * k + s->n / 16 : s->n;
   for (int64_t a = k; a < s->n; a++) {
@@ -184,10 +195,7 @@ GS_LOCAL int gs_select_floats(const GsSelect* s, int64_t row, int64_t base, cons
     uint64_t key = gs_select_key(s, base + a * s->inner);
     if (key < heap[0].key) gs_sink(heap, k, 0, (GsKeyed){key, a});
   }
-  for (int64_t j = k; j > 0; j--) {
-    gs_select_store(s, row, j - 1, heap[0].place);
-    gs_sink(heap, j - 1, 0, heap[j - 1]);
-  }
+  gs_select_end(s, row, heap);
   return 1;
 }
 
@@ -198,17 +206,13 @@ GS_LOCAL void gs_select_row(const GsSelect* s, int64_t row, const float* floats,
     if (floats) {
       if (gs_select_floats(s, row, base, floats, heap)) return;
     } else {
-      for (int64_t a = 0; a < k; a++) heap[a] = (GsKeyed){gs_select_key(s, base + a * s->inner), a};
-      for (int64_t a = k / 2 - 1; a >= 0; a--) gs_sink(heap, k, a, heap[a]);
+      gs_select_begin(s, base, heap);
       // The heap holds the k first so far; a later place never goes before an equal one.
       for (int64_t a = k; a < s->n; a++) {
         uint64_t key = gs_select_key(s, base + a * s->inner);
         if (key < heap[0].key) gs_sink(heap, k, 0, (GsKeyed){key, a});
       }
-      for (int64_t left = k; left > 0; left--) {
-        gs_select_store(s, row, left - 1, heap[0].place);
-        gs_sink(heap, left - 1, 0, heap[left - 1]);
-      }
+      gs_select_end(s, row, heap);
       return;
     }
   }
