@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from gesher.base import dtypes
 from gesher.ir import Value
 
-from .recurrent import recurrent
+from .recurrent import LAYERS, recurrent, whole_operator
 from .translation import TABLE, Translation, aten
 
 # Captured
@@ -71,13 +71,10 @@ def _keep_whole(name: str) -> Any:
         y = data.new_empty((data.shape[0], (2 if bidirectional else 1) * ends[0].shape[2]))
         return (y, *map(torch.empty_like, ends))
 
-    made = torch.library.custom_op(f"gesher::packed_{name}", run, mutates_args=(), schema=_SCHEMA.format(
-        states="Tensor[]" if several else "Tensor", results=", ".join(["Tensor"] * (3 if several else 2))))
-    made.register_fake(shapes)
-    return made
+    return whole_operator(f"packed_{name}", _SCHEMA, several, run, shapes)
 
 
-_WHOLE = {getattr(torch, name): _keep_whole(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")}
+_WHOLE = {getattr(torch, name): _keep_whole(name) for name in LAYERS}
 
 
 class PackedWhole(TorchFunctionMode):

@@ -7,7 +7,7 @@ ties the count of steps to that of the example. So while a module is captured, i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,13 +40,19 @@ def _keep_whole(name: str) -> Any:
         y = x.new_empty((x.shape[0], x.shape[1], (2 if bidirectional else 1) * ends[0].shape[2]))
         return (y, *map(torch.empty_like, ends))
 
-    made = torch.library.custom_op(f"gesher::{name}", run, mutates_args=(), schema=_SCHEMA.format(
+    return whole_operator(name, _SCHEMA, several, run, shapes)
+
+
+def whole_operator(name: str, schema: str, several: bool, run: Callable[..., Any], shapes: Callable[..., Any]) -> Any:
+    """Make the operator `gesher::NAME` of a recurrent layer, of which `several` says whether it has two states."""
+    made = torch.library.custom_op(f"gesher::{name}", run, mutates_args=(), schema=schema.format(
         states="Tensor[]" if several else "Tensor", results=", ".join(["Tensor"] * (3 if several else 2))))
     made.register_fake(shapes)
     return made
 
 
-_WHOLE = {getattr(torch, name): _keep_whole(name) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")}
+LAYERS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_WHOLE = {getattr(torch, name): _keep_whole(name) for name in LAYERS}
 
 
 class RecurrencesWhole(TorchFunctionMode):
