@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +30,7 @@ import numpy as np
 from booster_rows import boundary_rows, held, random_rows
 from booster_zoo import Configuration, configurations, forests
 from faults import faults
+from measuring import versions
 from models import store
 from racing.goals import geometric_mean
 from racing.table import human, markdown
@@ -284,8 +285,8 @@ def section(found: list[Row]) -> str:
              "Written by `./dev bench boosters --write`; configurations: `bench/booster_zoo.py`.", "",
              f"- {os.cpu_count()} cores, shared; rows measured {min(r['measured'] for r in found)} to "
              f"{max(r['measured'] for r in found)} UTC",
-             "- " + ", ".join(f"{n} {metadata.version(n)}" for n in ("xgboost", "lightgbm", "catboost", "scikit-learn",
-                                                                     "onnxruntime", "skl2onnx", "onnxmltools")), ""]
+             "- " + versions("xgboost", "lightgbm", "catboost", "scikit-learn", "onnxruntime", "skl2onnx",
+                             "onnxmltools"), ""]
     of = {p: [r for r in found if r["part"] == p] for p in PARTS}
     parts += ["### Configurations", "", "Right, refused and wrong, on the export's own trials (example, shuffled "
               "columns, rows on thresholds, missing values).", ""]

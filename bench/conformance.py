@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
 import io
 import multiprocessing
 import os
@@ -29,7 +28,7 @@ import onnx.reference
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from measuring import row
+from measuring import row, versions
 from tests.suites.conformance import GROUPS, Case, Engine, cases, hold, on
 
 from gesher.evaluator import Evaluator
@@ -131,8 +130,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--verbose", action="store_true", help="also what peers fail at")
     args = parser.parse_args()
-    names = ("onnx", "onnxruntime", "numpy")
-    print(f"Python {sys.version.split()[0]}, " + ", ".join(f"{n} {importlib.metadata.version(n)}" for n in names))
+    print(f"Python {sys.version.split()[0]}, " + versions("onnx", "onnxruntime", "numpy"))
     if args.only != "speed":
         counts(args.engines, args.verbose)
     if args.only != "counts":

@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from measuring import versions
 from models import FREE, BenchModel, chosen, store
 from racing import table
 from racing.goals import ratio_of
@@ -41,6 +42,7 @@ ROUNDED = ("resnet50", "mobilenet_v2", "efficientnet_b0", "convnext_tiny", "vit_
            "conv1x1_256_56")
 RACES = ("fp32", "int8", "trees", "small")
 ENGINES = ("compiled", "onnxruntime", "openvino")
+VERSIONED = ("onnxruntime", "openvino", "numpy", "ziglang", "torch", "scikit-learn")
 HERE = Path(__file__).resolve().parent
 # Beyond this the engines do not agree; int8 kernels round in their own places, and dynamic ones choose their scales.
 LARGEST_ERROR = {"fp32": 1e-3, "small": 1e-4, "trees": 1e-2, "int8": 0.2}
@@ -190,7 +192,7 @@ def machine(rows: Sequence[dict[str, Any]], threads: Sequence[int]) -> list[str]
     return [f"{when}load average {busy:.1f} on {os.cpu_count()} cores" +
             (": others were at work, so trust the undisturbed ratios more" if busy > (os.cpu_count() or 1) else ""),
             f"- {name}, {os.cpu_count()} cores; measured peaks: {peaks}",
-            f"- Python {sys.version.split()[0]}, {table.versions()}; commit {commit or 'unknown'}"]
+            f"- Python {sys.version.split()[0]}, {versions(*VERSIONED)}; commit {commit or 'unknown'}"]
 
 
 def main() -> None:

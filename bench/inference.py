@@ -11,7 +11,6 @@ hang on the data.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import io
 import logging
 import sys
@@ -25,6 +24,7 @@ import onnx.shape_inference
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from measuring import versions
 from tests.real_models import model_files
 from tests.suites.stripped import VERDICTS, node_cases, stripped, types_of, verdict
 from tests.torch_models import EXPORTERS, NETWORKS, exported, without_types
@@ -125,8 +125,7 @@ def _row(name: str, model: onnx.ModelProto) -> None:
 def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    names = ("onnx", "onnxruntime", "torch")
-    print(f"Python {sys.version.split()[0]}, " + ", ".join(f"{n} {importlib.metadata.version(n)}" for n in names))
+    print(f"Python {sys.version.split()[0]}, " + versions("onnx", "onnxruntime", "torch"))
     on_node_cases()
     on_exports()
 

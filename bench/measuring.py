@@ -6,11 +6,24 @@ what the imports took.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from statistics import median
+
+
+def versions(*packages: str) -> str:
+    """The packages with their versions, those that are not installed told as such."""
+    def version(name: str) -> str:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return "(not installed)"
+
+    return ", ".join(f"{n} {version(n)}" for n in packages)
+
 
 # getrusage counts what the parent held when it forked, so a child of a large process would seem large.
 _PEAK = """

@@ -5,18 +5,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 import tempfile
 from pathlib import Path
 
-from measuring import interleaved, peak_of, row, whole_process
+from measuring import interleaved, peak_of, row, versions, whole_process
 from models.written import bert, chain, external
-
-
-def versions() -> str:
-    names = ("onnx", "onnx-ir", "numpy")
-    return ", ".join(f"{n} {importlib.metadata.version(n)}" for n in names)
 
 
 def starting() -> None:
@@ -101,7 +95,7 @@ def scaling(folder: Path) -> None:
 
 
 def main() -> None:
-    print(f"Python {sys.version.split()[0]}, {versions()}; medians")
+    print(f"Python {sys.version.split()[0]}, {versions('onnx', 'onnx-ir', 'numpy')}; medians")
     print(f"{'question':52} {'gesher':>22} {'rival':>28} {'ratio':>8}  goal")
     starting()
     with tempfile.TemporaryDirectory() as name:

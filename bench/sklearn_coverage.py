@@ -22,13 +22,13 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 from faults import faults
+from measuring import versions
 from models import store
 from sklearn.utils import all_estimators
 from sklearn_estimators import data, made
@@ -187,7 +187,7 @@ def page(rows: list[Outcome]) -> str:
              "predicts, transforms or scores, at its defaults on small data, and nested ones, each method exported by "
              "itself and held against scikit-learn on `reference`, `compiled` and ONNX Runtime. Refusals are told "
              "below with their reasons.",
-             "", f"scikit-learn {metadata.version('scikit-learn')}, onnxruntime {metadata.version('onnxruntime')}.", ""]
+             "", f"{versions('scikit-learn', 'onnxruntime')}.", ""]
     parts += ["| | type | right in all methods | partly right | refused | wrong |", "|---|---|---:|---:|---:|---:|"]
     for group in ("estimators", "nested"):
         for dtype, c in statuses(rows, group).items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,11 +124,6 @@ def means(rows: Sequence[Row]) -> str:
                 lines.append([kind if group is None else f"{kind}: {group}", str(len(found)), number(mean),
                               number(clean), f"{sum(r['ratio'] < 1 for r in found)} won"])
     return markdown(["group", "rows", "geometric mean", "undisturbed", ""], lines, right=(1, 2, 3))
-
-
-def versions() -> str:
-    names = ("onnxruntime", "openvino", "numpy", "ziglang", "torch", "scikit-learn")
-    return ", ".join(f"{n} {importlib.metadata.version(n)}" for n in names)
 
 
 def section(rows: Sequence[Row], machine: Sequence[str]) -> str:
