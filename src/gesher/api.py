@@ -64,7 +64,8 @@ def session(model: Model | str | PathLike[str], engine: str = "auto", *, threads
     """
     from gesher.engines import Options, prepare
 
-    return prepare(_model(model), engine, Options(threads=threads, precision=precision, seed=seed))
+    source = model if isinstance(model, (str, PathLike)) else _model(model)
+    return prepare(source, engine, Options(threads=threads, precision=precision, seed=seed))
 
 
 def to_torch(model: Model | str | PathLike[str], *, trainable: Callable[[str], bool] | None = None,

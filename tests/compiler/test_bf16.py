@@ -159,7 +159,7 @@ def test_the_default_is_float32_and_is_kept_apart():
         assert off(exact.run({"x": x})["y"], want) < 1e-6 < off(rounded.run({"x": x})["y"], want)
         assert "bf16" not in exact.explain() and "bf16" in rounded.explain()
     # A second load finds what was kept of each.
-    keys = {frozen.key_for(model, optimised.__qualname__, "", precision) for precision in ("f32", "bf16")}
+    keys = {frozen.key_for(model, frozen.told(optimised.__qualname__, "", precision)) for precision in ("f32", "bf16")}
     assert len(keys) == 2
     for precision in ("f32", "bf16"):
         options = session.Options(threads=1, precision=precision, kept=True)

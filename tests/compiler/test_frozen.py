@@ -12,7 +12,7 @@ import pytest
 import gesher
 from gesher.base.dtypes import FLOAT, INT64
 from gesher.base.errors import RunError
-from gesher.compiler import cache, frozen, session, toolchain
+from gesher.compiler import cache, frozen, toolchain
 from gesher.compiler.digest import digest
 from gesher.compiler.session import Options, compile
 from gesher.ir import Attribute, Kind, Model
@@ -103,7 +103,7 @@ def test_equal_models_in_memory_share_a_session():
 @pytest.mark.parametrize("damage", ["cut", "form", "library"])
 def test_what_is_damaged_is_planned_again(path, damage):
     first = compile(gesher.load(path), KEPT)
-    key = session._key(first.model, KEPT, None)
+    key = first.key
     folder = cache.find(key, frozen.SESSIONS).folder
     plan = folder / frozen.PLAN
     if damage == "cut":

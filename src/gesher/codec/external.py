@@ -170,9 +170,9 @@ class ExternalData:
         start, end = self._span(len(source))
         return source.view[start:end]
 
-    def stamp(self) -> tuple[int, ...] | None:
-        """The identity, size and time of the data file (`Source.stamp`), None where there is no such file."""
-        return None if self.folder is None else self._in_place(lambda: self._home().source(self.location).stamp)
+    def source(self) -> Source | None:
+        """The data file, opened; None where the model was not loaded from a folder."""
+        return None if self.folder is None else self._in_place(lambda: self._home().source(self.location))
 
     def verify(self) -> bool:
         """Whether the data file has the SHA-1 that the model gives; True where it gives none. Reads the whole file."""

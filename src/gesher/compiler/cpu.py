@@ -1,4 +1,4 @@
-"""The processor under us: what its vectors can do, how many cores we may use, how large its caches are.
+"""The processor under us: what its vectors can do, and how many cores we may use.
 
 An `Isa` is a set of instructions that code is built for; `Cpu.isa` is the widest one that this processor runs.
 What a reader would guess wrong: the number of cores is what this process was given (affinity and container
@@ -7,6 +7,7 @@ limits), not what the machine has; and features come from the operating system, 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import math
@@ -66,15 +67,12 @@ def isa(name: str) -> Isa:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """This processor. Cache sizes are bytes (a guess of common sizes where the system does not tell)."""
+    """This processor."""
 
     arch: str
     model: str
     features: frozenset[str]
     cores: int
-    l1d: int
-    l2: int
-    l3: int
 
     @property
     def isa(self) -> Isa:
@@ -104,8 +102,7 @@ def here() -> Cpu:
     """
     arch = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
     model, features = _identity(arch)
-    l1d, l2, l3 = _caches()
-    return Cpu(arch, model, features, allowed_cores(), l1d, l2, l3)
+    return Cpu(arch, model, features, allowed_cores())
 
 
 def threads() -> int:
@@ -157,7 +154,7 @@ def _read(path: Path) -> str:
 def _identity(arch: str) -> tuple[str, frozenset[str]]:
     if sys.platform == "linux":
         fields: dict[str, str] = {}
-        for line in _read(Path("/proc/cpuinfo")).splitlines():
+        for line in _first_processor():
             name, _, value = line.partition(":")
             fields.setdefault(name.strip(), value.strip())
         names = ("vendor_id", "cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU variant")
@@ -172,6 +169,17 @@ def _identity(arch: str) -> tuple[str, frozenset[str]]:
     return model, features | certain
 
 
+def _first_processor() -> list[str]:
+    """The lines of /proc/cpuinfo about the first processor; each costs the kernel time, and there may be hundreds."""
+    lines: list[str] = []
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", errors="replace") as told:
+        for line in told:
+            if not line.strip() and lines:
+                break
+            lines.append(line)
+    return lines
+
+
 def _identity_darwin() -> tuple[str, frozenset[str]]:
     asked = subprocess.run(["/usr/sbin/sysctl", "-a"], capture_output=True, text=True, check=False).stdout
     values = dict(re.findall(r"^((?:machdep\.cpu|hw\.optional)\S*): (.*)$", asked, re.MULTILINE))
@@ -181,14 +189,3 @@ def _identity_darwin() -> tuple[str, frozenset[str]]:
     features |= {name.rsplit(".", 1)[1].lower() for name, value in values.items()
                  if name.startswith("hw.optional") and value == "1"}
     return values.get("machdep.cpu.brand_string", platform.processor()), frozenset(features)
-
-
-def _caches() -> tuple[int, int, int]:
-    """Bytes of L1 data, L2 and L3 that core 0 sees."""
-    sizes = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
-    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        level, kind, size = (_read(index / name).strip() for name in ("level", "type", "size"))
-        matched = re.fullmatch(r"(\d+)([KMG]?)", size)
-        if level.isdigit() and kind in ("Data", "Unified") and matched:
-            sizes[int(level)] = int(matched[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[matched[2]]
-    return sizes[1], sizes[2], sizes[3]

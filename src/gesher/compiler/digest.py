@@ -133,8 +133,8 @@ class _Digest:
         """Where the numbers lie in a file, and which file that is; None where they are in memory."""
         storage = tensor.storage
         if isinstance(storage, ExternalStorage):
-            found = storage.data.stamp()
-            return None if found is None else (found, storage.data.offset, storage.data.length)
+            opened = storage.data.source()
+            return None if opened is None else (opened.stamp, storage.data.offset, storage.data.length)
         source = self.model.kept[0] if self.model.kept else None
         if not isinstance(storage, RawStorage) or source is None or source.stamp is None:
             return None

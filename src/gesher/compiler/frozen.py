@@ -14,7 +14,7 @@ is kept, with the conditions, and read back when a run wants it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +59,13 @@ class Frozen:
     entry: cache.Entry
 
 
-def key_for(model: Model, prepared_by: str, isa: str, precision: str = "f32", threads: int = 1) -> str:
-    """The name of a model's session.
+def key_for(model: Model, told: Mapping[str, str]) -> str:
+    """The name of a model's session, with what `told` counts."""
+    return cache.key_of({**told, "model": digest(model)})
+
+
+def told(prepared_by: str, isa: str, precision: str = "f32", threads: int = 1) -> dict[str, str]:
+    """All that names a session but its model.
 
     Args:
         prepared_by: what makes the model ready (the optimiser), by name.
@@ -68,9 +73,8 @@ def key_for(model: Model, prepared_by: str, isa: str, precision: str = "f32", th
         precision: of products.
         threads: as `target.about` counts them.
     """
-    return cache.key_of({"model": digest(model), "gesher": house(), "prepared": prepared_by, "form": str(_FORM),
-                         "cpu": isa or cpu.here().key, "compiler": knobs.CC.text, "precision": precision,
-                         "threads": str(threads)})
+    return {"gesher": house(), "prepared": prepared_by, "form": str(_FORM), "cpu": isa or cpu.here().key,
+            "compiler": knobs.CC.text, "precision": precision, "threads": str(threads)}
 
 
 def freeze(session: CompiledSession, variant: Variant, key: str) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,8 @@ from gesher.evaluator.tables import layout_of
 from gesher.ir import Graph, Model, Node, TensorType, Value
 from gesher.symbolic import fresh
 
-from . import cpu, frozen, target
+from . import cpu, faces, frozen, target
+from .faces import Face
 from .lowered import NeedsOracle
 from .quick import NotAsTaken, Quick
 from .variant import Env, Variant
@@ -84,21 +86,29 @@ def compile(model: Model, options: Options | None = None, prepare: Prepare | Non
     return CompiledSession(model, options or Options(), prepare)
 
 
-def read_back(model: Model, options: Options, prepare: Prepare | None = None) -> CompiledSession | None:
-    """The session of a model that was kept, None where there is none."""
-    key = _key(model, options, prepare)
-    kept = frozen.thaw(model, key) if key else None
-    return None if kept is None else CompiledSession(model, options, prepare, kept)
+def read_back(model: Model | Path, options: Options, prepare: Prepare | None = None) -> CompiledSession | None:
+    """The session of a model that was kept, None where there is none. Of a path, the file is not read (`faces`)."""
+    told = _told(options, prepare)
+    if told is None:
+        return None
+    face = faces.find(model, told) if isinstance(model, Path) else None
+    if isinstance(model, Path):
+        if face is None:
+            return None
+        model, key = face.model, face.key
+    else:
+        key = frozen.key_for(model, told)
+    kept = frozen.thaw(model, key)
+    return None if kept is None else CompiledSession(model, options, prepare, (key, kept), face)
 
 
-def _key(model: Model, options: Options, prepare: Prepare | None) -> str:
-    """The name under which the session is kept; "" where it is not."""
+def _told(options: Options, prepare: Prepare | None) -> dict[str, str] | None:
+    """What names the session beside its model; None where it is not kept."""
     # Steps are told and timed of what was planned here.
-    wanted = options.kept and not options.timed and knobs.DEBUG.number < 2
-    if not wanted:
-        return ""
-    return frozen.key_for(model, prepare.__qualname__ if prepare else "", options.isa, options.precision,
-                          target.about(options.threads or cpu.threads()))
+    if not options.kept or options.timed or knobs.DEBUG.number >= 2:
+        return None
+    return frozen.told(prepare.__qualname__ if prepare else "", options.isa, options.precision,
+                       target.about(options.threads or cpu.threads()))
 
 
 class CompiledSession:
@@ -112,8 +122,10 @@ class CompiledSession:
     whole: Model
 
     def __init__(self, model: Model, options: Options, prepare: Prepare | None = None,
-                 kept: frozen.Frozen | None = None):
+                 read: tuple[str, frozen.Frozen] | None = None, face: Face | None = None):
         self.model, self.options, self._prepare = model, options, prepare
+        # The model is only its face as long as this is there.
+        self._face = face
         self.isa = cpu.isa(options.isa) if options.isa else None
         self.outputs = [v.name for v in model.graph.outputs]
         self.lock = threading.RLock()
@@ -122,9 +134,13 @@ class CompiledSession:
         self._careful: GraphSession | None = None
         self._trust = _TRUST
         self._random: np.random.Generator | None = None
-        self.key = _key(model, options, prepare)
-        if kept is None and self.key:
-            kept = frozen.thaw(model, self.key)
+        kept: frozen.Frozen | None
+        if read is not None:
+            self.key, kept = read
+        else:
+            told = _told(options, prepare)
+            self.key = "" if told is None else frozen.key_for(model, told)
+            kept = frozen.thaw(model, self.key) if self.key else None
         self.planned = kept is None
         if kept is None:
             self._plan()
@@ -141,6 +157,8 @@ class CompiledSession:
         from gesher.inference import infer
         from gesher.rewriter.inline import inlined
 
+        if self._face is not None:
+            self.model, self._face = self._face.read(), None
         put_in_place = (self._prepare or inlined)(self.model)
         self.whole, self.own_opsets = put_in_place.model, put_in_place.opsets
         self.facts = infer(self.whole, opsets=self.own_opsets)
@@ -152,6 +170,18 @@ class CompiledSession:
         self.planned = True
         for variant in self._main.variants:
             self.keep(variant)
+
+    def keep_face(self, opened: int) -> None:
+        """Let the next session of this model's file be read back without reading the file.
+
+        For a model that is exactly as its file has it: what was edited since must not go by the file's name.
+
+        Args:
+            opened: when the file was, in nanoseconds of `time.time_ns`, or earlier.
+        """
+        told = _told(self.options, self._prepare)
+        if told is not None and self._face is None:
+            faces.keep(self.model, self.key, told, opened)
 
     def keep(self, variant: Variant) -> None:
         """Keep a way of running the main graph, where this session is kept."""

@@ -8,10 +8,14 @@ times as long as loading a kept session.
 from __future__ import annotations
 
 import importlib
+import time
 from functools import cache
+from os import PathLike
+from pathlib import Path
 
 from gesher.base.errors import UnsupportedError
 from gesher.ir import Model
+from gesher.ir.files import load
 
 from .protocol import Engine, Options, Port, Session
 
@@ -72,15 +76,32 @@ def choose(model: Model) -> Engine:
     raise UnsupportedError(f"no engine here can run {model.place}", advice=" | ".join(tried))
 
 
-def prepare(model: Model, name: str = "auto", options: Options | None = None) -> Session:
-    """A session of `model` on the engine `name`.
+def prepare(model: Model | str | PathLike[str], name: str = "auto", options: Options | None = None) -> Session:
+    """A session of `model`, or of the file of one, on the engine `name`.
 
     Raises:
         UnsupportedError: the engine is unknown, missing here, or refuses the model.
+        FormatError: there is no such file, or it is no model.
     """
     options = options or Options()
+    if not isinstance(model, (str, PathLike)):
+        return _prepared(model, name, options)
+    kept = _first(name).read_back(Path(model), options)
+    if kept is None:
+        opened = time.time_ns()
+        kept = _prepared(load(model), name, options)
+        kept.made_of_file(opened)
+    return kept
+
+
+def _first(name: str) -> Engine:
+    """The engine that `auto` tries first, or the one of that name."""
+    return engine(AUTO_ORDER[0] if name == "auto" else name)
+
+
+def _prepared(model: Model, name: str, options: Options) -> Session:
     # A session that was kept runs: nothing else need be asked.
-    kept = engine(AUTO_ORDER[0] if name == "auto" else name).read_back(model, options)
+    kept = _first(name).read_back(model, options)
     if kept is not None:
         return kept
     chosen = choose(model) if name == "auto" else engine(name)

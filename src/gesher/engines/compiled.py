@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gesher
@@ -30,6 +31,9 @@ class CompiledSession(Session):
         """What is compiled, and what runs by the reference rules and why."""
         return self._session.explain()
 
+    def made_of_file(self, opened: int) -> None:
+        self._session.keep_face(opened)
+
     def close(self) -> None:
         self._session.close()
 
@@ -53,11 +57,11 @@ class CompiledEngine(Engine):
     def refuses(self, model: Model) -> list[str]:
         return without_rules(model)    # what does not compile is run by them
 
-    def read_back(self, model: Model, options: Options) -> Session | None:
+    def read_back(self, model: Model | Path, options: Options) -> Session | None:
         from gesher.compiler import session as compiler
 
         found = compiler.read_back(model, compiler.Options(**_told(options)), optimised)
-        return None if found is None else CompiledSession(model, options, found)
+        return None if found is None else CompiledSession(found.model, options, found)
 
     def prepare(self, model: Model, options: Options) -> Session:
         return CompiledSession(model, options, compiled(model, **_told(options)))

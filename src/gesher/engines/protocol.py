@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -83,6 +84,14 @@ class Session(Asking):
             RunError: the inputs do not fit the model, or a kernel failed.
         """
 
+    def made_of_file(self, opened: int) -> None:
+        """Told once where the model is exactly what its file holds: what is kept may then go by the file's name.
+
+        Args:
+            opened: when the file was, in nanoseconds of `time.time_ns`, or earlier.
+        """
+        return
+
     def close(self) -> None:
         """Give back what the session holds. It cannot run afterwards."""
         return
@@ -112,8 +121,12 @@ class Engine(ABC):
     def refuses(self, model: Model) -> list[str]:
         """The reasons why it cannot run this model; empty where it can, or where only trying tells."""
 
-    def read_back(self, model: Model, options: Options) -> Session | None:
-        """A session of this very model that was kept when it was prepared before; None where there is none."""
+    def read_back(self, model: Model | Path, options: Options) -> Session | None:
+        """A session of this very model that was kept when it was prepared before; None where there is none.
+
+        Args:
+            model: or the file of one, which then need not be read.
+        """
         return None
 
     @abstractmethod
