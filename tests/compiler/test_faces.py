@@ -148,3 +148,23 @@ def test_inputs_with_defaults_have_no_face(tmp_path: Path, reads: list[Path]) ->
     for _ in range(2):
         np.testing.assert_array_equal(session(file).run({"x": np.ones(3, np.float32)})["y"], np.full(3, 2))
     assert len(reads) == 2
+
+
+def test_conditions_that_a_run_settled_are_read_back_without_the_file(tmp_path: Path, reads: list[Path]) -> None:
+    b = Builder({"": 21})
+    x, k = b.input("x", FLOAT, ["n", 12]), b.input("k", INT64, [])
+    y = b.MatMul(x, b.constant(np.ones((12, 40), np.float32)))
+    then, other = b.subgraph("then"), b.subgraph("other")
+    then.output(then.Add(y, 1.0))
+    other.output(other.Neg(y))
+    b.output(b.If(b.Equal(k, 16), then_branch=then.graph, else_branch=other.graph), "y")
+    file = tmp_path / "m.onnx"
+    gesher.save(b.model(), file)
+    os.utime(file, ns=(AGO, AGO))
+
+    def run(k: int) -> float:
+        return float(session(file).run({"x": np.ones((2, 12), np.float32), "k": np.array(k)})["y"][0, 0])
+
+    assert [run(16), run(16)] == [13, 13] and reads == [file]
+    # What no run has settled yet is planned, of the file; and kept.
+    assert [run(3), run(3), run(16)] == [-12, -12, 13] and reads == [file, file]

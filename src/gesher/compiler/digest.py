@@ -34,7 +34,7 @@ def digest(model: Model) -> str:
 @cache
 def house() -> str:
     """A name for Gesher itself as it lies on disk: what it compiled before it was changed is not used again."""
-    told = hashlib.sha256()
+    told, lines = hashlib.sha256(), []
     # The folder of the package. In an archive there is nothing to walk, and the archive's own file stands for it.
     root = os.path.dirname(gesher.__file__)
     pending = [root if os.path.isdir(root) else os.path.dirname(root)]
@@ -49,7 +49,8 @@ def house() -> str:
                         pending.append(entry.path)
                 elif entry.name.endswith((".py", ".h", ".c", ".inc")):
                     stat = entry.stat()
-                    told.update(f"{entry.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+                    lines.append(f"{entry.name} {stat.st_size} {stat.st_mtime_ns}\n")
+    told.update("".join(lines).encode("utf-8", "surrogateescape"))
     return told.hexdigest()
 
 

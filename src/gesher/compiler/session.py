@@ -126,6 +126,7 @@ class CompiledSession:
         self.model, self.options, self._prepare = model, options, prepare
         # The model is only its face as long as this is there.
         self._face = face
+        self._opened = 0
         self.isa = cpu.isa(options.isa) if options.isa else None
         self.outputs = [v.name for v in model.graph.outputs]
         self.lock = threading.RLock()
@@ -180,13 +181,15 @@ class CompiledSession:
             opened: when the file was, in nanoseconds of `time.time_ns`, or earlier.
         """
         told = _told(self.options, self._prepare)
-        if told is not None and self._face is None:
-            faces.keep(self.model, self.key, told, opened)
+        if told is not None and self._face is None and not faces.keep(self.model, self.key, told, opened):
+            # Perhaps when a run has settled conditions, and there is a session to keep.
+            self._opened = opened
 
     def keep(self, variant: Variant) -> None:
         """Keep a way of running the main graph, where this session is kept."""
-        if self.key:
-            frozen.freeze(self, variant, self.key)
+        if self.key and frozen.freeze(self, variant, self.key) and self._opened:
+            opened, self._opened = self._opened, 0
+            self.keep_face(opened)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs by name, fresh arrays, for the inputs by name.
