@@ -155,13 +155,6 @@ def test_an_unknown_member_of_a_committee_is_named() -> None:
         gesher.export(bagging, IRIS)
 
 
-def test_what_would_need_an_error_in_onnx_is_refused() -> None:
-    from sklearn.neighbors import RadiusNeighborsClassifier
-
-    with pytest.raises(gesher.UnsupportedError, match="outlier_label"):
-        gesher.export(RadiusNeighborsClassifier(5.0).fit(IRIS, KINDS), IRIS)
-
-
 def test_points_equally_far_do_not_fail_the_trials() -> None:
     x, y = load_iris(return_X_y=True)    # with many points twice, and many equally far
     for dtype in (np.float32, np.float64):

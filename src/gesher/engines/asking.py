@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,9 @@ ANSWERS = {
 }
 
 
+Answer = np.ndarray[Any, Any]
+
+
 class Asking(ABC):
     """What a session of a table's model answers, method by method. Rows are a matrix (rows, features), a pandas or
     polars frame, or feeds by name; numbers of another type are cast to the model's."""
@@ -43,38 +47,40 @@ class Asking(ABC):
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs by name, for the inputs by name."""
 
-    def predict(self, rows: Any) -> np.ndarray[Any, Any]:
+    def predict(self, rows: Any) -> Answer:
         """The label, or the predicted number, of each row."""
         return self._answer("predict", rows)
 
-    def predict_proba(self, rows: Any) -> np.ndarray[Any, Any]:
-        """The probability of each class, (rows, classes)."""
-        return self._answer("predict_proba", rows)
+    def predict_proba(self, rows: Any) -> Answer | list[Answer]:
+        """The probability of each class, (rows, classes); of several labels a list, one matrix for each."""
+        return self._answer_each("predict_proba", rows)
 
-    def predict_log_proba(self, rows: Any) -> np.ndarray[Any, Any]:
-        """The logarithm of the probability of each class, (rows, classes)."""
-        if not self._outputs_of("predict_log_proba") and self._outputs_of("predict_proba"):
+    def predict_log_proba(self, rows: Any) -> Answer | list[Answer]:
+        """The logarithm of the probability of each class, (rows, classes); of several labels a list."""
+        said = {m: self._outputs_of(m) or self._parts_of(m) for m in ("predict_proba", "predict_log_proba")}
+        if said["predict_proba"] and not said["predict_log_proba"]:
             with np.errstate(divide="ignore"):
-                return np.log(self.predict_proba(rows))
-        return self._answer("predict_log_proba", rows)
+                made = self.predict_proba(rows)
+                return [np.log(m) for m in made] if isinstance(made, list) else np.log(made)
+        return self._answer_each("predict_log_proba", rows)
 
-    def decision_function(self, rows: Any) -> np.ndarray[Any, Any]:
+    def decision_function(self, rows: Any) -> Answer:
         """The score of each class, (rows, classes), or of the positive one."""
         return self._answer("decision_function", rows)
 
-    def transform(self, rows: Any) -> np.ndarray[Any, Any]:
+    def transform(self, rows: Any) -> Answer:
         """The transformed rows."""
         return self._answer("transform", rows)
 
-    def inverse_transform(self, rows: Any) -> np.ndarray[Any, Any]:
+    def inverse_transform(self, rows: Any) -> Answer:
         """What would have been transformed into these rows."""
         return self._answer("inverse_transform", rows)
 
-    def score_samples(self, rows: Any) -> np.ndarray[Any, Any]:
+    def score_samples(self, rows: Any) -> Answer:
         """The score of each row, a logarithm of its density as a rule."""
         return self._answer("score_samples", rows)
 
-    def kneighbors(self, rows: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def kneighbors(self, rows: Any) -> tuple[Answer, Answer]:
         """The distances and the places of each row's nearest neighbours, (rows, k) each."""
         names = {p.name for p in self.outputs}
         if not {"distances", "neighbors"} <= names:
@@ -86,7 +92,21 @@ class Asking(ABC):
         names = {p.name for p in self.outputs}
         return [n for n in ANSWERS[method] if n in names]
 
-    def _answer(self, method: str, rows: Any) -> np.ndarray[Any, Any]:
+    def _parts_of(self, method: str) -> list[str]:
+        """The outputs of a method that has one for each label, in their order."""
+        names = {p.name for p in self.outputs}
+        numbered = (takewhile(names.__contains__, (f"{n}_{i}" for i in count())) for n in ANSWERS[method])
+        return next((parts for parts in map(list, numbered) if parts), [])
+
+    def _answer_each(self, method: str, rows: Any) -> Answer | list[Answer]:
+        """As `_answer`, with a list of what stands in outputs of their own."""
+        parts = self._parts_of(method)
+        if self._outputs_of(method) or not parts:
+            return self._answer(method, rows)
+        made = self.run(self._fed_rows(rows))
+        return [_as_array(made[name]) for name in parts]
+
+    def _answer(self, method: str, rows: Any) -> Answer:
         found = self._outputs_of(method)
         if not found:
             raise self._unanswered(method)
@@ -124,7 +144,7 @@ def _cast(rows: Any, port: Port) -> Any:
     return values.astype(port.type.dtype.numpy)
 
 
-def _as_array(answer: Any) -> np.ndarray[Any, Any]:
+def _as_array(answer: Any) -> Answer:
     """An answer as an array; a list of {class: probability}, as older exports give it, in the order of the classes."""
     if isinstance(answer, list) and answer and isinstance(answer[0], dict):
         return np.array([list(row.values()) for row in answer])

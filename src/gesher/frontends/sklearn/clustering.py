@@ -10,7 +10,7 @@ from gesher.base import dtypes
 from gesher.ir import Value
 
 from .bayes import quadratic
-from .neighbors import norm
+from .distances import norm
 from .translation import Array, Outputs, Translation, in_double, refuse, translates
 
 

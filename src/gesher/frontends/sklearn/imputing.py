@@ -9,7 +9,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.ir import Value
 
-from .neighbors import masked_nearest
+from .distances import masked
 from .tables import MISSING_STRING, Array, Table, is_missing
 from .translation import Outputs, Translation, columnwise, in_double, refuse, translates
 
@@ -108,7 +108,7 @@ def _(t: Translation, model: Any, x: Any) -> Outputs:
         raise refuse(model, "(metric or weights as a function)")
     has: Array = ~np.isnan(points)
     valid = np.asarray(model._valid_mask, bool)
-    distances = masked_nearest(t, x, points)
+    distances = masked(t, x, points)
     columns = []
     for i in np.flatnonzero(valid | bool(model.keep_empty_features)):
         column = t.column(x, int(i))

@@ -9,8 +9,8 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.ir import Value
 
+from .distances import nearest
 from .meta import pairs_of, vote
-from .neighbors import nearest
 from .translation import Array, Outputs, Translation, in_double, refuse, translates
 
 

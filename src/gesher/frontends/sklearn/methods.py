@@ -92,7 +92,8 @@ def _log(t: Translation, estimator: Any, made: Outputs) -> None:
 def choose(t: Translation, estimator: Any, made: Outputs, asked: list[str] | None) -> list[Output]:
     """The outputs of the model: those of the methods asked for, or all that the estimator gives.
 
-    Without being asked, scores are given out only where there is nothing plainer: a margin without probabilities.
+    Without being asked, scores are given out only where there is nothing plainer (a margin without probabilities), and
+    not what stands aside, nor what the estimator has no method for (a pipeline's `kneighbors`).
 
     Raises:
         UnsupportedError: a method that was asked for has no way to ONNX, or there is nothing to give.
@@ -104,9 +105,9 @@ def choose(t: Translation, estimator: Any, made: Outputs, asked: list[str] | Non
     for kind, method in METHODS:
         if asked is not None and method not in asked:
             continue
-        if asked is None and (kind in ("log_probabilities", "inverse") or (
-                kind == "scores" and (made.probabilities is not None or made.prediction is not None
-                                      or made.probabilities_of is not None))):
+        if asked is None and (kind in ("log_probabilities", "inverse", *made.aside) or not hasattr(estimator, method)
+                              or (kind == "scores" and (made.probabilities is not None or made.prediction is not None
+                                                        or made.probabilities_of is not None))):
             continue
         if kind == "label" and made.label is not None and made.prediction is not None:
             continue

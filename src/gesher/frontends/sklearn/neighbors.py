@@ -1,7 +1,4 @@
-"""Nearest neighbours: all distances as matrix products, the k nearest by TopK, and those few distances again exactly.
-
-Of points equally far scikit-learn takes whichever its search comes upon first; TopK takes the first in training order.
-"""
+"""Nearest neighbours: whom they vote for, and who they are."""
 
 from __future__ import annotations
 
@@ -13,68 +10,9 @@ from gesher.base import dtypes
 from gesher.ir import Value
 
 from .bayes import by_likelihood
+from .distances import all_distances, nearest, norm
+from .meta import need
 from .translation import Array, Outputs, Translation, in_double, refuse, translates
-
-
-def _power(model: Any) -> float:
-    """The exponent of the Minkowski distance; infinity is the largest difference."""
-    metric = model.effective_metric_ if hasattr(model, "effective_metric_") else model.metric
-    given = {**(getattr(model, "effective_metric_params_", None) or {})}
-    known = {"euclidean": 2.0, "l2": 2.0, "manhattan": 1.0, "cityblock": 1.0, "l1": 1.0, "chebyshev": np.inf,
-             "infinity": np.inf}
-    if metric == "minkowski" and given.get("w") is None:
-        return float(given.get("p", getattr(model, "p", 2)))
-    if not isinstance(metric, str) or metric not in known:
-        raise refuse(model, f"(metric={metric!r})", "euclidean, manhattan, chebyshev and minkowski have")
-    return known[metric]
-
-
-def norm(t: Translation, gap: Value, power: float) -> Value:
-    """The Minkowski norm over the last of three axes."""
-    gap = t.b.Abs(gap)
-    if power == np.inf:
-        return t.largest(gap, axis=2, keep=False)
-    if power == 1:
-        return t.total(gap, 2, False)
-    if power == 2:
-        return t.b.Sqrt(t.total(t.b.Mul(gap, gap), 2, False))
-    return t.b.Pow(t.total(t.b.Pow(gap, t.constant(power)), 2, False), t.constant(1 / power))
-
-
-def _points(model: Any) -> Array:
-    points = model._fit_X
-    return np.asarray(points.toarray() if hasattr(points, "toarray") else points, float)
-
-
-def _all_distances(t: Translation, model: Any, x: Value) -> Value:
-    """(rows, points): each exactly, as the sum over features of differences."""
-    return norm(t, t.b.Sub(t.b.Unsqueeze(x, t.axes(1)), t.constant(_points(model))), _power(model))
-
-
-def nearest(t: Translation, model: Any, x: Value, k: int) -> tuple[Value, Value]:
-    """The distances and the positions in training of the k nearest points, both (rows, k), the nearest first."""
-    power, points = _power(model), _points(model)
-    rough = t.squared_distances(x, points) if power == 2 else _all_distances(t, model, x)
-    near, index = t.b.op("TopK", rough, t.axes(k), axis=1, largest=0, sorted=1, outputs=2)
-    if power != 2:
-        return near, index
-    gap = t.b.Sub(t.b.Unsqueeze(x, t.axes(1)), t.b.Gather(t.constant(points, "points"), index, axis=0))
-    return norm(t, gap, 2.0), index
-
-
-def masked_nearest(t: Translation, x: Value, points: Array) -> Value:
-    """(rows, points): the euclidean distance over the features that both have, scaled up to all of them; infinite where
-    they share none (`nan_euclidean`)."""
-    there = t.number(t.b.Not(t.b.IsNaN(x)))
-    x = t.b.Where(t.b.IsNaN(x), t.constant(0), x)
-    has = ~np.isnan(points)
-    gap = t.b.Sub(t.b.Unsqueeze(x, t.axes(1)), t.constant(np.where(has, points, 0)))
-    both = t.b.Mul(t.b.Unsqueeze(there, t.axes(1)), t.constant(has.astype(float)))
-    shared = t.total(both, 2, False)
-    none = t.b.Equal(shared, t.constant(0))
-    squares = t.total(t.b.Mul(t.b.Mul(gap, gap), both), 2, False)
-    scaled = t.b.Mul(t.b.Div(squares, t.b.Where(none, t.constant(1), shared)), t.constant(points.shape[1]))
-    return t.b.Where(none, t.constant(np.inf), t.b.Sqrt(scaled))
 
 
 def _weights(t: Translation, model: Any, distances: Value) -> Value | None:
@@ -90,69 +28,103 @@ def _weights(t: Translation, model: Any, distances: Value) -> Value | None:
     return t.b.Where(t.b.Greater(some, t.constant(0)), t.number(none), inverse)
 
 
-def _shares(t: Translation, model: Any, x: Value) -> Value:
-    """(rows, classes): what part of the neighbours' weight each class has."""
-    distances, index = nearest(t, model, x, model.n_neighbors)
-    member = np.eye(len(model.classes_))[np.asarray(model._y).reshape(-1)]
-    votes = t.b.Gather(t.constant(member, "classes_of_points"), index, axis=0)
+def _members(model: Any) -> tuple[Array, list[Array]]:
+    """(points, classes) 1 for the class of each point, the classes of all outputs beside each other; and these."""
+    if not model.outputs_2d_:
+        classes, y = [np.asarray(model.classes_)], np.asarray(model._y).reshape(-1, 1)
+    else:
+        classes, y = [np.asarray(c) for c in model.classes_], np.asarray(model._y)
+    return np.concatenate([np.eye(len(c))[y[:, k]] for k, c in enumerate(classes)], 1), classes
+
+
+def _mean(t: Translation, values: Value) -> Value:
+    """Of (rows, k, n) over the second axis."""
+    return t.b.ReduceMean(values, t.axes(1), keepdims=0) if t.b.opsets[""] >= 18 else \
+        t.b.ReduceMean(values, axes=[1], keepdims=0)
+
+
+def _averaged(t: Translation, model: Any, of_points: Array, distances: Value, index: Value, name: str) -> Value:
+    """(rows, n): the neighbours' (weighted) mean of what each point has, (points, n)."""
+    values = t.b.Gather(t.constant(of_points, name), index, axis=0)
     weights = _weights(t, model, distances)
     if weights is None:
-        return t.b.ReduceMean(votes, t.axes(1), keepdims=0) if t.b.opsets[""] >= 18 else \
-            t.b.ReduceMean(votes, axes=[1], keepdims=0)
-    sums = t.total(t.b.Mul(votes, t.b.Unsqueeze(weights, t.axes(2))), 1, False)
-    return t.b.Div(sums, t.total(sums))
+        return _mean(t, values)
+    return t.b.Div(t.total(t.b.Mul(values, t.b.Unsqueeze(weights, t.axes(2))), 1, False), t.total(weights))
+
+
+def _elected(t: Translation, shares: Value, classes: list[Array], several: bool) -> Outputs:
+    """Labels and probabilities from the shares (rows, classes) of all outputs."""
+    each = t.slices(shares, [len(c) for c in classes])
+    if several:
+        return Outputs(label=t.choose_each(classes, each), probabilities_of=each)
+    return Outputs(label=t.choose(classes[0], shares), probabilities=shares)
+
+
+def _searched(t: Translation, model: Any, x: Value) -> tuple[Value, Value]:
+    """What `kneighbors` gives."""
+    if model.n_neighbors > model.n_samples_fit_:
+        raise refuse(model, f".kneighbors of {model.n_neighbors} among {model.n_samples_fit_} points")
+    return nearest(t, model, x, model.n_neighbors)
+
+
+_FOUND = ("distances", "neighbors")
+
+
+def _slack(model: Any) -> float:
+    """How far scikit-learn's own distances are off, where it takes them from |x|^2 - 2xp + |p|^2 and looks no more."""
+    if not hasattr(model._fit_X, "toarray") and model.effective_metric_ != "nan_euclidean":
+        return 0.0
+    points = model._fit_X.toarray() if hasattr(model._fit_X, "toarray") else model._fit_X
+    return float(np.sqrt(64 * np.finfo(float).eps * np.nansum(np.asarray(points, float)**2, 1).max(initial=0)))
 
 
 @translates("neighbors.KNeighborsClassifier")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    if model.outputs_2d_:
-        raise refuse(model, " with several outputs")
-    shares = _shares(t, model, x)
-    return Outputs(label=t.choose(model.classes_, shares), probabilities=shares)
-
-
-def _mean_target(t: Translation, model: Any, targets: Value, weights: Value | None, vector: bool) -> Value:
-    """The (weighted) mean of targets (rows, k, outputs)."""
-    if weights is None:
-        mean = t.b.ReduceMean(targets, t.axes(1), keepdims=0) if t.b.opsets[""] >= 18 else \
-            t.b.ReduceMean(targets, axes=[1], keepdims=0)
-    else:
-        sums = t.total(t.b.Mul(targets, t.b.Unsqueeze(weights, t.axes(2))), 1, False)
-        mean = t.b.Div(sums, t.total(weights))
-    return t.flat(mean) if vector else mean
+    distances, index = _searched(t, model, x)
+    member, classes = _members(model)
+    made = _elected(t, _averaged(t, model, member, distances, index, "classes_of_points"), classes, model.outputs_2d_)
+    made.distances, made.neighbors, made.aside, made.slack = distances, index, _FOUND, _slack(model)
+    return made
 
 
 @translates("neighbors.KNeighborsRegressor")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    distances, index = nearest(t, model, x, model.n_neighbors)
+    distances, index = _searched(t, model, x)
     y = np.asarray(model._y, float)
-    targets = t.b.Gather(t.constant(y.reshape(len(y), -1), "targets_of_points"), index, axis=0)
-    return Outputs(prediction=_mean_target(t, model, targets, _weights(t, model, distances), y.ndim == 1))
+    mean = _averaged(t, model, y.reshape(len(y), -1), distances, index, "targets_of_points")
+    return Outputs(prediction=t.flat(mean) if y.ndim == 1 else mean, distances=distances, neighbors=index,
+                   aside=_FOUND, slack=_slack(model))
 
 
 @translates("neighbors.NearestNeighbors")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    distances, index = nearest(t, model, x, model.n_neighbors)
-    return Outputs(distances=distances, neighbors=index)
+    distances, index = _searched(t, model, x)
+    return Outputs(distances=distances, neighbors=index, slack=_slack(model))
 
 
 @translates("neighbors.KNeighborsTransformer")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
+    # A graph of distances has one neighbour more: in training, a point is its own nearest.
     wanted = model.n_neighbors + (model.mode == "distance")
+    if wanted > model.n_samples_fit_:
+        raise refuse(model, f" of {wanted} neighbours among {model.n_samples_fit_} points")
     distances, index = nearest(t, model, x, wanted)
     rows = t.b.Shape(x, start=0, end=1)
-    empty = t.b.Expand(t.constant(0), t.b.Concat(rows, t.axes(len(_points(model))), axis=0))
+    empty = t.b.Expand(t.constant(0), t.b.Concat(rows, t.axes(model.n_samples_fit_), axis=0))
     marks = distances if model.mode == "distance" else t.b.Add(t.b.Mul(distances, t.constant(0)), t.constant(1))
-    return Outputs(transformed=t.b.ScatterElements(empty, index, marks, axis=1))
+    return Outputs(transformed=t.b.ScatterElements(empty, index, marks, axis=1),
+                   distances=t.slices(distances, [model.n_neighbors, wanted - model.n_neighbors])[0],
+                   neighbors=t.slices(index, [model.n_neighbors, wanted - model.n_neighbors])[0], aside=_FOUND,
+                   slack=_slack(model))
 
 
 def _within(t: Translation, model: Any, x: Value) -> tuple[Value, Value]:
     """All distances, and 1 for each within the radius."""
-    distances = _all_distances(t, model, x)
+    distances = all_distances(t, model, x)
     return distances, t.number(t.b.LessOrEqual(distances, t.constant(model.radius)))
 
 
@@ -160,7 +132,8 @@ def _within(t: Translation, model: Any, x: Value) -> tuple[Value, Value]:
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     distances, inside = _within(t, model, x)
-    return Outputs(transformed=t.b.Mul(inside, distances) if model.mode == "distance" else inside)
+    return Outputs(transformed=t.b.Where(t.b.Cast(inside, to=dtypes.BOOL.code), distances, t.constant(0))
+                   if model.mode == "distance" else inside)
 
 
 def _radius_weights(t: Translation, model: Any, x: Value) -> Value:
@@ -175,26 +148,32 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     weights = _radius_weights(t, model, x)
     y = np.asarray(model._y, float)
     sums = t.b.MatMul(weights, t.constant(y.reshape(len(y), -1)))
-    # A row without neighbours is 0 / 0, which is scikit-learn's nan too.
-    mean = t.b.Div(sums, t.total(weights))
+    whole = t.total(weights)
+    with np.errstate(invalid="ignore"):
+        # Where targets are integers, a row without neighbours has what numpy makes of nan.
+        nothing = float(np.full_like(np.asarray(model._y).reshape(-1)[:1], np.nan)[0])
+    mean = t.b.Where(t.b.Equal(whole, t.constant(0)), t.constant(nothing), t.b.Div(sums, whole))
     return Outputs(prediction=t.flat(mean) if y.ndim == 1 else mean)
 
 
 @translates("neighbors.RadiusNeighborsClassifier")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    if model.outputs_2d_:
-        raise refuse(model, " with several outputs")
-    if model.outlier_label_ is None or model.outlier_label_[0] not in model.classes_:
-        # ONNX cannot raise an error for a row without neighbours, as scikit-learn does.
-        raise refuse(model, "(outlier_label=None)", "give an outlier_label that is one of the classes")
     weights = _radius_weights(t, model, x)
-    member = np.eye(len(model.classes_))[np.asarray(model._y).reshape(-1)]
-    sums = t.b.MatMul(weights, t.constant(member))
-    whole = t.total(sums)
-    outlier = t.constant(np.asarray(model.classes_) == model.outlier_label_[0])
-    shares = t.b.Where(t.b.Greater(whole, t.constant(0)), t.b.Div(sums, whole), outlier)
-    return Outputs(label=t.choose(model.classes_, shares), probabilities=shares)
+    member, classes = _members(model)
+    whole, outliers = t.total(weights), model.outlier_label_
+    some = t.b.Greater(whole, t.constant(0))
+    shares = t.b.Div(t.b.MatMul(weights, t.constant(member)), t.b.Where(some, whole, t.constant(1)))
+    if outliers is None:
+        shares = t.demand(some, shares, "RadiusNeighborsClassifier(outlier_label=None): a row without neighbours")
+        return _elected(t, shares, classes, model.outputs_2d_)
+    # Rows without neighbours are of the class that they are said to be of; one that nobody has, has no share.
+    alone = np.concatenate([c == label for c, label in zip(classes, outliers)])
+    made = _elected(t, t.b.Where(some, shares, t.constant(alone)), classes, model.outputs_2d_)
+    if not all(label in c for c, label in zip(classes, outliers)):
+        said = t.label_constant(np.array(outliers, classes[0].dtype))
+        made.label = t.b.Where(some if model.outputs_2d_ else t.flat(some), need(made.label, model, "labels"), said)
+    return made
 
 
 @translates("neighbors.NearestCentroid")
@@ -240,20 +219,25 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     return Outputs(log_density=t.b.Add(log, t.constant(constant)))
 
 
-def _lof(t: Translation, model: Any, x: Value) -> Outputs:
-    if not model.novelty:
-        raise refuse(model, "(novelty=False)", "only novelty=True answers for new rows")
-    distances, index = nearest(t, model, x, model.n_neighbors_)
-    reach = model._distances_fit_X_[:, model.n_neighbors_ - 1]
-    far = t.b.Max(distances, t.b.Gather(t.constant(reach), index, axis=0))
+@translates("neighbors.LocalOutlierFactor")
+@in_double
+def _(t: Translation, model: Any, x: Value) -> Outputs:
     k = model.n_neighbors_
+    distances, index = nearest(t, model, x, k)
+    # With fewer points than neighbours wanted, `kneighbors` raises an error.
+    found = Outputs(aside=_FOUND) if model.n_neighbors > model.n_samples_fit_ else \
+        Outputs(distances=distances, neighbors=index, aside=_FOUND if model.novelty else ())
+    if not model.novelty:
+        if found.distances is None:
+            raise refuse(model, "(novelty=False)", "only novelty=True answers for new rows")
+        return found
+    reach = model._distances_fit_X_[:, k - 1]
+    far = t.b.Max(distances, t.b.Gather(t.constant(reach), index, axis=0))
     density = t.b.Div(t.constant(1), t.b.Add(t.b.Div(t.total(far), t.constant(k)), t.constant(1e-10)))
     ratios = t.b.Div(t.b.Gather(t.constant(model._lrd), index, axis=0), density)
     samples = t.b.Neg(t.b.Div(t.total(ratios), t.constant(k)))
     scores = t.b.Sub(samples, t.constant(model.offset_))
     inlier = t.b.GreaterOrEqual(scores, t.constant(0))
-    label = t.labels(np.array([-1, 1]), t.b.Cast(t.flat(inlier), to=dtypes.INT64.code))
-    return Outputs(label=label, scores=scores, log_density=t.flat(samples))
-
-
-translates("neighbors.LocalOutlierFactor")(in_double(_lof))
+    found.label = t.labels(np.array([-1, 1]), t.b.Cast(t.flat(inlier), to=dtypes.INT64.code))
+    found.scores, found.log_density = scores, t.flat(samples)
+    return found

@@ -63,7 +63,7 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
     _drop_unused(model)
     trials = trials_of(b, estimator, source, outputs[:len(names)], names, made.in_float64)
     if made.slack and source.dtype is dtypes.DOUBLE:
-        loose = {n: made.slack for n, o in zip(names, outputs) if o.kind == "transformed"}
+        loose = {n: made.slack for n, o in zip(names, outputs) if o.kind in ("transformed", "distances")}
         trials = [replace(trial, atol=loose) for trial in trials]
     return Exported(model, trials)
 

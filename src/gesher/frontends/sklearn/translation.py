@@ -37,6 +37,8 @@ class Outputs:
     inverse: Value | Table | None = None
     # One matrix for each target, where a classifier has several.
     probabilities_of: list[Value] | None = None
+    # What is given out only where it is asked for, by the names of the fields above.
+    aside: tuple[str, ...] = ()
     # Where scikit-learn's own float32 arithmetic is noise that a solved system magnifies, the trials ask it in float64.
     in_float64: bool = False
     # By how much scikit-learn's float64 answer may be off by its own rounding: roots of what cancels to nearly nothing.
@@ -167,6 +169,10 @@ class Translation:
                                    advice="labels are integers, numbers or strings in ONNX")
         return self.b.constant(classes, "classes")
 
+    def choose_each(self, classes: Sequence[Array], scores: Sequence[Value]) -> Value:
+        """(rows, outputs): of each output the class of the largest score."""
+        return self.join([self.upright(self.choose(np.asarray(c), s)) for c, s in zip(classes, scores)])
+
     def choose(self, classes: Array, scores: Value) -> Value:
         """The class of the largest of the columns; the first of equal ones, as numpy's argmax."""
         return self.labels(classes, self.b.ArgMax(scores, axis=1, keepdims=0))
@@ -237,6 +243,13 @@ class Translation:
         cross = self.b.MatMul(x, self.constant(-2 * points.T))
         whole = self.b.Add(self.b.Add(self.total(self.b.Mul(x, x)), cross), self.constant((points**2).sum(1)))
         return self.b.Max(whole, self.constant(0))
+
+    def slices(self, x: Value, sizes: Sequence[int]) -> list[Value]:
+        """A matrix cut into columns of these sizes."""
+        ends = np.cumsum(sizes)
+        if len(sizes) == 1:
+            return [x]
+        return [self.b.Slice(x, self.axes(int(e) - n), self.axes(int(e)), self.axes(1)) for n, e in zip(sizes, ends)]
 
     def interpolate(self, x: Value, xs: Array, ys: Array) -> Value:
         """The piecewise linear function through the points, at each element; beyond the ends it keeps their values.
