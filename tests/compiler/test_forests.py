@@ -1,4 +1,5 @@
-"""Forests over ranks: by bits with ranks of one byte and of two, walked, and packed from every way of asking."""
+"""Forests whose votes are summed: by bits with ranks of one byte and of two, level by level, walked, and packed from
+every way of asking."""
 
 from __future__ import annotations
 
@@ -54,6 +55,34 @@ def grown(rng, *, trees: int, leaves: int, features: int, targets: int, splits: 
                   np.array(weights).astype(dtype), leaves)
 
 
+def symmetric(rng, depths, *, features: int, targets: int, splits: int, dtype, missing=False,
+              one_target=False) -> Forest:
+    """Random trees of which all nodes of a level ask the same."""
+    values = np.append(np.sort(rng.standard_normal(splits)), [0.0, np.inf]).astype(dtype)
+    nodes: list[list] = []
+    weights: list[np.ndarray] = [np.zeros(targets)]
+    roots = []
+    for tree, depth in enumerate(depths):
+        asked = [(int(rng.integers(features)), float(rng.choice(values)), bool(missing and rng.random() < 0.5))
+                 for _ in range(depth)]
+        base = len(nodes)
+        roots.append(base)
+        for i in range((2 << depth) - 1):
+            level = (i + 1).bit_length() - 1
+            if level < depth:
+                feature, split, tracks = asked[level]
+                nodes.append([feature, split, LEQ, base + 2 * i + 1, base + 2 * i + 2, tracks, 0])
+                continue
+            vote = rng.standard_normal(targets)
+            if one_target:
+                vote[np.arange(targets) != tree % targets] = 0
+            nodes.append([0, 0.0, LEAF, base + i, base + i, False, len(weights)])
+            weights.append(vote)
+    feature, split, mode, yes, no, tracks, row = map(np.array, zip(*nodes))
+    return Forest(np.array(roots), feature, split.astype(dtype), mode.astype(np.int8), yes, no, tracks, row,
+                  np.array(weights).astype(dtype), max(depths))
+
+
 def fed(rng, forest: Forest, rows: int, features: int, dtype) -> np.ndarray:
     """Values around the splits, on them, and the odd ones."""
     x = rng.standard_normal((rows, features)).astype(dtype)
@@ -88,8 +117,8 @@ ASKED = (LEQ, LT, GT, GTE)
 @isas
 @dtypes
 def test_small_trees_by_bits(isa, dtype):
-    for seed, (leaves, targets, one) in enumerate([(1, 1, False), (2, 3, False), (8, 1, False), (31, 3, True),
-                                                   (40, 2, True), (100, 2, False)]):
+    for seed, (leaves, targets, one) in enumerate([(2, 3, False), (8, 1, False), (31, 3, True), (40, 2, True),
+                                                   (60, 3, False), (100, 2, False)]):
         rng = np.random.default_rng(seed)
         forest = grown(rng, trees=7, leaves=leaves, features=6, targets=targets, splits=20, dtype=dtype.numpy,
                        modes=ASKED, missing=True, one_target=one)
@@ -109,10 +138,43 @@ def test_ranks_of_two_bytes(isa, dtype):
 
 
 @isas
-def test_large_trees_are_walked(isa):
+@dtypes
+def test_trees_of_levels_that_ask_one_question_each(isa, dtype):
+    for seed, (depths, targets, one, splits) in enumerate([
+            ([1, 3, 2], 1, False, 9), ([4, 4], 3, True, 20), ([5, 0, 5], 2, False, 70), ([6] * 5, 1, False, 40),
+            ([6, 2], 3, False, 12), ([8, 7], 2, False, 300), ([6, 6], 1, False, 2000)]):
+        rng = np.random.default_rng(seed)
+        forest = symmetric(rng, depths * 3, features=1 + seed, targets=targets, splits=splits, dtype=dtype.numpy,
+                           missing=seed % 2 == 0, one_target=one)
+        kernel = check(forest, 1 + seed, dtype, seed, isa=isa)
+        assert kernel.forest.levels and "level by level" in kernel.describe()
+
+
+def test_a_level_with_two_questions_is_no_such_tree():
+    for name, change in (("split", 0.1), ("feature", 1), ("missing_yes", True)):
+        rng = np.random.default_rng(8)
+        forest = symmetric(rng, [3] * 40, features=2, targets=1, splits=10, dtype=np.float32)
+        getattr(forest, name)[2] += change
+        if name == "feature":
+            forest.feature %= 2
+        assert not check(forest, 2, FLOAT, 9).forest.levels
+
+
+@isas
+@dtypes
+def test_large_trees_are_walked(isa, dtype):
     rng = np.random.default_rng(3)
-    forest = grown(rng, trees=3, leaves=1500, features=5, targets=2, splits=3000, dtype=np.float32)
-    assert "updates" not in check(forest, 5, FLOAT, 4, isa=isa).named
+    forest = grown(rng, trees=3, leaves=1100, features=5, targets=2, splits=3000, dtype=dtype.numpy, modes=ASKED,
+                   missing=True)
+    assert "updates" not in check(forest, 5, dtype, 4, rows=(1, 5, 33, 129), isa=isa).named
+    forest = grown(rng, trees=2, leaves=1100, features=5, targets=1, splits=3000, dtype=dtype.numpy, missing=True)
+    assert "weight" not in check(forest, 5, dtype, 4, rows=(1, 700), isa=isa, threads=2).named
+
+
+def test_leaves_without_nodes_are_walked():
+    rng = np.random.default_rng(4)
+    assert "updates" not in check(grown(rng, trees=3, leaves=1, features=2, targets=3, splits=4, dtype=np.float32), 2,
+                                  FLOAT, 5).named
 
 
 def test_threads_share_the_rows():
@@ -156,9 +218,12 @@ def test_a_stump_by_hand():
     given = {1: np.array([0, 0, 0]), 2: np.float32([1, 0, 0]), 3: np.array([LEQ, LEAF, LEAF]), 4: np.array([1, 1, 2]),
              5: np.array([2, 1, 2]), 6: None, 7: np.array([0, 0, 1]), 8: np.float32([[10], [20]]), 9: np.array([0])}
     made = ranked(given, np.dtype(np.float32), 8)
-    assert made is not None
-    assert made.arrays["leaf"].tolist() == [-1, 0, 1] and made.arrays["weight"].tolist() == [10, 20]
-    # Rank 0, column 0, the lesser child is node 1; leaves stay where they are.
-    assert made.arrays["nodes"].tolist() == [1 << 32, 1 << 32 | 0xFFFF, 2 << 32 | 0xFFFF]
-    assert made.arrays["updates"].tolist() == [[0, 0x01010101, 0]]
+    assert made is not None and made.shift == 7
+    # The bits of 1.0 behind the sign, a step to the lesser child, column 0; leaves hold their weights, ask the column
+    # behind the only one (16 keys of four bytes on), and stay.
+    assert made.arrays["nodes"]["key"].tolist() == [0xBF800000, 0x41200000, 0x41A00000]
+    assert made.arrays["nodes"]["word"].tolist() == [1 << 7, 64, 64]
+    # A stump is a tree whose only level asks one question.
+    assert made.levels and made.arrays["updates"].tolist() == [[0, 0x01010101, 0]]
     assert made.arrays["where"].tolist() == [[0, 0, 1, 0, -1]]
+    assert made.arrays["tables"][:2].tolist() == [10, 20]

@@ -46,7 +46,7 @@ def _constants(e: Expr) -> tuple[Expr, dict[int, Any]] | None:
 
 
 class RankedTrees(Kernel):
-    """A forest whose votes are summed, over ranks."""
+    """A forest whose votes are summed, over whole numbers."""
 
     header = "gs_ranked.h"
 
@@ -78,21 +78,24 @@ class RankedTrees(Kernel):
 
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
         x, forest = self.expr.args[0].args[0], self.forest
-        casts = {"nodes": "(const uint64_t*)(const void*)", "updates": "(const GsRankedUpdate*)(const void*)"}
+        node = self.struct.removesuffix("_t") + "_node"
+        casts = {"nodes": f"(const {node}*)(const void*)", "updates": "(const GsRankedUpdate*)(const void*)"}
         return [("rows", spell(x.shape[0])), ("features", spell(x.shape[1])), ("targets", str(forest.targets)),
                 ("trees", str(forest.trees)), ("inputs", str(forest.inputs)), ("columns", str(forest.columns)),
                 ("average", str(int(self.average))), ("wide", str(int(forest.wide))), ("few", str(forest.few)),
+                ("levels", str(int(forest.levels))), ("shift", str(forest.shift)), ("table", str(forest.table)),
                 ("x", point(self.operands[0])),
                 *((name, casts.get(name, "") + point(c)) for name, c in self.named.items())]
 
     def describe(self) -> str:
-        how = "by bits, few rows walked" if "updates" in self.named else "walked"
+        how = ("walked" if "updates" not in self.named
+               else ("level by level" if self.forest.levels else "by bits") + ", few rows walked")
         return f"{self.function} {self.forest.trees} trees, {len(self.forest.arrays['nodes'])} nodes, {how}"
 
 
 def _held(a: np.ndarray) -> np.ndarray:
     """An array as a constant, never empty: one without elements has no memory to point at."""
-    if a.dtype == np.uint64:
+    if a.dtype.names:
         a = a.view(np.int32)
     elif a.dtype == np.uint32 or a.dtype == np.int64:
         a = a.astype(np.uint32).view(np.int32)

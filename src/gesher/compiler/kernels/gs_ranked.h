@@ -1,15 +1,17 @@
-// Ensembles of decision trees over ranks: gs_ranked_f32_run over floats, gs_ranked_f64_run over doubles.
+// Ensembles of decision trees whose votes are summed: gs_ranked_f32_run over floats, gs_ranked_f64_run over doubles.
 //
-// A value is compared with the splits of its feature only, so its rank among them decides as well: each row's values
-// are ranked once, and the trees compare small whole numbers. Every test then is "greater than": whatever a node asked
-// (<=, <, >=, >), and wherever it sends NaN, was turned into that when the forest was packed; a feature has one column
-// of ranks where NaN is above everything and one where it is below, as its nodes want them.
+// Every test is made "greater than" when the forest is packed, whatever a node asked (<=, <, >=, >) and wherever it sends
+// NaN: a feature has one column where NaN is above everything and one where it is below, as its nodes want them.
 //
-// Many rows go through small trees without walking. Number a tree's leaves from left to right, a bit each: a node that
-// sends a row to the right strikes out the leaves on its left, whether the row ever comes to that node or not, and the
-// first leaf that is left is the row's (Lucchese et al., QuickScorer, SIGIR 2015). A bit of a byte of a vector of rows
-// is a leaf, so that a node is one comparison for a whole vector of rows. Large trees are walked, several rows or trees
-// side by side.
+// Few rows, and large trees, are walked: several trees or rows side by side, over keys, which are the bits of the values
+// as whole numbers in the same order.
+//
+// Many rows go through small trees without walking. A value is compared with the splits of its feature only, so its rank
+// among them decides as well, and fits a byte. Where all nodes of a level ask the same (CatBoost's trees), the answers
+// are the bits of the leaf's number. Else number a tree's leaves from left to right, a bit each: a node that sends a row
+// to the right strikes out the leaves on its left, whether the row ever comes to that node or not, and the first leaf
+// that is left is the row's (Lucchese et al., QuickScorer, SIGIR 2015). A bit of a byte of a vector of rows is a leaf.
+// Either way a node is one comparison for a whole vector of rows.
 //
 // Sums are made in double whatever the type, so the order of trees does not show.
 
@@ -18,8 +20,7 @@
 // Rows of a vector of bytes, and of a block; rows, or trees of one row, that are walked side by side.
 #define GS_BYTES (GS_W * 4)
 #define GS_RANKED_ROWS (2 * GS_BYTES)
-#define GS_RANKED_LANES 32
-#define GS_RANKED_TREES 16
+#define GS_RANKED_LANES 16
 
 typedef uint8_t gs_vb __attribute__((vector_size(GS_BYTES)));
 typedef uint16_t gs_vh __attribute__((vector_size(GS_BYTES)));
@@ -27,7 +28,7 @@ typedef uint32_t gs_vu __attribute__((vector_size(GS_BYTES)));
 
 enum { GS_RANKED_FEATURE, GS_RANKED_SPLITS, GS_RANKED_BLOCKS, GS_RANKED_HIGH, GS_RANKED_LOW, GS_RANKED_WHERE };
 
-// A step of a plane of leaves: where the column stands in it that is greater, the bits are struck out.
+// A step of a plane of leaves: where the column is greater, the bits are struck out; of a level, they are set.
 typedef struct GsRankedUpdate {
   uint32_t rank, bits;   // a byte four times; a rank of two bytes twice
   int32_t column;
@@ -90,20 +91,24 @@ GS_INLINE int gs_below_f64(const double* v, double x) {
 #endif
 
 #define GS_X float
+#define GS_KEY uint32_t
 #define GS_XW GS_W
 #define GS_BELOW GS_BELOW_f32
 #define GS_RANKED(name) gs_ranked_f32##name
 #include "gs_ranked.inc"
 #undef GS_X
+#undef GS_KEY
 #undef GS_XW
 #undef GS_BELOW
 #undef GS_RANKED
 #define GS_X double
+#define GS_KEY uint64_t
 #define GS_XW (GS_W / 2)
 #define GS_BELOW GS_BELOW_f64
 #define GS_RANKED(name) gs_ranked_f64##name
 #include "gs_ranked.inc"
 #undef GS_X
+#undef GS_KEY
 #undef GS_XW
 #undef GS_BELOW
 #undef GS_RANKED
