@@ -25,7 +25,41 @@ def _(t: Translation, pca: Any, x: Value) -> Outputs:
     if pca.whiten:
         scale = np.sqrt(pca.explained_variance_)
         weights = weights / np.maximum(scale, np.finfo(scale.dtype).eps)
-    return _linear(t, x, pca.mean_, weights)
+    made = _linear(t, x, pca.mean_, weights)
+    if hasattr(pca, "score_samples"):
+        made.log_density, made.aside, made.in_float64 = _pca_density(t, pca, x), ("log_density",), True
+        made.never["score_samples"] = "the variances that it found differ by more than float64 resolves"
+    return made
+
+
+def _gaussian(t: Translation, squares: Value, log_determinant: float, width: int) -> Value:
+    """(rows,) the log density of a normal distribution, from the squares (rows, 1) that its precision makes of rows."""
+    base = t.constant(-0.5 * (width * np.log(2 * np.pi) - log_determinant))
+    return t.b.Add(t.b.Mul(t.flat(squares), t.constant(-0.5)), base)
+
+
+def _pca_density(t: Translation, pca: Any, x: Value) -> Value | None:
+    """The components have variances of their own, and what they leave over has the noise's; None where these differ so
+    much that scikit-learn's own answer is rounding.
+
+    Bishop, Pattern Recognition and Machine Learning, 12.2.1.
+    """
+    t, narrow = t.wide(), t.dtype
+    c, noise = np.asarray(pca.components_, float), float(pca.noise_variance_)
+    k, width = c.shape
+    variance = np.asarray(pca.explained_variance_, float)
+    # scikit-learn makes components of whitened ones that were not whitened.
+    own = np.maximum(variance - noise, 0) * (variance if pca.whiten else 1) + noise
+    if k == 0 or own.min() < 1e-10 * own.max() or (k < width and noise < 1e-10 * own.max()):
+        return None
+    gap = t.b.Sub(t.matrix(x), t.constant(pca.mean_))
+    z = t.b.MatMul(gap, t.constant(c.T))
+    squares = t.total(t.b.Mul(t.b.Mul(z, z), t.constant(1 / own)))
+    if k < width:
+        rest = t.b.Sub(gap, t.b.MatMul(z, t.constant(c)))
+        squares = t.b.Add(squares, t.b.Div(t.total(t.b.Mul(rest, rest)), t.constant(noise)))
+    log_determinant = -np.log(own).sum() - ((width - k) * np.log(noise) if k < width else 0)
+    return t.b.Cast(_gaussian(t, squares, log_determinant, width), to=narrow.code)
 
 
 @translates("decomposition.TruncatedSVD", "random_projection.GaussianRandomProjection",
@@ -40,7 +74,15 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     scaled = model.components_ / model.noise_variance_
     spread = np.linalg.inv(np.eye(len(scaled)) + scaled @ model.components_.T)
-    return _linear(t, x, model.mean_, scaled.T @ spread)
+    made = _linear(t, x, model.mean_, scaled.T @ spread)
+    # The precision by Woodbury's identity: of each feature's own noise, less what the factors explain of it.
+    gap, noise = t.b.Sub(x, t.constant(model.mean_, "mean")), np.asarray(model.noise_variance_, float)
+    own = t.total(t.b.Mul(t.b.Mul(gap, gap), t.constant(1 / noise)))
+    seen = t.b.MatMul(gap, t.constant(scaled.T @ np.linalg.cholesky(spread)))
+    squares = t.b.Sub(own, t.total(t.b.Mul(seen, seen)))
+    log_determinant = np.linalg.slogdet(spread)[1] - np.log(noise).sum()
+    made.log_density, made.aside = _gaussian(t, squares, log_determinant, len(noise)), ("log_density",)
+    return made
 
 
 @translates("decomposition.FastICA")
@@ -75,7 +117,8 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 
 @translates("neural_network.BernoulliRBM")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    return Outputs(transformed=t.b.Sigmoid(t.affine(x, model.components_.T, model.intercept_hidden_, "rbm")))
+    return Outputs(transformed=t.b.Sigmoid(t.affine(x, model.components_.T, model.intercept_hidden_, "rbm")),
+                   never={"score_samples": "it flips a feature of each row at random"})
 
 
 @translates("discriminant_analysis.LinearDiscriminantAnalysis")

@@ -121,6 +121,10 @@ def choose(t: Translation, estimator: Any, made: Outputs, asked: list[str] | Non
         elif value is not None:
             outputs.append(Output(kind, kind, value))
     lacking = [m for m in asked or () if not any(o.method == m for o in outputs)]
+    for method in lacking:
+        if method in made.never:
+            raise UnsupportedError(f"{type(estimator).__name__}.{method} cannot cross: {made.never[method]}",
+                                   who="sklearn")
     if lacking:
         raise UnsupportedError(f"{type(estimator).__name__}.{', .'.join(lacking)} "
                                f"{'has' if len(lacking) == 1 else 'have'} no way to ONNX yet", who="sklearn",

@@ -39,6 +39,8 @@ class Outputs:
     probabilities_of: list[Value] | None = None
     # What is given out only where it is asked for, by the names of the fields above.
     aside: tuple[str, ...] = ()
+    # Methods that no model can answer, and why.
+    never: dict[str, str] = field(default_factory=dict)
     # Where scikit-learn's own float32 arithmetic is noise that a solved system magnifies, the trials ask it in float64.
     in_float64: bool = False
     # By how much scikit-learn's float64 answer may be off by its own rounding: roots of what cancels to nearly nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,9 @@ def trials_of(b: Builder, estimator: Any, source: Source, outputs: list[Output],
 
     Rows that scikit-learn refuses (values that it does not know) are left out.
     """
-    rng = np.random.default_rng(0)
+    rng, shown = np.random.default_rng(0), estimator
+    if in_float64:
+        estimator = _widened(estimator)
     sets: dict[str, Rows] = {}
     given = source.rows
     if given is not None and len(given):
@@ -128,8 +131,20 @@ def trials_of(b: Builder, estimator: Any, source: Source, outputs: list[Output],
             if title in must:
                 raise
             continue
-        trials.append(_without_ties(title, rows, answers, estimator, outputs, names))
+        trials.append(_without_ties(title, rows, answers, shown, outputs, names))
     return trials
+
+
+def _widened(estimator: Any) -> Any:
+    """A copy that computes in float64 with what it found in float32."""
+    made = copy(estimator)
+    for name, value in vars(estimator).items():
+        if isinstance(value, (np.ndarray, np.floating)) and value.dtype == np.float32:
+            setattr(made, name, value.astype(np.float64))
+    if type(estimator).__name__ == "Pipeline":
+        made.steps = [(name, step if step is None or isinstance(step, str) else _widened(step))
+                      for name, step in estimator.steps]
+    return made
 
 
 def _clearly_near(estimator: Any, x: Any) -> np.ndarray[Any, Any]:
