@@ -25,27 +25,41 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     if model.voting == "soft":
         shares = t.mean([need(m.probabilities, e, "probabilities") for e, m in zip(model.estimators_, made)],
                         model._weights_not_none)
-        return Outputs(label=t.choose(model.classes_, shares), probabilities=shares)
+        each = [need(m.probabilities, e, "probabilities") for e, m in zip(model.estimators_, made)]
+        beside = t.join(each) if model.flatten_transform else \
+            t.join([t.b.Unsqueeze(p, t.axes(0)) for p in each], axis=0)
+        return Outputs(label=t.choose(model.classes_, shares), probabilities=shares, transformed=beside,
+                       aside=("transformed",))
     # The inner estimators were fitted on the classes' numbers.
     numbers = np.arange(len(model.classes_))
-    votes = t.mean([t.is_class(need(m.label, e, "labels"), numbers) for e, m in zip(model.estimators_, made)],
-                   model._weights_not_none)
-    return Outputs(label=t.choose(model.classes_, votes))
+    labels = [need(m.label, e, "labels") for e, m in zip(model.estimators_, made)]
+    votes = t.mean([t.is_class(v, numbers) for v in labels], model._weights_not_none)
+    return Outputs(label=t.choose(model.classes_, votes), transformed=t.join([t.upright(v) for v in labels]),
+                   aside=("transformed",))
 
 
 @translates("ensemble.VotingRegressor")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     parts = [need(t.apply(e, x).prediction, e, "predictions") for e in model.estimators_]
-    return Outputs(prediction=t.mean(parts, model._weights_not_none))
+    return Outputs(prediction=t.mean(parts, model._weights_not_none), transformed=t.join([t.upright(p) for p in parts]),
+                   aside=("transformed",))
 
 
 def _stacked(t: Translation, model: Any, x: Value) -> Outputs:
-    parts = []
+    """What the last estimator says of the others' answers, which are `transformed`."""
+    parts: list[Value] = []
     for estimator, method in zip(model.estimators_, model.stack_method_):
         made = t.apply(estimator, x)
+        if method == "predict_proba" and made.probabilities_of is not None:
+            # Of each label the first class says nothing that the others do not.
+            for share in made.probabilities_of:
+                n = (t.b.shape(share) or (0, 0))[1]
+                assert isinstance(n, int)
+                parts += [t.b.Slice(share, t.axes(1), t.axes(n), t.axes(1))] if n > 1 else []
+            continue
         if method == "predict_proba":
             part = need(made.probabilities, estimator, "probabilities")
-            # Of two classes the second says all.
+            # Of two classes the second says all; so scikit-learn has it of two labels too.
             if len(model.classes_) == 2:
                 part = t.column(part, 1)
         elif method == "decision_function":
@@ -55,7 +69,10 @@ def _stacked(t: Translation, model: Any, x: Value) -> Outputs:
                 t.number(need(made.label, estimator, "predictions"))
             part = t.upright(part) if len(t.b.shape(part) or ()) == 1 else part
         parts.append(part)
-    return t.apply(model.final_estimator_, t.join([*parts, x] if model.passthrough else parts))
+    beside = t.join([t.matrix(p) for p in parts] + ([t.matrix(x, model)] if model.passthrough else []))
+    made = whole(t.apply(model.final_estimator_, beside))
+    made.transformed, made.aside = beside, ("transformed",)
+    return made
 
 
 @translates("ensemble.StackingRegressor")
@@ -65,12 +82,17 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 
 @translates("ensemble.StackingClassifier")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    if isinstance(model.classes_, list):
-        raise refuse(model, " of several labels")
-    made = whole(_stacked(t, model, x))
-    number = need(made.label, model.final_estimator_, "labels")
-    made.label = t.labels(model.classes_, t.b.Cast(number, to=dtypes.INT64.code))
-    made.transformed = None
+    made = _stacked(t, model, x)
+    number = t.b.Cast(need(made.label, model.final_estimator_, "labels"), to=dtypes.INT64.code)
+    if not isinstance(model.classes_, list):
+        made.label = t.labels(model.classes_, number)
+        return made
+    each = [t.upright(t.labels(np.asarray(c), t.flat(t.column(number, k)))) for k, c in enumerate(model.classes_)]
+    made.label = t.join(each)
+    # Of several labels it gives the probability that each is the first of its classes.
+    firsts = made.probabilities_of
+    made.probabilities = t.join([t.column(p, 0) for p in firsts]) if firsts is not None else None
+    made.probabilities_of = None
     return made
 
 
@@ -86,8 +108,10 @@ def _members(t: Translation, model: Any, x: Value) -> list[tuple[Any, Outputs]]:
 
 @translates("ensemble.BaggingClassifier")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    n, parts = len(model.classes_), []
+    n, parts, scores = len(model.classes_), [], []
     for estimator, made in _members(t, model, x):
+        if made.scores is not None and len(estimator.classes_) == n:
+            scores.append(made.scores)
         if hasattr(estimator, "predict_proba"):
             part = need(made.probabilities, estimator, "probabilities")
             if len(estimator.classes_) != n:
@@ -97,7 +121,8 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
             part = t.is_class(need(made.label, estimator, "labels"), np.arange(n))
         parts.append(part)
     shares = t.mean(parts)
-    return Outputs(label=t.choose(model.classes_, shares), probabilities=shares)
+    return Outputs(label=t.choose(model.classes_, shares), probabilities=shares,
+                   scores=t.mean(scores) if len(scores) == len(parts) else None)
 
 
 @translates("ensemble.BaggingRegressor")

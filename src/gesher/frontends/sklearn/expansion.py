@@ -195,4 +195,6 @@ def isotonic(t: Translation, model: Any, x: Value) -> Value:
 @translates("isotonic.IsotonicRegression")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    return Outputs(prediction=t.flat(isotonic(t, model, x)))
+    y = t.flat(isotonic(t, model, x))
+    # Both are (rows,) in scikit-learn.
+    return Outputs(prediction=y, transformed=y, aside=("transformed",))

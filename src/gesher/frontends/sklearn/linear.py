@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
@@ -28,7 +29,10 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
         if getattr(model, "multi_class", None) == "multinomial":
             both = t.b.Concat(t.b.Neg(scores), scores, axis=1)
             return Outputs(label=t.sign(classes, scores), probabilities=t.b.Softmax(both, axis=1), scores=scores)
-        return Outputs(label=t.sign(classes, scores), probabilities=t.two(t.b.Sigmoid(scores)), scores=scores)
+        # In float32 some engines' sigmoid ends at 1e-8, which a logarithm shows.
+        exact = t.b.Cast(t.b.Sigmoid(t.b.Cast(scores, to=dtypes.DOUBLE.code)), to=t.dtype.code)
+        return Outputs(label=t.sign(classes, scores), probabilities=t.two(t.b.Sigmoid(scores)), scores=scores,
+                       log_probabilities=t.b.Log(t.two(exact)))
     probabilities = t.one_against_rest(scores) if one_against_rest else t.b.Softmax(scores, axis=1)
     return Outputs(label=t.choose(classes, scores), probabilities=probabilities, scores=scores)
 
@@ -38,6 +42,8 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     scores = _scores(t, model, x)
     classes = model.classes_
+    if hasattr(model, "_label_binarizer") and model._label_binarizer.y_type_.startswith("multilabel"):
+        return Outputs(label=t.b.Cast(t.b.Greater(scores, t.constant(0)), to=7), scores=scores)
     label = t.sign(classes, scores) if len(classes) == 2 else t.choose(classes, scores)
     return Outputs(label=label, scores=scores)
 
@@ -93,17 +99,22 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 
 @translates("dummy.DummyClassifier")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    if model.strategy not in ("prior", "most_frequent", "constant") or model.n_outputs_ != 1:
-        raise refuse(model, f"(strategy={model.strategy!r})", "guesses at random cannot be the same in ONNX")
+    if model.strategy == "stratified":
+        raise refuse(model, "(strategy='stratified')", "what it says is drawn at random; other strategies have")
     zero = t.b.Mul(t.number(t.b.IsNaN(t.column(x, 0))), t.constant(0))
-    shares = np.asarray(model.predict_proba(np.zeros((1, 1))), float)
-    return Outputs(label=t.choose(model.classes_, t.b.Add(zero, t.constant(_chosen(model)))),
-                   probabilities=t.b.Add(zero, t.constant(shares)))
-
-
-def _chosen(model: Any) -> Any:
-    """(1, classes): 1 for the class that is always predicted."""
-    return (np.asarray(model.classes_) == model.predict(np.zeros((1, 1)))[0]).astype(float)[None]
+    several = model.n_outputs_ > 1
+    classes = [np.asarray(c) for c in (model.classes_ if several else [model.classes_])]
+    said = model.predict_proba(np.zeros((1, 1)))
+    shares = [t.b.Add(zero, t.constant(s)) for s in (said if several else [said])]
+    made = Outputs(probabilities_of=shares) if several else Outputs(probabilities=shares[0])
+    if model.strategy == "uniform":
+        made.never["predict"] = "it draws a class at random; predict_proba has a way to ONNX"
+        return made
+    label = model.predict(np.zeros((1, 1)))
+    label = (label.toarray() if hasattr(label, "toarray") else np.asarray(label)).reshape(-1)
+    chosen = [t.b.Add(zero, t.constant((c == v)[None])) for c, v in zip(classes, label)]
+    made.label = t.choose_each(classes, chosen) if several else t.choose(classes[0], chosen[0])
+    return made
 
 
 @translates("dummy.DummyRegressor")

@@ -86,28 +86,33 @@ composes(lambda e: e.estimators_, "multiclass.OneVsRestClassifier", "multiclass.
 
 @translates("multiclass.OneVsRestClassifier")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    if model.multilabel_:
-        raise refuse(model, " of several labels")
+    from sklearn.base import is_classifier
+
     inner = [t.apply(e, x) for e in model.estimators_]
-    scored = [hasattr(e, "decision_function") and m.scores is not None for e, m in zip(model.estimators_, inner)]
     columns = []
-    for e, m, has in zip(model.estimators_, inner, scored):
-        columns.append(need(m.scores, e, "scores") if has else t.column(need(m.probabilities, e, "scores"), 1)
-                       if m.prediction is None else t.upright(m.prediction))
+    for e, m in zip(model.estimators_, inner):
+        if m.prediction is not None:
+            columns.append(t.upright(m.prediction))
+        elif hasattr(e, "decision_function") and m.scores is not None:
+            columns.append(m.scores)
+        else:
+            columns.append(t.column(need(m.probabilities, e, "scores"), 1))
     scores = t.join(columns)
     proba = None
     if hasattr(model, "predict_proba") and all(m.probabilities is not None for m in inner):
         seconds = t.join([t.column(need(m.probabilities, model, "probabilities"), 1) for m in inner])
         if len(inner) == 1:
             proba = t.two(seconds)
+        elif model.multilabel_:
+            proba = seconds
         else:
             size = t.total(seconds)
             proba = t.b.Div(seconds, t.b.Where(t.b.Equal(size, t.constant(0)), t.constant(1), size))
-    if len(inner) == 1:
-        above = t.b.Greater(scores, t.constant(0 if scored[0] else 0.5))
-        label = t.labels(model.classes_, t.flat(t.b.Cast(above, to=dtypes.INT64.code)))
-    else:
-        label = t.choose(model.classes_, scores)
+    first = model.estimators_[0]
+    threshold = 0 if hasattr(first, "decision_function") and is_classifier(first) else 0.5
+    above = t.b.Cast(t.b.Greater(scores, t.constant(threshold)), to=dtypes.INT64.code)
+    label = above if model.multilabel_ else t.choose(model.classes_, scores) if len(inner) > 1 else \
+        t.labels(model.classes_, t.flat(above))
     return Outputs(label=label, probabilities=proba, scores=scores)
 
 
@@ -171,7 +176,10 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 
 @translates("multioutput.MultiOutputClassifier")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    return Outputs(label=t.join([t.upright(need(t.apply(e, x).label, e, "labels")) for e in model.estimators_]))
+    made = [t.apply(e, x) for e in model.estimators_]
+    shares = [m.probabilities for m in made if m.probabilities is not None]
+    return Outputs(label=t.join([t.upright(need(m.label, e, "labels")) for e, m in zip(model.estimators_, made)]),
+                   probabilities_of=shares if len(shares) == len(made) else None)
 
 
 @translates("multioutput.RegressorChain")
@@ -185,21 +193,31 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 
 @translates("multioutput.ClassifierChain")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    if getattr(model, "chain_method_", "predict") != "predict":
-        raise refuse(model, f"(chain_method={model.chain_method!r})", "'predict' has")
-    labels: dict[int, Value] = {}
-    probabilities: dict[int, Value] = {}
+    told = getattr(model, "chain_method_", "predict")
+    found: dict[str, dict[int, Value]] = {}
     for target, estimator in zip(model.order_, model.estimators_):
-        if np.asarray(estimator.classes_).dtype.kind not in "iuf":
+        if np.asarray(estimator.classes_).dtype.kind not in "iufb":
             raise refuse(model, " with classes that are no numbers")
         made = t.apply(estimator, x)
         # Its answer is an array of floats, whatever the classes are.
-        labels[target] = t.upright(t.number(need(made.label, estimator, "labels")))
-        if made.probabilities is not None:
-            probabilities[target] = t.column(made.probabilities, 1)
-        x = t.join([x, labels[target]])
-    proba = t.join([probabilities[k] for k in sorted(labels)]) if len(probabilities) == len(labels) else None
-    return Outputs(label=t.join([labels[k] for k in sorted(labels)]), probabilities=proba)
+        said = {"predict": t.upright(t.number(need(made.label, estimator, "labels")))}
+        two = len(estimator.classes_) == 2
+        if two and made.probabilities is not None:
+            said["predict_proba"] = t.column(made.probabilities, 1)
+            logs = made.log_probabilities
+            said["predict_log_proba"] = t.b.Log(said["predict_proba"]) if logs is None else t.column(logs, 1)
+        if two and made.scores is not None and hasattr(estimator, "decision_function"):
+            said["decision_function"] = made.scores
+        for method, value in said.items():
+            found.setdefault(method, {})[int(target)] = value
+        x = t.join([x, need(said.get(told), estimator, f"{told} of two classes")])
+
+    def ordered(method: str) -> Value | None:
+        each = found.get(method, {})
+        return t.join([each[k] for k in sorted(each)]) if len(each) == len(model.estimators_) else None
+
+    return Outputs(label=ordered("predict"), probabilities=ordered("predict_proba"),
+                   scores=ordered("decision_function"), log_probabilities=ordered("predict_log_proba"))
 
 
 composes(lambda e: [e.regressor_], "compose.TransformedTargetRegressor")

@@ -59,29 +59,30 @@ def isolation_depths(forest: Trees, model: Any) -> None:
         add_tree(forest, tree, weights, 0, features)
 
 
-def _proportions(tree: Any) -> Array:
-    """(nodes, classes): what part of each node's samples is of each class."""
-    values = tree.value[:, 0, :]
-    total = values.sum(1, keepdims=True)
-    return values / np.where(total == 0, 1, total)
-
-
-def _one_output(model: Any) -> None:
-    if getattr(model, "n_outputs_", 1) != 1:
-        raise UnsupportedError(f"{type(model).__name__} with several outputs has no way to ONNX yet", who="sklearn")
+def _proportions(tree: Any, classes: Sequence[Array]) -> Array:
+    """(nodes, classes of all outputs): what part of each node's samples is of each class."""
+    parts = []
+    for k, named in enumerate(classes):
+        values = tree.value[:, k, :len(named)]
+        total = values.sum(1, keepdims=True)
+        parts.append(values / np.where(total == 0, 1, total))
+    return np.concatenate(parts, 1)
 
 
 def _classifier(t: Translation, model: Any, trees: list[Any], x: Value) -> Outputs:
-    _one_output(model)
-    classes = np.asarray(model.classes_)
-    forest = Trees(LEQ, len(classes))
+    several = model.n_outputs_ > 1
+    classes = [np.asarray(c) for c in (model.classes_ if several else [model.classes_])]
+    sizes = [len(c) for c in classes]
+    forest = Trees(LEQ, sum(sizes))
     for tree in trees:
-        add_tree(forest, tree, _proportions(tree), range(len(classes)))
+        add_tree(forest, tree, _proportions(tree, classes), range(sum(sizes)))
     sums = forest.tallies(t.b, x)
-    label = t.choose(classes, sums)
     exact = t.b.dtype(sums)
     shares = sums if len(trees) == 1 else t.b.Div(sums, t.b.constant(np.array(len(trees), exact.numpy)))
-    return Outputs(label=label, probabilities=shares if exact is t.dtype else t.b.Cast(shares, to=t.dtype.code))
+    shares = shares if exact is t.dtype else t.b.Cast(shares, to=t.dtype.code)
+    if several:
+        return Outputs(label=t.choose_each(classes, t.slices(sums, sizes)), probabilities_of=t.slices(shares, sizes))
+    return Outputs(label=t.choose(classes[0], sums), probabilities=shares)
 
 
 def _regressor(t: Translation, model: Any, trees: list[Any], x: Value) -> Outputs:

@@ -185,7 +185,8 @@ def _clearly_imputed(model: Any, x: Any) -> np.ndarray[Any, Any]:
 
 def _kept(title: str, rows: Rows, answers: dict[str, Any], keep: np.ndarray[Any, Any]) -> tuple[Rows, dict[str, Any]]:
     at = np.flatnonzero(keep)
-    return rows.take(at), {k: v[at] for k, v in answers.items()}
+    # A vote that is not flattened has an answer (estimators, rows, classes).
+    return rows.take(at), {k: v[:, at] if v.ndim == 3 else v[at] for k, v in answers.items()}
 
 
 def _without_ties(title: str, rows: Rows, answers: dict[str, Any], estimator: Any, outputs: list[Output],
@@ -203,7 +204,11 @@ def _without_ties(title: str, rows: Rows, answers: dict[str, Any], estimator: An
     method = "decision_function" if hasattr(estimator, "decision_function") else "predict_proba"
     if not any(o.kind == "label" for o in outputs) or not hasattr(estimator, method):
         return Trial(title, rows.feeds(), answers)
-    said = getattr(estimator, method)(rows.given())
+    try:
+        said = getattr(estimator, method)(rows.given())
+    except (AttributeError, IndexError):
+        # It has the method, and what it holds cannot answer: a chain of classifiers without probabilities.
+        return Trial(title, rows.feeds(), answers)
     keep = np.ones(len(rows), bool)
     for scores in (said if isinstance(said, list) else [said]):
         scores = np.asarray(scores, float)
