@@ -1,6 +1,6 @@
 """Which real architectures cross from PyTorch, with fixed and with free dims, and why where they do not.
 
-    python bench/architectures.py [--only NAME ...] [--kind KIND ...] [--engines reference,onnxruntime] [--verbose]
+    python bench/architectures.py [--only NAME ...] [--kind KIND ...] [--engines reference,onnxruntime] [--limit 180]
 
 Each is built small with random weights (`architecture_zoo/`), exported, and held against PyTorch on every engine: at
 the example's size, and with free dims at other sizes too. The exit status is 1 where one does not cross.
@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +29,25 @@ import gesher
 from gesher.base.errors import GesherError, UnsupportedError
 from gesher.evaluator.difference import difference
 from gesher.frontends import ExportOptions, frontend_for, verify
+
+
+class OutOfTime(BaseException):
+    """An architecture took more of the processor than it may; no `Exception`, which PyTorch catches and goes on."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raises `OutOfTime` after so many seconds of the processor; 0 waits for ever."""
+    def stop(*_: object) -> None:
+        raise OutOfTime(f"more than {seconds:g} s of the processor, and was broken off")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +67,8 @@ class Outcome:
     seconds: float = 0.0
 
 
-def outcome(row: Architecture, mode: str, engines: Sequence[str]) -> Outcome:
-    """Export one architecture and hold it against PyTorch."""
+def outcome(row: Architecture, mode: str, engines: Sequence[str], limit: float = 0) -> Outcome:
+    """Export one architecture and hold it against PyTorch, in at most `limit` seconds of the processor."""
     try:
         case = row.case()
     except Exception as e:
@@ -56,7 +77,10 @@ def outcome(row: Architecture, mode: str, engines: Sequence[str]) -> Outcome:
         return Outcome(row.name, mode, "static only", row.static_only)
     start = time.process_time()
     try:
-        return _cross(row, case, mode, engines)
+        with within(limit):
+            return _cross(row, case, mode, engines)
+    except OutOfTime as e:
+        return Outcome(row.name, mode, "failed", str(e), seconds=time.process_time() - start)
     except UnsupportedError as e:
         return Outcome(row.name, mode, "refused", str(e), seconds=time.process_time() - start)
     except GesherError as e:
@@ -129,6 +153,7 @@ def main() -> int:
     parser.add_argument("--kind", nargs="*", default=[], help="kinds of architectures")
     parser.add_argument("--mode", choices=("static", "dynamic"), help="one mode only")
     parser.add_argument("--engines", default="reference,onnxruntime")
+    parser.add_argument("--limit", type=float, default=180, help="seconds of the processor for each; 0: none")
     parser.add_argument("--verbose", action="store_true", help="the whole of each cause")
     parser.add_argument("--json", type=Path, help="a file for the outcomes; those of earlier runs in it stay")
     parser.add_argument("--write", action="store_true", help="write all outcomes into RESULTS.md")
@@ -143,7 +168,8 @@ def main() -> int:
     print(f"{'architecture':26} {'static':12} {'dynamic':12} {'nodes':>11} {'seconds':>13}")
     outcomes: list[Outcome] = []
     for row in rows:
-        pair = [outcome(row, m, given.engines.split(",")) for m in ("static", "dynamic") if given.mode in (None, m)]
+        pair = [outcome(row, m, given.engines.split(","), given.limit) for m in ("static", "dynamic")
+                if given.mode in (None, m)]
         outcomes += pair
         if given.json:    # at once: a run may be broken off
             sections.kept(given.json, map(asdict, pair))

@@ -45,6 +45,4 @@ hugging("SigLIP", "multimodal", "SiglipModel",
         lambda: {k: v for k, v in _clip_inputs().items() if k != "attention_mask"},
         {"input_ids": {0: "texts", 1: "sequence"}, "pixel_values": {0: "pictures"}})
 hugging("LLaVA", "multimodal", "LlavaForConditionalGeneration", _llava_config, _llava_inputs,
-        {"input_ids": {0: "batch"}, "attention_mask": {0: "batch"}, "pixel_values": {0: "batch"}},
-        static_only="torch.export: \"You marked batch as dynamic but your code specialized it to be a constant\": the "
-                    "features of pictures are taken apart by list() (modeling_llava.py:164)")
+        {"input_ids": {0: "batch"}, "attention_mask": {0: "batch"}, "pixel_values": {0: "batch"}})

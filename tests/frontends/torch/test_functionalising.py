@@ -1,6 +1,7 @@
 """Changes in place cross whether a value is the changer's own or shared, and only the latter is traced again."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,3 +120,64 @@ def test_what_a_module_remembers_is_as_before() -> None:
     module = Remembering().eval()
     gesher.export(module, (torch.randn(2, 3),))
     assert not any("Fake" in type(v).__name__ for v in module.known.values())
+
+
+def test_a_list_of_rows_that_are_joined_again_is_not_counted() -> None:
+    class Apart(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, Any]:
+            rows = list(x)
+            return {"joined": torch.cat(rows, dim=0), "wide": torch.cat(rows, -1), "stacked": torch.stack(rows, 1),
+                    "rows": rows}
+
+    module = Apart()
+    model = gesher.export(module, (torch.randn(4, 2, 3),), dynamic={"x": {0: "rows"}})
+    x = torch.randn(5, 2, 3)
+    with gesher.session(model, "onnxruntime") as session:
+        got = session.run({"x": x.numpy()})
+    for name, want in module(x).items():
+        np.testing.assert_array_equal(got[name], torch.stack(want) if name == "rows" else want)
+
+
+def test_a_list_of_rows_that_are_counted_fixes_how_many_there_are() -> None:
+    class Counted(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([row * i for i, row in enumerate(list(x))])
+
+    with pytest.raises(gesher.UnsupportedError, match=r"'rows' has one size only|is always 4"):
+        gesher.export(Counted(), (torch.randn(4, 3),), dynamic={"x": {0: "rows"}})
+
+
+def test_weights_that_are_scaled_at_the_first_call_are_as_after_it() -> None:
+    class Scaling(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.scaled = torch.nn.Linear(3, 4), False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not self.scaled:
+                with torch.no_grad():
+                    self.linear.weight.div_(2)
+                self.scaled = True
+            self.linear = self.linear.to(torch.float32)
+            return self.linear(x)
+
+    module = Scaling()
+    model = gesher.export(module, (torch.randn(2, 3),), dynamic={"x": {0: "batch"}})
+    x = torch.randn(5, 3)
+    with gesher.session(model, "reference") as session:
+        got = next(iter(session.run({"x": x.numpy()}).values()))
+    np.testing.assert_allclose(got, module(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_symbol_of_one_or_more_is_read_off_its_multiples() -> None:
+    class Windows(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            n, h = x.shape
+            return x.view(n, h // 4, 4).transpose(1, 2).reshape(n * 4, h // 4)
+
+    model = gesher.export(Windows(), (torch.randn(2, 8),), dynamic={"x": {0: "batch", 1: "4*blocks"}},
+                          ranges={"blocks": (1, None)})
+    x = torch.randn(3, 20)
+    with gesher.session(model, "reference") as session:
+        got = next(iter(session.run({"x": x.numpy()}).values()))
+    np.testing.assert_array_equal(got, Windows()(x))

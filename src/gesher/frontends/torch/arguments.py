@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 
+from .rows import Rows
+
 Visit = Callable[[str, Any], Any]
 """What is done to each leaf, by its name; it answers what takes the leaf's place."""
 
@@ -71,6 +73,8 @@ class _Walk:
     def _structure(self, value: Any, name: str) -> Any:
         if isinstance(value, Mapping):
             return self._mapping(value, name)
+        if isinstance(value, Rows):
+            return self.visit(name, value.tensor)
         if isinstance(value, (list, tuple)):
             return self._sequence(value, name)
         if hasattr(value, "layers") and isinstance(value.layers, list):

@@ -12,6 +12,7 @@ would guess wrong:
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 import re
@@ -34,7 +35,7 @@ from .dims import Asked, Place, asked, resized, seen_sizes
 from .functionalising import functional
 from .packed import PackedWhole, batches_free
 from .preconditions import Precondition, line_of, lines_of_users, precondition, relation
-from .readying import ready
+from .readying import idle_moves_left_out, needless_masks_left_out, ready
 from .recurrent import RecurrencesWhole
 from .sizes import said
 from .whole_numbers import sizes_stay_symbols
@@ -104,7 +105,28 @@ def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
     wished = asked(flat, options.dynamic, options.settings.get("ranges"))
     captured = Captured(None, type(obj).__name__, obj, args, kwargs, [n for n, _ in flat], [], asked=wished)
     ready(obj)
-    with evaluating(obj), _attributes_kept(obj), warnings.catch_warnings():
+    found = _settled(captured)
+    if found.changes_weights:
+        # Some modules scale their weights when they are first called, and note that it was done.
+        with evaluating(obj), torch.no_grad():
+            obj(*copy.deepcopy(args), **copy.deepcopy(kwargs))
+        found = _settled(captured)
+    if found.fixed:
+        told = "; ".join(dict.fromkeys(found.fixed))
+        raise UnsupportedError(f"{captured.title} fixes a dim that was asked to be free: {told}",
+                               who="torch", advice="leave it out of dynamic, or write the module without a branch on "
+                                                   "that size; where its parts must divide a size, ask for multiples: "
+                                                   'dynamic={"x": {2: "32*rows"}}')
+    captured.program, captured.results = found.program, found.outputs
+    captured.outputs = unique(found.outputs, set(captured.inputs))
+    captured.dims, captured.conditions = found.dims, found.conditions
+    return captured
+
+
+def _settled(captured: Captured) -> _Findings:
+    """Capture, at other sizes too where the example's leave fewer dims free."""
+    module, wished = captured.module, captured.asked
+    with evaluating(module), _attributes_kept(module), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = _captured(captured, seen_sizes(wished))
         if found.merged or found.fixed:
@@ -113,17 +135,9 @@ def capture(obj: Any, example: Any, options: ExportOptions) -> Captured:
             again = _captured(captured, others) if others != seen_sizes(wished) else found
             found = min(found, again, key=lambda f: (len(f.fixed), len(f.merged)))
         if found.fixed:
-            with sizes_stay_symbols(obj):
+            with sizes_stay_symbols(module):
                 found = _less_fixed(captured, found)
-    if found.fixed:
-        told = "; ".join(dict.fromkeys(found.fixed))
-        raise UnsupportedError(f"{captured.title} fixes a dim that was asked to be free: {told}",
-                               who="torch", advice="leave it out of dynamic, or write the module without a branch on "
-                                                   "that size")
-    captured.program, captured.results = found.program, found.outputs
-    captured.outputs = unique(found.outputs, set(captured.inputs))
-    captured.dims, captured.conditions = found.dims, found.conditions
-    return captured
+    return found
 
 
 def _less_fixed(captured: Captured, found: _Findings) -> _Findings:
@@ -149,6 +163,8 @@ def _captured(captured: Captured, sizes: Mapping[str, int]) -> _Findings:
                                           strict=False)
             found = _Findings(captured, program, noted)
             found.program = functional(program)
+            found.changes_weights = any(s.kind.name == "PARAMETER_MUTATION"
+                                        for s in found.program.graph_signature.output_specs)
         except UnsupportedError:
             raise
         except Exception as e:
@@ -234,6 +250,7 @@ class _Findings:
         self.merged: list[str] = []
         self.conditions: list[Precondition] = []
         self.program, self.outputs = program, noted.outputs
+        self.changes_weights = False
         self._captured, self._env = captured, noted.env
         users = [s.arg.name for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
         values = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
@@ -319,6 +336,8 @@ def capturing() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(_config.patch(backed_size_oblivious=True))    # type: ignore[attr-defined]
         stack.enter_context(lines_of_users())
+        stack.enter_context(needless_masks_left_out())
+        stack.enter_context(idle_moves_left_out())
         stack.enter_context(RecurrencesWhole())
         stack.enter_context(batches_free())
         stack.enter_context(PackedWhole())

@@ -1,9 +1,13 @@
-"""What modules of others do late, at their first call, done before they are captured: tracing would undo half of it."""
+"""What modules of others do late or otherwise under capture, done as at a plain call."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 
 def ready(module: Any) -> None:
@@ -21,3 +25,50 @@ def ready(module: Any) -> None:
     for part in module.modules():
         if registry.get(part):
             install(part)
+
+
+@contextmanager
+def needless_masks_left_out() -> Iterator[None]:
+    """While this is entered, transformers' encoders have no mask where nothing is masked, as when they are called.
+
+    Told that they are exported, they make a mask of ones for the sake of those who ask which values a given mask has,
+    also where none was given. Models that shorten their sequence between layers then find that it does not fit.
+    """
+    source: Any = sys.modules.get("transformers.masking_utils")
+    asked = getattr(source, "_ignore_bidirectional_mask_sdpa", None)
+    if asked is None:
+        yield
+        return
+
+    def needless(padding_mask: Any, *args: Any, **named: Any) -> Any:
+        whole = all(x is None for x in (padding_mask, *args[1:], *(v for n, v in named.items() if n != "kv_length")))
+        return whole or asked(padding_mask, *args, **named)
+
+    source._ignore_bidirectional_mask_sdpa = needless
+    try:
+        yield
+    finally:
+        source._ignore_bidirectional_mask_sdpa = asked
+
+
+@contextmanager
+def idle_moves_left_out() -> Iterator[None]:
+    """While this is entered, `part.to(dtype)` in a module's own forward does nothing where nothing is to be done.
+
+    PyTorch swaps the weights all the same, and cannot with those of a capture (routers of experts do this).
+    """
+    moved = torch.nn.Module.to
+
+    def to(self: Any, *args: Any, **named: Any) -> Any:
+        device, dtype, _, layout = torch._C._nn._parse_to(*args, **named)
+        held = [*self.parameters(), *self.buffers()]
+        same = all((device is None or x.device == device) and (dtype is None or x.dtype == dtype
+                                                               or not (x.is_floating_point() or x.is_complex()))
+                   for x in held)
+        return self if same and layout is None else moved(self, *args, **named)
+
+    torch.nn.Module.to = to    # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.nn.Module.to = moved    # type: ignore[method-assign]

@@ -160,8 +160,14 @@ class Sizes:
         for shown, source in list(self._sources.items()):
             if not isinstance(shown, Dim) or symbol not in shown.symbols():
                 continue
-            rest = substitute(shown, {symbol: 0})
-            times = substitute(shown, {symbol: 1}) - rest
+            # At two sizes that the symbol may have: what it is between them, it is everywhere if it is linear.
+            low, high = bounds(symbol)
+            low = low or 0
+            if high is not None and high <= low:
+                continue
+            at = substitute(shown, {symbol: low})
+            times = substitute(shown, {symbol: low + 1}) - at
+            rest = at - times * low
             if not isinstance(times, int) or times < 1 or shown != rest + times * symbol:
                 continue
             share = source() if isinstance(rest, int) and rest == 0 else self.b.Sub(source(), self.value(rest))

@@ -167,7 +167,8 @@ class _Asker:
         with torch.no_grad(), plain_attention(), mode:
             result = module(*args, **kwargs)
         given_out = dict(result_names(result, numbers=True))
-        named = {name: given_out[n] for n, name in zip(self.captured.results, self.captured.outputs) if n in given_out}
+        named = {name: found for n, name in zip(self.captured.results, self.captured.outputs)
+                 if (found := _given(given_out, n)) is not None}
         found = {new: named[old] for old, new in self.outputs if old in named}
         for name, out, kept in self.states:
             found[out] = (buffers[kept] if kept else given[list(self.inputs).index(name)]).detach().clone()
@@ -175,6 +176,15 @@ class _Asker:
                 with torch.no_grad():
                     buffers[kept].copy_(before[kept])
         return found
+
+
+def _given(given: Mapping[str, Any], name: str) -> Any:
+    """A result by its name; a list of rows, which the program gives as one tensor, put together (`rows`)."""
+    if name in given:
+        return given[name]
+    rows = [x for n, x in given.items() if n.startswith(name) and n[len(name):][:1] in ("_", ".")
+            and n[len(name) + 1:].isdigit()]
+    return torch.stack(rows) if rows else None
 
 
 @contextmanager
