@@ -21,14 +21,14 @@ T5_LIKE: dict[str, Any] = {"vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 4
 
 
 def encoder(model: str, configuration: str, free: dict[int, str] = FREE, mask: bool = True, sequence: int = 7,
-            more: Any = None, **settings: Any) -> None:
+            more: Any = None, ranges: Any = None, **settings: Any) -> None:
     """A row: an encoder, or a decoder at its prompt."""
     def example() -> dict[str, Any]:
         given = masked(sequence=sequence) if mask else {"input_ids": words(2, sequence, 99)}
         return {**given, **(more(2, sequence) if more else {})}
 
     hugging(model, "further text", model, lambda: config(configuration, **settings), example,
-            dict.fromkeys(example(), free))
+            dict.fromkeys(example(), free), ranges=ranges)
 
 
 def translator(model: str, configuration: str, **settings: Any) -> None:
@@ -44,8 +44,9 @@ encoder("CamembertModel", "CamembertConfig", **SIZES)
 encoder("MPNetModel", "MPNetConfig", **SIZES)
 encoder("LongformerModel", "LongformerConfig", attention_window=4, sequence=8, **{**SIZES, "intermediate_size": 36})
 encoder("BigBirdModel", "BigBirdConfig", attention_type="original_full", **SIZES)
-encoder("FunnelModel", "FunnelConfig", vocab_size=99, d_model=32, n_head=4, d_head=8, d_inner=40, block_sizes=[1, 1],
-        num_decoder_layers=1)
+# Its positions are a list of Python's, range(sequence).
+encoder("FunnelModel", "FunnelConfig", free={0: "batch"}, vocab_size=99, d_model=32, n_head=4, d_head=8, d_inner=40,
+        block_sizes=[1, 1], num_decoder_layers=1)
 encoder("LayoutLMModel", "LayoutLMConfig", more=lambda n, s: {"bbox": torch.randint(0, 50, (n, s, 4)).sort(-1).values},
         **SIZES)
 encoder("XLNetModel", "XLNetConfig", vocab_size=99, d_model=32, n_layer=2, n_head=4, d_inner=40)
@@ -111,7 +112,8 @@ encoder("Ernie4_5ForCausalLM", "Ernie4_5Config", head_dim=8, **GROUPED)
 encoder("Exaone4ForCausalLM", "Exaone4Config", sliding_window=4, **GROUPED)
 encoder("BitNetForCausalLM", "BitNetConfig", **GROUPED)
 encoder("DiffLlamaForCausalLM", "DiffLlamaConfig", head_dim=8, **GROUPED)
-encoder("Lfm2ForCausalLM", "Lfm2Config", layer_types=["conv", "full_attention"], **GROUPED)
+# One token is a step of decoding to it, of which it leaves the mask away.
+encoder("Lfm2ForCausalLM", "Lfm2Config", ranges={"sequence": (2, None)}, layer_types=["conv", "full_attention"], **GROUPED)
 encoder("MiniMaxForCausalLM", "MiniMaxConfig", num_local_experts=4, num_experts_per_tok=2, head_dim=8, block_size=8,
         layer_types=["linear_attention", "full_attention"], free={0: "batch"}, **GROUPED)
 encoder("GPTNeoXJapaneseForCausalLM", "GPTNeoXJapaneseConfig", **{k: v for k, v in SIZES.items()

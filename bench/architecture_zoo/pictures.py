@@ -33,10 +33,12 @@ def config(name: str, **settings: Any) -> Any:
 
 
 def hugging(name: str, kind: str, model: str, configured: Callable[[], Any], example: Callable[[], dict[str, Any]],
-            free: Mapping[str, Mapping[int, str]], static_only: str = "") -> None:
+            free: Mapping[str, Mapping[int, str]], static_only: str = "",
+            ranges: Mapping[str, tuple[int, int | None]] | None = None) -> None:
     """A row: a model of transformers with its configuration, inputs by name, and which of their dims are free."""
     def make() -> Case:
         made = getattr(importlib.import_module("transformers"), model)(configured())
-        return Case(varied(made), example(), {k: dict(v) for k, v in free.items()} or None)
+        return Case(varied(made), example(), {k: dict(v) for k, v in free.items()} or None,
+                    {"settings": {"ranges": dict(ranges)}} if ranges else {})
 
     architecture(name, kind, static_only=static_only)(make)
