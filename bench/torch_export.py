@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import inspect
 import io
 import logging
 import os
 import pickle
+import re
 import resource
 import signal
 import statistics
@@ -35,6 +37,8 @@ import torch
 from architecture_zoo import Case, architectures
 
 import gesher
+from gesher.frontends.torch.arguments import leaves, rebuilt, result_names
+from gesher.frontends.torch.dims import asked, resized, seen_sizes
 
 # Processor seconds after which an export is given up.
 PATIENCE = 300
@@ -89,17 +93,35 @@ def _count(model: gesher.Model) -> int:
     return n
 
 
+class Flat(torch.nn.Module):
+    """A module with tensors alone for arguments and results, so that the rival need not know the classes between
+    (caches, outputs): PyTorch refuses those that nobody registered with it."""
+
+    def __init__(self, case: Case):
+        super().__init__()
+        self.module = case.module
+        self._call = case.example
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        call = rebuilt(self._call, iter(tensors))
+        given = self.module(**call) if isinstance(call, dict) else self.module(*call)
+        return tuple(x for _, x in result_names(given))
+
+
 def by_torch(case: Case, dynamic: bool) -> int:
-    args, kwargs = ((), case.example) if isinstance(case.example, dict) else (tuple(case.example), {})
-    shapes = None
-    if dynamic and case.dynamic:
-        dims: dict[str, Any] = {}
-        shapes = {name: {axis: dims.setdefault(d, torch.export.Dim(d)) for axis, d in
-                         (free.items() if isinstance(free, dict) else enumerate(free)) if d}
-                  for name, free in case.dynamic.items()}
-        shapes = {name: shapes.get(name) for name in (*kwargs, *(n for n in shapes if n not in kwargs))}
+    """The rival, asked as its documentation says: free dims by name. As it takes a size of 1 for fixed, its example has
+    none."""
+    names = inspect.signature(case.module.forward).parameters
+    example = case.example if isinstance(case.example, dict) else dict(zip(names, case.example))
+    flat = leaves(example)
+    free = asked(flat, case.dynamic if dynamic else None)
+    tensors = resized(flat, free, seen_sizes(free))
+    names_of = [{axis: re.sub(r"\W+", "_", str(size)) for (j, axis), size in free.sizes.items() if j == i}
+                for i in range(len(flat))]
+    shapes: list[Any] = [named or None for named in names_of]
     with contextlib.redirect_stdout(io.StringIO()):
-        made = torch.onnx.export(case.module, args, kwargs=kwargs, dynamo=True, dynamic_shapes=shapes, verbose=False)
+        made = torch.onnx.export(Flat(case), tuple(tensors), dynamo=True, input_names=[n for n, _ in flat],
+                                 dynamic_shapes=(tuple(shapes),) if free.sizes else None, verbose=False)
     assert made is not None
     return sum(1 for _ in made.model.graph.all_nodes())
 

@@ -410,3 +410,5 @@ def _padding(work: Work, node: Node) -> Any:
 RULES: tuple[Rewrite, ...] = (_batch_norm, _batch_norm_as_affine, _factor, _sum, _factor_into_product,
                               _factor_through_product, _factor_through_bias, _sum_into_gemm, _gemm_of_rows,
                               _factor_through_convolution, _sum_through_convolution, _padding)
+WINDOWS: tuple[Rewrite, ...] = (_padding,)
+"""Those that look at no number of a weight."""

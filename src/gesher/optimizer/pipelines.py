@@ -53,7 +53,7 @@ FOR_EXPORT = Pipeline("for export", (
                    *flattening.RULES)),
     Sweep("duplicates", duplicates.merge_duplicates),
     Sweep("unread", duplicates.drop_unread_nodes),
-    Pass("wholes", (*norms.RULES, *activations.COMMON)),
+    Pass("wholes", (*norms.RULES, *activations.COMMON, *affine.WINDOWS)),
     Sweep("rows", rows.keep_rows_flat),
     Sweep("unread rows", duplicates.drop_unread_nodes),
 ))

@@ -345,3 +345,33 @@ case("bools by choice", lambda x: (lambda b: (torch.where(b, b.flip(1), ~b), b.m
     1, torch.tensor([[0, 0], [1, 1], [2, 0]]), b[:, :2], "amax"), torch.square(b)))(x > 0), randn(3, 4))
 case("scalars by index", lambda x: (torch.gather(x.sum(), 0, torch.tensor([0])), x.sum().index_select(
     0, torch.tensor([0])), *torch.std_mean(x[:0], 0)), randn(3, 4))
+
+# Functions of PyTorch that look into their tensors first
+LENGTHS: dict[str, dict[int, str]] = {"a": {0: "time", 1: "batch"}, "b": {0: "batch"}, "c": {0: "batch"}}
+for reduction in ("none", "mean", "sum"):
+    case(f"losses that ask, {reduction}", lambda a, b, r=reduction: (
+        F.gaussian_nll_loss(a, b, b.exp(), full=True, reduction=r),
+        F.gaussian_nll_loss(a, b, b.exp()[:, 0], reduction=r),
+        nn.GaussianNLLLoss(eps=0.1, reduction=r)(a, b, (b * 0.1) ** 2),
+        F.ctc_loss(a.T[:, None].log_softmax(2), torch.tensor([[1, 2]]), [4], [2], reduction=r)),
+        randn(3, 4), randn(3, 4))
+    case(f"ctc loss, {reduction}", lambda a, b, c, r=reduction: (
+        F.ctc_loss(a.log_softmax(2), b, c, (b > 0).sum(1), reduction=r, zero_infinity=True),
+        F.ctc_loss(a.log_softmax(2), b[b > 0], c, (b > 0).sum(1), blank=0, reduction=r)),
+        randn(7, 4, 5), torch.tensor([[1, 2, 2], [4, 1, 0], [0, 0, 0], [3, 3, 3]]), torch.tensor([7, 3, 4, 6]),
+        free=LENGTHS)
+case("covariances", lambda a, b: (torch.cov(a), torch.cov(a, correction=0, fweights=b, aweights=b * 0.5 + 1),
+                                  torch.corrcoef(a), torch.cov(a[0]), a.corrcoef()), randn(3, 5), ints(4, 5) + 1,
+     free={"a": {1: "n"}, "b": {0: "n"}})
+case("least squares", lambda a, b: (
+    torch.linalg.lstsq(a, b).solution, *torch.linalg.lstsq(a, b, driver="gels")[:2],
+    torch.linalg.lstsq(a.mT, b[:, :3])[0], torch.linalg.lstsq(a, b, driver="gelsd")[2:]),
+     randn(2, 5, 3), randn(2, 5, 2), free={"a": {0: "batch"}, "b": {0: "batch"}})
+case("segments", lambda a, b: tuple(torch.segment_reduce(a, r, lengths=b, unsafe=True, initial=i)
+                                    for r in ("sum", "mean", "max", "min", "prod") for i in (None, 0.5)),
+     randn(6, 3), torch.tensor([2, 0, 3, 1]), free={"a": {1: "features"}})
+case("histograms", lambda a, b: (torch.histogram(a, 5),
+                                 torch.histogram(a, 4, range=(-1.0, 1.5), weight=b, density=True),
+                                 torch.histogram(a, torch.tensor([-1.0, 0.0, 0.3, 2.0])),
+                                 torch.histogramdd(a, [2, 3, 2], weight=b[:, 0])),
+     randn(9, 3), randn(9, 3).abs())    # torch.export has no shapes of them for free dims

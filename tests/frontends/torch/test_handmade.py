@@ -121,3 +121,20 @@ def test_vectors_that_have_no_one_right_answer_are_refused_with_that_reason(fact
     got = gesher.session(free, "reference").run({"a": x.numpy()})
     u, v = list(got.values())[0 if len(got) == 3 else 1], list(got.values())[-1]
     assert np.allclose(u.T @ u, np.eye(5), atol=1e-4) and np.allclose(v @ v.T, np.eye(5), atol=1e-4)
+
+
+@pytest.mark.parametrize("opset", [13, 24])
+def test_zeros_around_a_picture_are_those_of_the_window(opset: int) -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.AvgPool2d(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.pool(F.pad(self.conv(F.pad(x, (0, 1, 0, 1))), (1, 1, 1, 1)))
+            return made
+
+    model = gesher.export(Padded(), (torch.randn(2, 3, 9, 9),), opset=opset,
+                          dynamic={"x": {0: "batch", 2: "height", 3: "width"}}, ranges={"height": (8, None),
+                                                                                       "width": (8, None)})
+    assert [n.op_type for n in model.graph.nodes] == ["Conv", "AveragePool"]

@@ -38,6 +38,7 @@ from .preconditions import Precondition, line_of, lines_of_users, precondition, 
 from .readying import idle_moves_left_out, needless_masks_left_out, ready
 from .recurrent import RecurrencesWhole
 from .sizes import said
+from .unasking import Unasking
 from .whole_numbers import sizes_stay_symbols
 
 
@@ -341,6 +342,7 @@ def capturing() -> Iterator[None]:
         stack.enter_context(RecurrencesWhole())
         stack.enter_context(batches_free())
         stack.enter_context(PackedWhole())
+        stack.enter_context(Unasking())
         stack.enter_context(torch.no_grad())
         yield
 

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import torch
+
+from . import unasking
 from .translation import name_of
 from .translators import TABLE
 
@@ -31,7 +34,31 @@ def _known() -> dict[Any, Callable[..., Any]]:
                                             if isinstance(op, torch._ops.OpOverload)}
     # The core table comes last: where both have one, it is the one that exporting is tested with.
     known.update(torch.export.default_decompositions().items())
+    known.update(_ours())
     return known
+
+
+def _ours() -> dict[Any, Callable[..., Any]]:
+    """Operators of Python's side of PyTorch that it takes apart nowhere; older versions do not have them."""
+    try:
+        from torch.nn.modules import linear_cross_entropy  # noqa: F401 (it registers them)
+    except ImportError:
+        return {}
+
+    def chunked(x: Any, matrix: Any, target: Any, bias: Any, weight: Any, reduction: str, ignore: int, smoothing: float,
+                chunk: int, policy: str, wide: torch.dtype, *_: Any) -> tuple[torch.Tensor, ...]:
+        # The gradients that it gives beside the loss are empty where nobody wants them, as here.
+        loss = unasking.linear_cross_entropy(x, matrix, target, bias, weight, reduction, ignore, smoothing, wide)
+        return loss, *(loss.new_empty(shape) for shape in ((0, 0), (0, 0), (0,)))
+
+    def not_reduced(x: Any, matrix: Any, target: Any, bias: Any, weight: Any, ignore: int, chunk: int, policy: str,
+                    wide: torch.dtype) -> torch.Tensor:
+        return unasking.linear_cross_entropy(x, matrix, target, bias, weight, "none", ignore, 0.0, wide)
+
+    found: dict[str, Callable[..., Any]] = {"_linear_cross_entropy_batch_chunked": chunked,
+                                            "_linear_cross_entropy_batch_chunked_no_reduction": not_reduced}
+    there = torch.ops.torch_nn
+    return {getattr(there, name).default: f for name, f in found.items() if hasattr(there, name)}
 
 
 def fallbacks() -> dict[Any, Callable[..., Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gesher.base import dtypes
+from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
 from .elementwise import choose
@@ -235,6 +236,40 @@ def scatter(t: Translation, x: Value, dim: int, index: Value, source: Any, reduc
                                    axis=t.axis(dim, t.rank(x)), reduction=reduction)
         return t.cast(wide, dtypes.BOOL)
     return t.b.ScatterElements(x, index, t.cast(source, t.dtype(x)), axis=t.axis(dim, t.rank(x)), reduction=reduction)
+
+
+@aten("segment_reduce")
+def _(t: Translation, x: Value, reduce: str, *, lengths: Value | None = None, indices: Value | None = None,
+      offsets: Value | None = None, axis: int = 0, unsafe: bool = False, initial: Any = None) -> Value:
+    """Runs of rows to one row each; `lengths` (..., runs), or where they begin, with the end of the last."""
+    if indices is not None:
+        raise UnsupportedError("segment_reduce by indices is not there in PyTorch", who="torch")
+    if lengths is not None:
+        ends = t.b.CumSum(t.cast(lengths, dtypes.INT64), t.constant(axis, dtypes.INT64))
+        begins = t.b.Sub(ends, t.cast(lengths, dtypes.INT64))
+    else:
+        assert offsets is not None
+        whole = t.cast(offsets, dtypes.INT64)
+        begins, ends = t.slice(whole, axis, 0, -1), t.slice(whole, axis, 1, (1 << 63) - 1)
+    one, zero = t.constant(1, dtypes.INT64), t.constant(0, dtypes.INT64)
+    rows, runs = t.shape(x)[axis], t.shape(ends)[axis]
+    places = t.b.Range(zero, t.value(rows, dtypes.INT64), one)
+    # Which run a row is of: as many as end at it or before. Those behind all runs go to one run more, that is cut off.
+    past = t.cast(t.b.LessOrEqual(t.unsqueeze(ends, [axis + 1]), places), dtypes.INT64)
+    run = t.reduce("ReduceSum", past, [axis], False)    # (..., rows)
+    index = t.expand(t.unsqueeze(run, range(axis + 1, t.rank(x))), t.shape(x))
+    op, neutral = {"sum": ("add", 0), "mean": ("add", 0), "prod": ("mul", 1), "max": ("max", -math.inf),
+                   "min": ("min", math.inf)}[reduce]
+    start = t.scalar(neutral if initial is None else initial, x)
+    shape = list(t.shape(x))
+    base = t.expand(start, [*shape[:axis], runs + 1, *shape[axis + 1:]])
+    made = t.slice(scatter(t, base, axis, index, x, op), axis, 0, runs)
+    if reduce != "mean":
+        return made
+    many = t.unsqueeze(t.b.Sub(ends, begins), range(axis + 1, t.rank(x)))
+    mean = t.b.Div(made, t.cast(t.b.Max(many, one), t.dtype(x)))
+    nothing = t.scalar(math.nan if initial is None else initial, x)
+    return t.b.Where(t.b.Greater(many, zero), mean, nothing)
 
 
 @aten("index_put", "_unsafe_index_put")

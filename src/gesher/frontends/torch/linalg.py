@@ -424,6 +424,41 @@ def _(t: Translation, a: Value, rcond: Any = 1e-15) -> Value:
     return _pseudo_inverse(t, a, 0.0, rcond, False)
 
 
+@aten("gesher::lstsq")
+def _(t: Translation, a: Value, b: Value, rcond: float | None, driver: str) -> tuple[Value | None, ...]:
+    """Of the smallest among the nearest solutions: V diag(1 / s) U^T b, over the singular values that count."""
+    vector = t.rank(b) == 1 or (t.rank(b) == t.rank(a) - 1 and list(t.shape(b)) == list(t.shape(a)[:-1]))
+    if _is_empty(t, a, b):
+        raise UnsupportedError("least squares of nothing have no way to ONNX", who="torch")
+    m, x = _wide(t, a)
+    rows, columns = t.shape(a)[-2:]
+    right = t.cast(b, dtypes.DOUBLE)
+    right = m.standing(right) if vector else right
+    u, sizes, vh = _svd(t, m, x, True, False)
+    assert u is not None and vh is not None
+    if driver == "gels":    # which takes every rank for full
+        counts = m.op("Greater", sizes, 0.0)
+    else:
+        # What is negative stands for the precision of the type.
+        precise = float(np.finfo(t.dtype(a).numpy).eps)
+        share = m.mul(t.value(maximum(rows, columns), dtypes.DOUBLE), precise) if rcond is None else \
+            t.value(precise if rcond < 0 else rcond, dtypes.DOUBLE)
+        counts = m.op("Greater", sizes, m.mul(share, t.reduce("ReduceMax", sizes, [t.rank(sizes) - 1], True)))
+    inverse = m.where(counts, m.div(1.0, m.safe(sizes)), 0.0)
+    solution = m.product(m.turned(vh), m.mul(m.standing(inverse), m.product(m.turned(u), right)))
+    left: Value | None = _nothing(t, 1)
+    if driver == "gels" and 0 not in t.sizes.shape(t.out[1].shape):
+        gap = m.sub(m.product(x, solution), right)
+        left = t.cast(m.sum(m.mul(gap, gap), -2), t.dtype(a))
+    elif driver in ("gelss", "gelsd") and 0 not in t.sizes.shape(t.out[1].shape):
+        left = None    # whether there are any hangs on the ranks
+    rank = _nothing(t, 2) if driver == "gels" else t.reduce(
+        "ReduceSum", t.cast(counts, dtypes.INT64), [t.rank(counts) - 1], False)
+    solution = t.squeeze(solution, [t.rank(solution) - 1]) if vector else solution
+    return (t.cast(solution, t.dtype(a)), left, rank,
+            t.cast(sizes, t.dtype(a)) if driver in ("gelss", "gelsd") else _nothing(t, 3))
+
+
 # Functions of matrices
 
 @aten("linalg_matrix_exp", "matrix_exp")

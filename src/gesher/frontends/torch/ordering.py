@@ -243,7 +243,7 @@ def _(t: Translation, x: Value, inverse: bool = False, counts: bool = False, dim
 
 # Counted
 
-def _counted(t: Translation, index: Value, weights: Value, bins: Value) -> Value:
+def counted(t: Translation, index: Value, weights: Value, bins: Value) -> Value:
     """Sums of weights by bin; (n,) indices below `bins`, a 1-D value of one element."""
     zeros = t.b.Expand(t.scalar(0, weights), bins)
     return t.b.ScatterElements(zeros, index, weights, axis=0, reduction="add")
@@ -264,7 +264,7 @@ def _(t: Translation, x: Value, bins: int = 100, low: Any = 0, high: Any = 0) ->
     # What is not counted must be a number before it is cast.
     place = t.cast(t.b.Where(inside, scaled, t.scalar(0, x)), dtypes.INT64)
     place = t.b.Min(place, t.constant(bins - 1, dtypes.INT64))
-    return _counted(t, place, t.cast(inside, t.dtype(x)), t.ints([bins]))
+    return counted(t, place, t.cast(inside, t.dtype(x)), t.ints([bins]))
 
 
 @aten("bincount")
@@ -273,11 +273,11 @@ def _(t: Translation, x: Value, weights: Value | None = None, least: Any = 0) ->
     size = t.b.Add(t.reduce("ReduceMax", t.b.Concat(index, t.ints([-1]), axis=0), [0], True), t.ints([1]))
     size = t.b.Max(size, t.sizes.vector([least])) if least != 0 else size
     ones = t.b.Expand(t.constant(1, dtypes.INT64), t.b.Shape(index))
-    made = _counted(t, index, ones if weights is None else weights, size)
+    made = counted(t, index, ones if weights is None else weights, size)
     return t.cast(made, t.out_dtype)
 
 
-def _place(t: Translation, rows: Value, x: Value, right: bool, int32: bool) -> Value:
+def place(t: Translation, rows: Value, x: Value, right: bool, int32: bool) -> Value:
     """How many of the sorted last axis of `rows` lie before each element: (..., n) and (..., m) to (..., m)."""
     rows, x = t.promoted(rows, x)
     row = t.unsqueeze(rows, [t.rank(rows) - 1])
@@ -294,16 +294,16 @@ def _(t: Translation, rows: Value, x: Any, *, out_int32: bool = False, right: bo
     scalar = not isinstance(x, Value) or t.rank(x) == 0
     x = t.value(x) if not isinstance(x, Value) else x
     if scalar and t.rank(rows) == 1:
-        made = _place(t, rows, t.b.Reshape(x, t.ints([1])), right or side == "right", out_int32)
+        made = place(t, rows, t.b.Reshape(x, t.ints([1])), right or side == "right", out_int32)
         return t.squeeze(made, [0])
     if t.rank(rows) == 1 and t.rank(x) != 1:
-        flat = _place(t, rows, t.b.Reshape(x, t.ints([-1])), right or side == "right", out_int32)
+        flat = place(t, rows, t.b.Reshape(x, t.ints([-1])), right or side == "right", out_int32)
         return t.reshape(flat, t.shape(x))
-    return _place(t, rows, x, right or side == "right", out_int32)
+    return place(t, rows, x, right or side == "right", out_int32)
 
 
 @aten("bucketize.Tensor", "bucketize.Scalar")
 def _(t: Translation, x: Any, boundaries: Value, *, out_int32: bool = False, right: bool = False) -> Value:
     x = x if isinstance(x, Value) else t.value(x)
-    flat = _place(t, boundaries, t.b.Reshape(x, t.ints([-1])), right, out_int32)
+    flat = place(t, boundaries, t.b.Reshape(x, t.ints([-1])), right, out_int32)
     return t.reshape(flat, t.shape(x))
