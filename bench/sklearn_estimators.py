@@ -15,7 +15,7 @@ IRIS = IRIS + np.random.default_rng(0).uniform(0, 0.01, IRIS.shape)
 
 
 def made(name: str, kind: Any) -> Any:
-    """An estimator of the class, with the arguments that it cannot do without."""
+    """An estimator of the class, with the arguments that it, or one of its methods, cannot do without."""
     classifier, regressor = LogisticRegression(max_iter=300), Ridge()
     steps = [("a", StandardScaler()), ("b", MinMaxScaler())]
     given: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
@@ -37,7 +37,8 @@ def made(name: str, kind: Any) -> Any:
         "HistGradientBoostingRegressor": ((), {"max_iter": 15}),
         "SelfTrainingClassifier": ((classifier,), {}), "MissingIndicator": ((), {}),
         "GaussianRandomProjection": ((), {"n_components": 2}), "SparseRandomProjection": ((), {"n_components": 2}),
-        "Birch": ((), {"threshold": 0.2}), "SimpleImputer": ((), {}),
+        "Birch": ((), {"threshold": 0.2}), "SimpleImputer": ((), {"add_indicator": True}),
+        "KernelPCA": ((), {"fit_inverse_transform": True}),
     }
     if name in given:
         positional, named = given[name]

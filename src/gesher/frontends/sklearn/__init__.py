@@ -4,6 +4,8 @@ A model of an array takes one matrix `X` of rows and features, its rows always f
 input (rows, 1) for each column, under the column's name and of its type; a model of texts or labels takes `X` (rows,).
 A classifier gives `label` and `probabilities` (or `scores`), a regressor `prediction`, a transformer `transformed`, a
 density `log_density`, a search for neighbours `distances` and `neighbors`; what does several of these gives them all.
+`inverse_transform` gives `inverse` where it is asked for: of `X`, which are transformed rows then, or of a second input
+`Xt` beside other methods. The example may be transformed rows, or rows that the estimator transforms itself.
 
 `gesher.export(estimator, example, ...)` knows these settings:
 
@@ -20,6 +22,10 @@ A transformer of your own crosses by a translator of your own, registered under 
     @gesher.frontends.sklearn.translates("mypackage.mymodule.Doubler")
     def _(t, estimator, x):
         return Outputs(transformed=t.b.Mul(x, t.constant(2)))
+
+    @gesher.frontends.sklearn.inverts("mypackage.mymodule.Doubler")    # where it has an inverse_transform
+    def _(t, estimator, x):
+        return t.b.Div(x, t.constant(2))
 """
 
 from __future__ import annotations
@@ -32,14 +38,14 @@ from typing import TYPE_CHECKING, Any
 from gesher.frontends.protocol import Exported, ExportOptions, Frontend, from_framework
 
 if TYPE_CHECKING:
-    from .translation import Outputs, Translation, translates
+    from .translation import Outputs, Translation, inverts, translates
 
-__all__ = ["Outputs", "SklearnFrontend", "Translation", "translates"]
+__all__ = ["Outputs", "SklearnFrontend", "Translation", "inverts", "translates"]
 
 
 def __getattr__(name: str) -> Any:
     # The translators' own words are loaded when somebody asks: to know this frontend costs no builder.
-    if name in ("Outputs", "Translation", "translates"):
+    if name in ("Outputs", "Translation", "inverts", "translates"):
         return getattr(import_module(f"{__name__}.translation"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

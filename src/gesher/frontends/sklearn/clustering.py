@@ -11,7 +11,7 @@ from gesher.ir import Value
 
 from .bayes import quadratic
 from .distances import norm
-from .translation import Array, Outputs, Translation, in_double, refuse, translates
+from .translation import Array, Outputs, Translation, in_double, inverts, refuse, translates
 
 
 def _distances(t: Translation, x: Value, centers: Array) -> Value:
@@ -74,6 +74,13 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     labels = np.asarray(model.labels_)
     pool = np.eye(labels.max() + 1)[labels]
     return Outputs(transformed=t.b.MatMul(x, t.constant(pool / pool.sum(0))))
+
+
+@inverts("cluster.FeatureAgglomeration")
+def _(t: Translation, model: Any, x: Value) -> Value:
+    """Each feature gets its cluster's value."""
+    _, place = np.unique(model.labels_, return_inverse=True)
+    return t.b.Gather(x, t.b.constant(place.astype(np.int64)), axis=1)
 
 
 def _log_gaussians(t: Translation, model: Any, x: Value) -> Value:

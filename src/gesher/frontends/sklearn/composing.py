@@ -10,7 +10,7 @@ from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
 from .tables import Table
-from .translation import Outputs, Translation, columnwise, composes, translates
+from .translation import Outputs, Translation, columnwise, composes, inverts, translates
 
 composes(lambda e: [s for _, s in e.steps], "pipeline.Pipeline")
 composes(lambda e: [s for _, s in e.transformer_list], "pipeline.FeatureUnion")
@@ -48,6 +48,15 @@ def _(t: Translation, pipeline: Any, x: Any) -> Outputs:
     if last is None or (isinstance(last, str) and last == "passthrough"):
         return Outputs(transformed=x)
     return t.apply(last, x)
+
+
+@inverts("pipeline.Pipeline", through=True)
+def _(t: Translation, pipeline: Any, x: Any) -> Value | Table:
+    for _, step in reversed(pipeline.steps):
+        if step is not None and not (isinstance(step, str) and step == "passthrough"):
+            x = t.invert(step, x)
+    made: Value | Table = x
+    return made
 
 
 def _weighted(t: Translation, owner: Any, name: str, part: Value | Table) -> Value | Table:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
 from .bayes import by_likelihood
-from .translation import Outputs, Translation, in_double, translates
+from .translation import Array, Outputs, Translation, in_double, inverts, translates
 
 
 def _linear(t: Translation, x: Value, mean: Any, weights: Any) -> Outputs:
@@ -17,6 +18,16 @@ def _linear(t: Translation, x: Value, mean: Any, weights: Any) -> Outputs:
     if mean is not None:
         x = t.b.Sub(x, t.constant(mean, "mean"))
     return Outputs(transformed=t.b.MatMul(x, t.constant(weights, "components")))
+
+
+def _back(t: Translation, x: Value, weights: Array, mean: Any = None) -> Value:
+    """x @ weights + mean for weights (components, features)."""
+    width = (t.b.shape(x) or (0, None))[1]
+    if width != len(weights):
+        raise UnsupportedError(f"the transformed rows have {width} columns, and there are {len(weights)} components",
+                               who="sklearn")
+    x = t.b.MatMul(x, t.constant(weights, "components"))
+    return x if mean is None else t.b.Add(x, t.constant(mean, "mean"))
 
 
 @translates("decomposition.PCA", "decomposition.IncrementalPCA")
@@ -62,11 +73,38 @@ def _pca_density(t: Translation, pca: Any, x: Value) -> Value | None:
     return t.b.Cast(_gaussian(t, squares, log_determinant, width), to=narrow.code)
 
 
+@inverts("decomposition.PCA", "decomposition.IncrementalPCA")
+def _(t: Translation, pca: Any, x: Value) -> Value:
+    weights = np.asarray(pca.components_, float)
+    if pca.whiten:
+        weights = weights * np.sqrt(pca.explained_variance_)[:, None]
+    return _back(t, x, weights, pca.mean_)
+
+
 @translates("decomposition.TruncatedSVD", "random_projection.GaussianRandomProjection",
             "random_projection.SparseRandomProjection")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     weights = model.components_
     return _linear(t, x, None, (weights.toarray() if hasattr(weights, "toarray") else weights).T)
+
+
+@inverts("decomposition.TruncatedSVD", "decomposition.NMF", "decomposition.MiniBatchNMF")
+def _(t: Translation, model: Any, x: Value) -> Value:
+    return _back(t, x, model.components_)
+
+
+@inverts("random_projection.GaussianRandomProjection", "random_projection.SparseRandomProjection")
+def _(t: Translation, model: Any, x: Value) -> Value:
+    weights = model.inverse_components_ if model.compute_inverse_components else model._compute_inverse_components()
+    return _back(t, x, np.asarray(weights).T)
+
+
+@inverts("decomposition.DictionaryLearning", "decomposition.MiniBatchDictionaryLearning", "decomposition.SparseCoder")
+@in_double
+def _(t: Translation, model: Any, x: Value) -> Value:
+    """Codes are combinations of atoms; with `split_sign` their negative parts stand behind the positive ones."""
+    atoms = np.asarray(model.dictionary if hasattr(model, "dictionary") else model.components_, float)
+    return _back(t, x, np.concatenate([atoms, -atoms]) if model.split_sign else atoms)
 
 
 @translates("decomposition.FactorAnalysis")
@@ -91,6 +129,12 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     return _linear(t, x, model.mean_ if model.whiten else None, model.components_.T)
 
 
+@inverts("decomposition.FastICA")
+@in_double
+def _(t: Translation, model: Any, x: Value) -> Value:
+    return _back(t, x, model.mixing_.T, model.mean_ if model.whiten else None)
+
+
 @translates("decomposition.SparsePCA", "decomposition.MiniBatchSparsePCA")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
@@ -100,6 +144,11 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     return _linear(t, x, model.mean_, c.T @ inverse)
 
 
+@inverts("decomposition.SparsePCA", "decomposition.MiniBatchSparsePCA")
+def _(t: Translation, model: Any, x: Value) -> Value:
+    return _back(t, x, model.components_, model.mean_)
+
+
 @translates("cross_decomposition.PLSRegression", "cross_decomposition.PLSCanonical", "cross_decomposition.CCA")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
@@ -107,6 +156,13 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     y = t.affine(gap, np.asarray(model.coef_, float).T, np.asarray(model.intercept_, float), "pls")
     transformed = t.b.MatMul(t.b.Div(gap, t.constant(model._x_std)), t.constant(model.x_rotations_))
     return Outputs(prediction=t.flat(y) if model._predict_1d else y, transformed=transformed)
+
+
+@inverts("cross_decomposition.PLSRegression", "cross_decomposition.PLSCanonical", "cross_decomposition.CCA")
+@in_double
+def _(t: Translation, model: Any, x: Value) -> Value:
+    """The features; the targets' scores, which scikit-learn may be told as well, have no way back here."""
+    return _back(t, x, model.x_loadings_.T * model._x_std, model._x_mean)
 
 
 @translates("cross_decomposition.PLSSVD")

@@ -1,4 +1,4 @@
-"""Categories as numbers: each value gets the place of its category, and the place its row of a table.
+"""Categories as numbers: each value gets the place of its category, and the place its row of a table; and back.
 
 Where scikit-learn raises an error for a value that it does not know, so does the model (`Translation.demand`).
 """
@@ -13,7 +13,7 @@ from gesher.base import dtypes
 from gesher.ir import Value
 
 from .tables import MISSING_STRING, Array, Table, is_missing
-from .translation import Outputs, Translation, columnwise, refuse, translates
+from .translation import Outputs, Translation, columnwise, inverts, refuse, translates
 
 columnwise("preprocessing.OneHotEncoder", "preprocessing.OrdinalEncoder", "preprocessing.TargetEncoder",
            "preprocessing.LabelEncoder", "preprocessing.LabelBinarizer", "preprocessing.MultiLabelBinarizer")
@@ -96,6 +96,83 @@ def _mapping(model: Any, i: int, n: int) -> Array:
     return np.arange(n)
 
 
+# The way back: from places to categories
+
+_BEYOND = 2**40
+"""A place that no table has: engines refuse to gather from it."""
+
+
+def category_constant(t: Translation, model: Any, values: list[Any]) -> Value:
+    """Categories of one column as a constant; None and what else is missing as "" among strings, NaN among numbers.
+
+    Raises:
+        UnsupportedError: there are strings and numbers among them.
+    """
+    there = [v for v in values if not is_missing(v)]
+    if any(isinstance(v, str) for v in there):
+        if not all(isinstance(v, str) for v in there):
+            raise refuse(model, ".inverse_transform to numbers and strings in one column",
+                         "ONNX has no type for both: without infrequent categories there are numbers alone")
+        return t.b.constant(np.array([MISSING_STRING if is_missing(v) else str(v) for v in values], object))
+    if not all(isinstance(v, (bool, np.bool_, int, np.integer, float, np.floating)) for v in there):
+        found = ", ".join(sorted({type(v).__name__ for v in there}))
+        raise refuse(model, f".inverse_transform to categories of {found}")
+    if len(there) == len(values) and all(isinstance(v, (bool, np.bool_)) for v in values):
+        return t.b.constant(np.array(values, bool))
+    if len(there) == len(values) and not any(isinstance(v, (float, np.floating)) for v in values):
+        return t.b.constant(np.array(values, np.int64))
+    if not there and any(v is None for v in values) and len(values) > 1:
+        return t.b.constant(np.full(len(values), MISSING_STRING, object))
+    return t.constant([np.nan if is_missing(v) else float(v) for v in values])
+
+
+def trusted(t: Translation, model: Any, values: list[Any], place: Value, fits: Value | None, why: str) -> Value:
+    """(rows,): the value at each place (rows,); an error, as `why` tells, where `fits` (rows,) is not true."""
+    if fits is None:
+        return t.b.Gather(category_constant(t, model, values), place, axis=0)
+    if why not in t.raises:
+        t.raises.append(why)
+    beyond = _BEYOND
+    if t.on_error == "nan":
+        values, beyond = [*values, None], len(values)
+    place = t.b.Where(fits, place, t.b.constant(np.array(beyond, np.int64)))
+    return t.b.Gather(category_constant(t, model, values), place, axis=0)
+
+
+def kept_at(t: Translation, x: Value, count: int) -> tuple[Value, Value]:
+    """The place that each number (rows,) is as an index into `count` things, as numpy takes it once it is cut to a
+    whole number; and whether there is one. What lies between -count - 1 and -count is cut to -count, the first."""
+    fits = t.b.And(t.b.Greater(x, t.constant(-count - 1)), t.b.Less(x, t.constant(count)))
+    whole = t.b.Cast(t.b.Where(fits, x, t.constant(0)), to=dtypes.INT64.code)
+    under = t.b.Less(whole, t.b.constant(np.array(0, np.int64)))
+    place = t.b.Where(under, t.b.Add(whole, t.b.constant(np.array(count, np.int64))), whole)
+    return place, fits
+
+
+def marked(t: Translation, x: Value, start: int, count: int) -> tuple[Value, Value]:
+    """Which of the columns from `start` on is the largest (rows,), and whether their sum is 0 (rows,)."""
+    part = t.b.Slice(x, t.axes(start), t.axes(start + count), t.axes(1))
+    return t.b.ArgMax(part, axis=1, keepdims=0), t.b.Equal(t.total(part, keep=False), t.constant(0))
+
+
+def _side_by_side(t: Translation, model: Any, parts: list[Value]) -> Value | Table:
+    """Columns (rows,) as a matrix where they are of one type, else as a table."""
+    upright = [t.upright(p) for p in parts]
+    if len({t.b.dtype(p) for p in parts}) == 1:
+        return t.join(upright)
+    names = getattr(model, "feature_names_in_", [f"x{i}" for i in range(len(parts))])
+    return Table(list(upright), [str(n) for n in names])
+
+
+def _of_width(t: Translation, model: Any, x: Any, width: int) -> Value:
+    """The matrix of numbers, which must have so many columns."""
+    matrix = t.matrix(x, model)
+    found = (t.b.shape(matrix) or (0, None))[1]
+    if found != width:
+        raise refuse(model, f".inverse_transform of {found} columns in place of {width}")
+    return matrix
+
+
 @translates("preprocessing.OneHotEncoder")
 def _(t: Translation, model: Any, x: Any) -> Outputs:
     parts = []
@@ -119,6 +196,37 @@ def _(t: Translation, model: Any, x: Any) -> Outputs:
     return Outputs(transformed=t.join(parts))
 
 
+@inverts("preprocessing.OneHotEncoder")
+def _(t: Translation, model: Any, x: Any) -> Value | Table:
+    """The category of the largest mark; a row without marks was what is dropped, or what is not known."""
+    seldom = model._infrequent_indices if getattr(model, "_infrequent_enabled", False) else None
+    groups = model._drop_idx_after_grouping
+    x = _of_width(t, model, x, int(np.sum(model._n_features_outs)))
+    parts, start = [], 0
+    for i, categories in enumerate(model.categories_):
+        grouped = model._compute_transformed_categories(i, remove_dropped=False)
+        kept = list(model._remove_dropped_categories(grouped, i))
+        drop = None if groups is None else groups[i]
+        if not kept:
+            # The first of one column is always the largest: it is place 0 of a table of one.
+            nowhere = t.b.ArgMax(t.column(x, 0), axis=1, keepdims=0)
+            parts.append(t.b.Gather(category_constant(t, model, [categories[drop]]), nowhere, axis=0))
+            continue
+        place, none = marked(t, x, start, len(kept))
+        start += len(kept)
+        ignores = model.handle_unknown == "ignore" or (
+            model.handle_unknown in ("infrequent_if_exist", "warn") and (seldom is None or seldom[i] is None))
+        if not ignores and drop is None:
+            parts.append(trusted(t, model, kept, place, t.b.Not(none),
+                                 f"OneHotEncoder meets a row without a mark (column {i}), which it cannot turn back"))
+            continue
+        # scikit-learn looks for what is dropped among all categories here, and there among the grouped ones.
+        other = None if drop is None else categories[drop] if ignores else grouped[drop]
+        place = t.b.Where(none, t.b.constant(np.array(len(kept), np.int64)), place)
+        parts.append(t.b.Gather(category_constant(t, model, [*kept, other]), place, axis=0))
+    return _side_by_side(t, model, parts)
+
+
 @translates("preprocessing.OrdinalEncoder")
 def _(t: Translation, model: Any, x: Any) -> Outputs:
     parts = []
@@ -139,6 +247,34 @@ def _(t: Translation, model: Any, x: Any) -> Outputs:
                                                       f"(column {i}, handle_unknown='error')")
         parts.append(part)
     return Outputs(transformed=t.join(parts))
+
+
+@inverts("preprocessing.OrdinalEncoder")
+def _(t: Translation, model: Any, x: Any) -> Value | Table:
+    def is_code(column: Value, code: Any) -> Value:
+        return t.b.IsNaN(column) if is_missing(code) else t.b.Equal(column, t.constant(code))
+
+    x = _of_width(t, model, x, len(model.categories_))
+    seldom = getattr(model, "_infrequent_indices", None)
+    parts = []
+    for i, categories in enumerate(model.categories_):
+        column, values = t.flat(t.column(x, i)), list(categories)
+        special: list[tuple[Value, Any]] = []
+        if i in model._missing_indices:
+            at = t.constant(model._missing_indices[i])
+            column = t.b.Where(is_code(column, model.encoded_missing_value), at, column)
+        if model.handle_unknown == "use_encoded_value":
+            special.append((is_code(column, model.unknown_value), None))
+        if seldom is not None and seldom[i] is not None:
+            values = list(np.delete(categories, seldom[i]))
+            special.append((is_code(column, len(values)), "infrequent_sklearn"))
+        place, fits = kept_at(t, column, len(values))
+        for is_it, value in special:
+            place = t.b.Where(is_it, t.b.constant(np.array(len(values), np.int64)), place)
+            fits, values = t.b.Or(fits, is_it), [*values, value]
+        parts.append(trusted(t, model, values, place, fits,
+                             f"OrdinalEncoder meets a code that no category has (column {i})"))
+    return _side_by_side(t, model, parts)
 
 
 @translates("preprocessing.TargetEncoder")
@@ -168,6 +304,16 @@ def _(t: Translation, model: Any, x: Any) -> Outputs:
     return Outputs(transformed=t.b.Cast(t.flat(code), to=dtypes.INT64.code))
 
 
+@inverts("preprocessing.LabelEncoder")
+def _(t: Translation, model: Any, x: Any) -> Value:
+    codes, n = t.flat(_labels(t, x)), len(model.classes_)
+    if t.b.dtype(codes) not in (dtypes.INT64, dtypes.BOOL):
+        raise refuse(model, f".inverse_transform of {t.b.dtype(codes).name}", "give an example of whole numbers")
+    codes = t.b.Cast(codes, to=dtypes.INT64.code)
+    fits = t.b.And(t.b.GreaterOrEqual(codes, t.b.constant(np.array(0))), t.b.Less(codes, t.b.constant(np.array(n))))
+    return trusted(t, model, list(model.classes_), codes, fits, "LabelEncoder meets a code that no label has")
+
+
 @translates("preprocessing.LabelBinarizer")
 def _(t: Translation, model: Any, x: Any) -> Outputs:
     if model.y_type_ not in ("binary", "multiclass"):
@@ -183,6 +329,25 @@ def _(t: Translation, model: Any, x: Any) -> Outputs:
     return Outputs(transformed=t.b.Cast(marks, to=dtypes.INT64.code))
 
 
+@inverts("preprocessing.LabelBinarizer")
+def _(t: Translation, model: Any, x: Any) -> Value:
+    """The label of the largest mark; of two labels, the second where the mark is above the middle of both marks."""
+    n, marks = len(model.classes_), t.matrix(_labels(t, x), model)
+    width = (t.b.shape(marks) or (0, None))[1]
+    above = t.b.Greater(marks, t.constant((model.pos_label + model.neg_label) / 2))
+    if model.y_type_ == "multilabel-indicator":
+        return t.b.Cast(_of_width(t, model, above, n), to=dtypes.INT64.code)
+    if model.y_type_ == "multiclass":
+        place = t.b.ArgMax(_of_width(t, model, marks, n), axis=1, keepdims=0)
+    elif model.y_type_ == "binary" and width in (1, 2):
+        place = t.b.Cast(t.flat(t.column(above, int(width) - 1)), to=dtypes.INT64.code)
+        if n == 1:
+            place = t.b.Mul(place, t.b.constant(np.array(0, np.int64)))
+    else:
+        raise refuse(model, f".inverse_transform of {model.y_type_} labels in {width} columns")
+    return t.b.Gather(category_constant(t, model, list(model.classes_)), place, axis=0)
+
+
 @translates("preprocessing.MultiLabelBinarizer")
 def _(t: Translation, model: Any, x: Any) -> Outputs:
     """Every column holds a label of the row; a label that stands twice, or that is not known, changes nothing."""
@@ -190,3 +355,21 @@ def _(t: Translation, model: Any, x: Any) -> Outputs:
     marks = [t.number(hits(t, model, c, model.classes_)) for c in columns]
     whole = t.largest(t.join([t.b.Unsqueeze(m, t.axes(1)) for m in marks]), axis=1, keep=False)
     return Outputs(transformed=t.b.Cast(whole, to=dtypes.INT64.code))
+
+
+def listed(t: Translation, marks: Value, words: Value) -> Value:
+    """The words of each row as a sequence of arrays: those whose mark (rows, words) is not 0, in their order."""
+    there = t.b.Not(t.b.Equal(marks, t.constant(0)))
+    at = t.b.Gather(t.b.NonZero(there), t.b.constant(np.array(1, np.int64)), axis=0)
+    counts = t.total(t.b.Cast(there, to=dtypes.INT64.code), keep=False)
+    return t.b.SplitToSequence(t.b.Gather(words, at, axis=0), counts, axis=0)
+
+
+@inverts("preprocessing.MultiLabelBinarizer")
+def _(t: Translation, model: Any, x: Any) -> Value:
+    if t.on_error == "nan":
+        raise refuse(model, ".inverse_transform with on_error='nan'", "a list of labels has no NaN in it")
+    marks = _of_width(t, model, x, len(model.classes_))
+    plain = t.b.Or(t.b.Equal(marks, t.constant(0)), t.b.Equal(marks, t.constant(1)))
+    marks = t.demand(plain, marks, "MultiLabelBinarizer meets a mark that is neither 0 nor 1")
+    return listed(t, marks, category_constant(t, model, list(model.classes_)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,9 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.ir import Value
 
-from .translation import Outputs, Translation, columnwise, in_double, refuse, translates
+from .encoding import kept_at, marked, trusted
+from .gaussian import erf
+from .translation import Outputs, Translation, columnwise, in_double, inverts, refuse, translates
 
 
 @translates("preprocessing.PolynomialFeatures")
@@ -50,6 +54,24 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
         parts.append(code if model.encode == "ordinal" else
                      t.number(t.b.Equal(code, t.constant(np.arange(count)))))
     return Outputs(transformed=t.join(parts))
+
+
+@inverts("preprocessing.KBinsDiscretizer")
+def _(t: Translation, model: Any, x: Value) -> Value:
+    """The middle of each bin, whose number is cut to a whole one, and counts from the end below 0."""
+    parts, start = [], 0
+    for i, edges in enumerate(model.bin_edges_):
+        edges = np.asarray(edges, float)
+        middles, count = (edges[1:] + edges[:-1]) * 0.5, len(edges) - 1
+        if model.encode == "ordinal":
+            place, fits = kept_at(t, t.flat(t.column(x, i)), count)
+            why = f"KBinsDiscretizer meets a number that no bin has (column {i})"
+        else:
+            place, none = marked(t, x, start, count)
+            fits, start = t.b.Not(none), start + count
+            why = f"KBinsDiscretizer meets a row that is marked in no bin (column {i})"
+        parts.append(t.upright(trusted(t, model, list(middles), place, fits, why)))
+    return t.join(parts)
 
 
 @translates("preprocessing.SplineTransformer")
@@ -104,6 +126,42 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     return Outputs(transformed=whole)
 
 
+@inverts("preprocessing.PowerTransformer")
+@in_double
+def _(t: Translation, model: Any, x: Value) -> Value:
+    if model.standardize:
+        x = t.matrix(t.invert(model._scaler, x))
+    back = _yeo_johnson_back if model.method == "yeo-johnson" else _box_cox_back
+    return t.join([back(t, t.column(x, i), float(power)) for i, power in enumerate(model.lambdas_)])
+
+
+def _log1p(t: Translation, x: Value) -> Value:
+    """log(1 + x) to the last digits: what 1 + x loses of x, its logarithm is out of proportion by."""
+    one = t.constant(1)
+    whole = t.b.Add(x, one)
+    kept = t.b.Sub(whole, one)
+    none = t.b.Equal(kept, t.constant(0))
+    return t.b.Where(none, x, t.b.Mul(t.b.Log(whole), t.b.Div(x, t.b.Where(none, one, kept))))
+
+
+def _box_cox_back(t: Translation, x: Value, power: float) -> Value:
+    if power == 0:
+        return t.b.Exp(x)
+    return t.b.Exp(t.b.Div(_log1p(t, t.b.Mul(x, t.constant(power))), t.constant(power)))
+
+
+def _yeo_johnson_back(t: Translation, x: Value, power: float) -> Value:
+    positive, zero, one = t.b.GreaterOrEqual(x, t.constant(0)), t.constant(0), t.constant(1)
+    # Each branch sees its own side only, so that the other gives no nan.
+    up, down = t.b.Where(positive, x, zero), t.b.Where(positive, zero, x)
+    tiny, rest = np.spacing(1.0), 2 - power
+    above = t.b.Exp(up) if abs(power) < tiny else \
+        t.b.Pow(t.b.Add(t.b.Mul(up, t.constant(power)), one), t.constant(1 / power))
+    below = t.b.Exp(t.b.Neg(down)) if abs(rest) <= tiny else \
+        t.b.Pow(t.b.Add(t.b.Mul(down, t.constant(-rest)), one), t.constant(1 / rest))
+    return t.b.Where(positive, t.b.Sub(above, one), t.b.Sub(one, below))
+
+
 def _box_cox(t: Translation, x: Value, power: float) -> Value:
     if power == 0:
         return t.b.Log(x)
@@ -142,6 +200,48 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     return Outputs(transformed=t.b.Where(t.b.IsNaN(x), x, whole))
 
 
+@inverts("preprocessing.QuantileTransformer")
+@in_double
+def _(t: Translation, model: Any, x: Value) -> Value:
+    low, high = np.float64(0.0), np.float64(1.0)
+    share = x
+    normal = model.output_distribution == "normal"
+    if normal:
+        low, high = _normal_bounds()
+        share = t.b.Mul(t.b.Add(erf(t, t.b.Mul(x, t.constant(np.sqrt(0.5)))), t.constant(1)), t.constant(0.5))
+    columns = []
+    for i in range(model.n_features_in_):
+        quantiles, column = model.quantiles_[:, i], t.column(x, i)
+        inner = t.upright(t.interpolate(t.flat(t.column(share, i)), model.references_, quantiles))
+        above = t.b.GreaterOrEqual(column, t.constant(high)) if normal else t.b.Equal(column, t.constant(high))
+        below = t.b.LessOrEqual(column, t.constant(low)) if normal else t.b.Equal(column, t.constant(low))
+        inner = t.b.Where(above, t.constant(quantiles[-1]), inner)
+        columns.append(t.b.Where(below, t.constant(quantiles[0]), inner))
+    return t.b.Where(t.b.IsNaN(x), x, t.join(columns))
+
+
+@cache
+def _normal_bounds() -> tuple[Any, Any]:
+    """The largest number whose normal share scikit-learn takes for 0, and the smallest that it takes for 1.
+
+    What was clipped on the way there lies next to these, so they are found among the neighbours in float64, by its own
+    comparison.
+    """
+    from scipy.stats import norm
+    from sklearn.preprocessing._data import BOUNDS_THRESHOLD
+
+    def last(holds: Callable[[float], bool], inside: float, outside: float) -> float:
+        while True:
+            middle = (inside + outside) / 2
+            if middle in (inside, outside):
+                return inside
+            inside, outside = (middle, outside) if holds(middle) else (inside, middle)
+
+    low = last(lambda v: bool(norm.cdf(v) - BOUNDS_THRESHOLD < 0), -6.0, 0.0)
+    high = last(lambda v: bool(norm.cdf(v) + BOUNDS_THRESHOLD > 1), 6.0, 0.0)
+    return np.float64(low), np.float64(high)
+
+
 # Only those that ONNX says with one operator, and that ONNX Runtime has for float64 too.
 _FUNCTIONS = {"absolute": "Abs", "abs": "Abs", "negative": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt",
               "tanh": "Tanh", "sin": "Sin", "floor": "Floor", "ceil": "Ceil", "reciprocal": "Reciprocal",
@@ -178,6 +278,15 @@ def _(t: Translation, transformer: Any, x: Any) -> Outputs:
     if transformer.kw_args:
         raise refuse(transformer, "(kw_args=...)")
     return Outputs(transformed=call_numpy(t, transformer.func, t.matrix(x, transformer), transformer))
+
+
+@inverts("preprocessing.FunctionTransformer")
+def _(t: Translation, transformer: Any, x: Any) -> Any:
+    if transformer.inverse_func is None:
+        return x
+    if transformer.inv_kw_args:
+        raise refuse(transformer, "(inv_kw_args=...)")
+    return call_numpy(t, transformer.inverse_func, t.matrix(x, transformer), transformer)
 
 
 def isotonic(t: Translation, model: Any, x: Value) -> Value:

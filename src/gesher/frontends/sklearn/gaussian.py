@@ -35,7 +35,7 @@ def variance(t: Translation, k: Any, x: Value, model: Any) -> Value:
     return t.constant(np.ones((1, 1)))
 
 
-def _erf(t: Translation, x: Value) -> Value:
+def erf(t: Translation, x: Value) -> Value:
     """The error function of (rows, n) to the last digits of float64, for which ONNX Runtime has no Erf.
 
     A square wave of half period 13 that a normal curve smooths is the error function between -6 and 6, where the next
@@ -66,7 +66,7 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     # l / sqrt(1 + 2 v l^2).
     steep = np.asarray(LAMBDAS, float).reshape(1, -1)
     under = t.b.Add(t.b.Mul(spread, t.constant(2 * steep**2)), t.constant(1))
-    curves = _erf(t, t.b.Div(t.b.Mul(mean, t.constant(steep)), t.b.Sqrt(under)))
+    curves = erf(t, t.b.Div(t.b.Mul(mean, t.constant(steep)), t.b.Sqrt(under)))
     coefficients = np.asarray(COEFS, float)
     share = t.b.Add(t.b.MatMul(curves, t.constant(coefficients / 2)), t.constant(coefficients.sum() / 2))
     index = t.flat(t.b.Cast(t.b.Greater(mean, t.constant(0)), to=dtypes.INT64.code))

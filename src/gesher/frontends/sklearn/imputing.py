@@ -11,7 +11,7 @@ from gesher.ir import Value
 
 from .distances import masked
 from .tables import MISSING_STRING, Array, Table, is_missing
-from .translation import Outputs, Translation, columnwise, in_double, refuse, translates
+from .translation import Outputs, Translation, columnwise, in_double, inverts, refuse, translates
 
 columnwise("impute.SimpleImputer", "impute.MissingIndicator")
 
@@ -60,13 +60,15 @@ def with_indicator(t: Translation, model: Any, filled: Value | Table, x: Value |
     return t.beside([filled, indicator(t, told, x)])
 
 
+def _kept(model: Any) -> Array:
+    """Places of the features that come out filled: those empty in training have nothing to be filled with."""
+    empty = np.array([is_missing(v) for v in model.statistics_], bool)
+    return np.flatnonzero(~empty | bool(model.keep_empty_features or model.strategy == "constant"))
+
+
 @translates("impute.SimpleImputer")
 def _(t: Translation, model: Any, x: Any) -> Outputs:
-    values = np.asarray(model.statistics_)
-    empty = np.array([is_missing(v) for v in values], bool)
-    # Columns that were empty in training have nothing to be filled with, and are left out.
-    keep = np.flatnonzero(~empty) if not (model.keep_empty_features or model.strategy == "constant") else \
-        np.arange(len(values))
+    values, keep = np.asarray(model.statistics_), _kept(model)
     if isinstance(x, Value) and t.b.dtype(x) is not dtypes.STRING:
         whole = t.matrix(x)
         filled: Value | Table = t.pick(t.b.Where(is_gone(t, model, whole), t.constant(values.astype(float)), whole),
@@ -95,6 +97,36 @@ def _(t: Translation, model: Any, x: Any) -> Outputs:
             wide = column if kind is t.dtype else t.number(column)
             made.append(t.b.Where(is_gone(t, model, column), t.constant(value), wide))
     return Outputs(transformed=with_indicator(t, model, t.beside([Table(made, [table.names[i] for i in keep])]), x))
+
+
+@inverts("impute.SimpleImputer")
+def _(t: Translation, model: Any, x: Any) -> Value:
+    """The filled features, with the mark of what is missing again where the indicator beside them says so.
+
+    scikit-learn looks for features that were left out among those that are missing in every row that it is given, and
+    so has an IndexError for a single row with a gap, where this model answers.
+    """
+    if not model.add_indicator:
+        raise refuse(model, "(add_indicator=False).inverse_transform", "fit it with add_indicator=True")
+    if isinstance(model.missing_values, str):
+        raise refuse(model, ".inverse_transform of strings", "scikit-learn's own takes numbers alone")
+    keep, told = _kept(model), np.asarray(model.indicator_.features_, np.int64)
+    x = t.matrix(x, model)
+    mark = t.constant(np.nan if is_missing(model.missing_values) else model.missing_values)
+    gone = t.b.Not(t.b.Equal(x, t.constant(0)))
+    columns = []
+    for i in range(len(model.statistics_)):
+        at, beside = np.flatnonzero(keep == i), np.flatnonzero(told == i)
+        lacks = t.column(gone, len(keep) + int(beside[0])) if len(beside) else None
+        if not len(at):
+            if lacks is None:
+                raise refuse(model, ".inverse_transform of features left out that the indicator does not tell of")
+            columns.append(t.demand(lacks, t.b.Where(lacks, mark, t.constant(0)),
+                                    f"SimpleImputer meets a value of the feature {i}, which it left out"))
+        else:
+            column = t.column(x, int(at[0]))
+            columns.append(column if lacks is None else t.b.Where(lacks, mark, column))
+    return t.join(columns)
 
 
 @translates("impute.KNNImputer")

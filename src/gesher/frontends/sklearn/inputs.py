@@ -14,7 +14,7 @@ from gesher.ir import Value
 from gesher.ops.build import Builder
 from gesher.symbolic import sym
 
-from .tables import Frame, Matrix, Rows, Table, as_frame, column_array, is_frame
+from .tables import Array, Frame, Matrix, Rows, Table, as_frame, column_array, is_frame
 
 # They take labels or texts (rows,), one for each row, and not a matrix.
 VECTORS = ("LabelEncoder", "LabelBinarizer", "CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
@@ -28,6 +28,7 @@ class Source:
     Attributes:
         dtype: what the model computes in.
         types: the type of each input, by the frame's column or, for a matrix, under its name.
+        count: the name of the number of rows.
     """
 
     rows: Rows | None
@@ -35,16 +36,17 @@ class Source:
     types: dict[Any, DType]
     names: dict[Any, str]
     shape: tuple[int, ...] = ()
+    count: str = "rows"
 
     def enter(self, b: Builder) -> Value | Table:
         """Declare the inputs."""
         if not isinstance(self.rows, Frame):
             (key, kind), = self.types.items()
-            return b.input(self.names[key], kind, (sym("rows"), *self.shape))
+            return b.input(self.names[key], kind, (sym(self.count), *self.shape))
         columns: list[Value | str] = []
         for column in self.rows.frame.columns:
             if column in self.types:
-                columns.append(b.input(self.names[column], self.types[column], (sym("rows"), 1)))
+                columns.append(b.input(self.names[column], self.types[column], (sym(self.count), 1)))
             else:
                 columns.append(column_array(self.rows.frame[column])[1])
         return Table(columns, [str(c) for c in self.rows.frame.columns])
@@ -80,9 +82,14 @@ def read_example(estimator: Any, example: Any, wished: str | None, dtype: Any = 
         else:
             example = as_frame(example)
     if is_frame(example):
-        source = _of_frame(estimator, example)
+        source = of_frame(_wanted(estimator, example))
     else:
         source = _of_array(estimator, example, name)
+    return in_type(source, dtype)
+
+
+def in_type(source: Source, dtype: Any) -> Source:
+    """The source of a model that computes in `dtype`, "float32" or "float64"; None leaves it as it is."""
     if dtype is not None:
         source.dtype = dtypes.from_numpy(np.dtype(dtype))
         if source.dtype not in (dtypes.FLOAT, dtypes.DOUBLE):
@@ -91,21 +98,26 @@ def read_example(estimator: Any, example: Any, wished: str | None, dtype: Any = 
     return source
 
 
-def _of_frame(estimator: Any, frame: Any) -> Source:
-    if len({str(c) for c in frame.columns}) < len(frame.columns):
-        raise UnsupportedError("the example has two columns of one name", who="sklearn")
+def _wanted(estimator: Any, frame: Any) -> Any:
+    """The columns that the estimator was fitted with, in their order."""
     wanted = getattr(estimator, "feature_names_in_", None)
     if wanted is not None:
         lacking = [str(c) for c in wanted if c not in frame.columns]
         if lacking:
             raise UnsupportedError(f"the example has no column {', '.join(map(repr, lacking))}, which "
                                    f"{type(estimator).__name__} was fitted with", who="sklearn")
-        frame = frame[list(wanted)]
-    else:
-        n = getattr(estimator, "n_features_in_", len(frame.columns))
-        if n != len(frame.columns):
-            raise UnsupportedError(f"the example has {len(frame.columns)} features, {type(estimator).__name__} takes "
-                                   f"{n}", who="sklearn")
+        return frame[list(wanted)]
+    n = getattr(estimator, "n_features_in_", len(frame.columns))
+    if n != len(frame.columns):
+        raise UnsupportedError(f"the example has {len(frame.columns)} features, {type(estimator).__name__} takes {n}",
+                               who="sklearn")
+    return frame
+
+
+def of_frame(frame: Any) -> Source:
+    """A frame's columns as inputs."""
+    if len({str(c) for c in frame.columns}) < len(frame.columns):
+        raise UnsupportedError("the example has two columns of one name", who="sklearn")
     types: dict[Any, DType] = {}
     for column in frame.columns:
         array, _ = column_array(frame[column])
@@ -123,7 +135,7 @@ def _of_array(estimator: Any, example: Any, name: str) -> Source:
         if kind in TEXTS:
             return Source(None, dtypes.DOUBLE, {name: dtypes.STRING}, {name: name})
         return Source(None, dtypes.FLOAT, {name: dtypes.FLOAT}, {name: name}, (_features(estimator, kind),))
-    array = example if isinstance(example, np.ndarray) else _array(example, kind)
+    array = example if isinstance(example, np.ndarray) else plain_array(example, kind)
     if kind in VECTORS:
         array = array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
         if array.ndim != 1:
@@ -139,6 +151,11 @@ def _of_array(estimator: Any, example: Any, name: str) -> Source:
                                    who="sklearn")
     else:
         array = array[:, None]
+    return of_matrix(array, name)
+
+
+def of_matrix(array: Array, name: str) -> Source:
+    """A matrix (rows, features), or a vector (rows,), as one input."""
     fed, why = (array.astype(np.float32), "") if array.dtype == np.float16 else column_array(array)
     if fed is None:
         raise UnsupportedError(f"the example {why}", who="sklearn",
@@ -152,7 +169,8 @@ def _of_array(estimator: Any, example: Any, name: str) -> Source:
     return Source(Matrix(name, fed), dtype, {name: entered}, {name: name}, shape)
 
 
-def _array(example: Any, kind: str) -> Any:
+def plain_array(example: Any, kind: str = "") -> Any:
+    """What is no array as one, as the estimator of that class is shown it: dense, and of the types that it holds."""
     if hasattr(example, "toarray"):
         return example.toarray()
     if kind == "MultiLabelBinarizer":

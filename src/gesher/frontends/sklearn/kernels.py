@@ -11,7 +11,7 @@ from gesher.ir import Value
 
 from .distances import nearest
 from .meta import pairs_of, vote
-from .translation import Array, Outputs, Translation, in_double, refuse, translates
+from .translation import Array, Outputs, Translation, in_double, inverts, refuse, translates
 
 
 def kernel(t: Translation, model: Any, name: Any, x: Value, points: Array, gamma: Any, degree: Any, coef0: Any,
@@ -122,6 +122,17 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     k = kernel(t, model, model.kernel, x, _dense(model.X_fit_), getattr(model, "gamma_", model.gamma), model.degree,
                model.coef0, model.kernel_params)
     return Outputs(transformed=_projected(t, model, k), in_float64=True)
+
+
+@inverts("decomposition.KernelPCA")
+@in_double
+def _(t: Translation, model: Any, x: Value) -> Value:
+    """A kernel ridge regression that was fitted from the training's transformed rows to the rows themselves."""
+    if not model.fit_inverse_transform:
+        raise refuse(model, "(fit_inverse_transform=False).inverse_transform", "fit it with fit_inverse_transform=True")
+    k = kernel(t, model, model.kernel, x, _dense(model.X_transformed_fit_), getattr(model, "gamma_", model.gamma),
+               model.degree, model.coef0, model.kernel_params if callable(model.kernel) else None)
+    return t.b.MatMul(k, t.constant(model.dual_coef_))
 
 
 def _projected(t: Translation, model: Any, k: Value) -> Value:

@@ -10,7 +10,17 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.ir import Value
 
-from .translation import Outputs, Translation, columnwise, composes, in_double, refuse, translates
+from .translation import (
+    Outputs,
+    Translation,
+    columnwise,
+    composes,
+    in_double,
+    inverts,
+    public_name,
+    refuse,
+    translates,
+)
 
 
 def whole(made: Outputs) -> Outputs:
@@ -45,9 +55,12 @@ for _name, _attribute in _PLAIN.items():
 
 @translates(*_PLAIN)
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    from .translation import public_name
-
     return t.apply(getattr(model, _PLAIN[public_name(type(model))]), x)
+
+
+@inverts(*_BEST, "frozen.FrozenEstimator", through=True)
+def _(t: Translation, model: Any, x: Any) -> Any:
+    return t.invert(getattr(model, _PLAIN[public_name(type(model))]), x)
 
 
 columnwise(*_PLAIN, *(f"model_selection.{n}" for n in ("FixedThresholdClassifier", "TunedThresholdClassifierCV")),
@@ -223,30 +236,10 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 composes(lambda e: [e.regressor_], "compose.TransformedTargetRegressor")
 
 
-def _undone(t: Translation, transformer: Any, y: Value) -> Value:
-    """The inverse of a transformer, on (rows, targets)."""
-    kind = type(transformer).__name__
-    if kind == "StandardScaler":
-        y = t.b.Mul(y, t.constant(transformer.scale_)) if transformer.with_std else y
-        return t.b.Add(y, t.constant(transformer.mean_)) if transformer.with_mean else y
-    if kind == "MinMaxScaler" and not transformer.clip:
-        return t.b.Div(t.b.Sub(y, t.constant(transformer.min_)), t.constant(transformer.scale_))
-    if kind == "MaxAbsScaler":
-        return t.b.Mul(y, t.constant(transformer.scale_))
-    if kind == "RobustScaler":
-        y = t.b.Mul(y, t.constant(transformer.scale_)) if transformer.with_scaling else y
-        return t.b.Add(y, t.constant(transformer.center_)) if transformer.with_centering else y
-    if kind == "FunctionTransformer":
-        from .expansion import call_numpy
-
-        return call_numpy(t, transformer.inverse_func, y, transformer)
-    raise refuse(transformer, "'s inverse")
-
-
 @translates("compose.TransformedTargetRegressor")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     y = need(t.apply(model.regressor_, x).prediction, model.regressor_, "predictions")
     if np.ndim(getattr(model.regressor_, "coef_", np.zeros(1))) == 1 and len(t.b.shape(y) or ()) == 1:
         y = t.upright(y)
-    y = _undone(t, model.transformer_, y)
+    y = t.matrix(t.invert(model.transformer_, y))
     return Outputs(prediction=t.flat(y) if model._training_dim == 1 else y)

@@ -14,11 +14,12 @@ from gesher.ir import Value
 from .tables import Table
 from .translation import Outputs, Translation
 
+INVERSE = "inverse_transform"
 # Outputs of a model, in their order, and the method of the estimator that answers each.
 METHODS = (("label", "predict"), ("probabilities", "predict_proba"), ("scores", "decision_function"),
            ("prediction", "predict"), ("transformed", "transform"), ("log_density", "score_samples"),
            ("distances", "kneighbors"), ("neighbors", "kneighbors"), ("log_probabilities", "predict_log_proba"),
-           ("inverse", "inverse_transform"))
+           ("inverse", INVERSE))
 KNOWN = tuple(dict.fromkeys(m for _, m in METHODS))
 
 
@@ -70,10 +71,13 @@ def _of_table(t: Translation, estimator: Any, kind: str, table: Table) -> list[O
         return [Output(kind, kind, t.matrix(table))]
     if all(strings):
         return [Output(kind, kind, t.join(values))]
-    try:
-        names = [str(n) for n in estimator.get_feature_names_out()]
-    except Exception:    # scikit-learn's own, of many kinds: this estimator names no features
-        names = []
+    if kind == "inverse":
+        names = table.names
+    else:
+        try:
+            names = [str(n) for n in estimator.get_feature_names_out()]
+        except Exception:    # scikit-learn's own, of many kinds: this estimator names no features
+            names = []
     if len(set(names)) != len(values):
         names = [f"{kind}_{i}" for i in range(len(values))]
     return [Output(n, kind, v, i) for i, (n, v) in enumerate(zip(names, values))]
@@ -142,8 +146,9 @@ def answer(estimator: Any, output: Output, x: Any, rank: int) -> Any:
         said = said[("distances", "neighbors").index(output.kind)]
     elif output.part is not None and isinstance(said, list):
         said = said[output.part]
-    if output.kind == "inverse" and isinstance(said, tuple):
-        said = said[0]
+    if output.kind == "inverse" and isinstance(said, list):
+        # Lists of words, or of labels, one for each row.
+        return [np.asarray(row, None if len(row) else object) for row in said]
     table = type(said).__name__ == "DataFrame"
     whole = np.asarray(said.toarray() if hasattr(said, "toarray") else said.to_numpy() if table else said)
     if output.part is not None and output.kind in ("transformed", "inverse"):
@@ -153,7 +158,9 @@ def answer(estimator: Any, output: Output, x: Any, rank: int) -> Any:
 
 
 def as_model(output: Output, said: Any, dtype: Any, rank: int) -> Any:
-    """An answer in the type and shape that the model gives it."""
+    """An answer in the type and shape that the model gives it; of a sequence each."""
+    if isinstance(said, list):
+        return [as_model(output, one, dtype, rank) for one in said]
     if dtype is dtypes.STRING:
         from .tables import MISSING_STRING, is_missing
 

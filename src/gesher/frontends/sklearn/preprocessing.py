@@ -8,50 +8,78 @@ import numpy as np
 
 from gesher.ir import Value
 
-from .translation import Outputs, Translation, translates
+from .translation import Outputs, Translation, inverts, translates
 
 
 def _scaled(t: Translation, x: Value, center: Any, scale: Any) -> Outputs:
-    """(x - center) / scale, and the way back; None for what is left out."""
-    there = back = x
+    """(x - center) / scale; None for what is left out."""
     if center is not None:
-        there = t.b.Sub(there, t.constant(center, "scaler.center"))
+        x = t.b.Sub(x, t.constant(center, "scaler.center"))
     if scale is not None:
-        there = t.b.Div(there, t.constant(scale, "scaler.scale"))
-        back = t.b.Mul(back, t.constant(scale, "scaler.scale"))
-    if center is not None:
-        back = t.b.Add(back, t.constant(center, "scaler.center"))
-    return Outputs(transformed=there, inverse=back)
+        x = t.b.Div(x, t.constant(scale, "scaler.scale"))
+    return Outputs(transformed=x)
+
+
+def _scaled_back(t: Translation, x: Value, center: Any, scale: Any) -> Value:
+    """x * scale + center."""
+    if scale is not None:
+        x = t.b.Mul(x, t.constant(scale, "scaler.scale"))
+    return x if center is None else t.b.Add(x, t.constant(center, "scaler.center"))
+
+
+def _standard(scaler: Any) -> tuple[Any, Any]:
+    return scaler.mean_ if scaler.with_mean else None, scaler.scale_ if scaler.with_std else None
+
+
+def _robust(scaler: Any) -> tuple[Any, Any]:
+    return scaler.center_ if scaler.with_centering else None, scaler.scale_ if scaler.with_scaling else None
 
 
 @translates("preprocessing.StandardScaler")
 def _(t: Translation, scaler: Any, x: Value) -> Outputs:
-    return _scaled(t, x, scaler.mean_ if scaler.with_mean else None, scaler.scale_ if scaler.with_std else None)
+    return _scaled(t, x, *_standard(scaler))
+
+
+@inverts("preprocessing.StandardScaler")
+def _(t: Translation, scaler: Any, x: Value) -> Value:
+    return _scaled_back(t, x, *_standard(scaler))
 
 
 @translates("preprocessing.RobustScaler")
 def _(t: Translation, scaler: Any, x: Value) -> Outputs:
-    return _scaled(t, x, scaler.center_ if scaler.with_centering else None,
-                   scaler.scale_ if scaler.with_scaling else None)
+    return _scaled(t, x, *_robust(scaler))
+
+
+@inverts("preprocessing.RobustScaler")
+def _(t: Translation, scaler: Any, x: Value) -> Value:
+    return _scaled_back(t, x, *_robust(scaler))
 
 
 @translates("preprocessing.MinMaxScaler")
 def _(t: Translation, scaler: Any, x: Value) -> Outputs:
-    back = t.b.Div(t.b.Sub(x, t.constant(scaler.min_, "scaler.min")), t.constant(scaler.scale_, "scaler.scale"))
     x = t.b.Add(t.b.Mul(x, t.constant(scaler.scale_, "scaler.scale")), t.constant(scaler.min_, "scaler.min"))
     if scaler.clip:
         low, high = scaler.feature_range
         x = t.b.Clip(x, t.constant(low), t.constant(high))
-    return Outputs(transformed=x, inverse=back)
+    return Outputs(transformed=x)
+
+
+@inverts("preprocessing.MinMaxScaler")
+def _(t: Translation, scaler: Any, x: Value) -> Value:
+    return t.b.Div(t.b.Sub(x, t.constant(scaler.min_, "scaler.min")), t.constant(scaler.scale_, "scaler.scale"))
 
 
 @translates("preprocessing.MaxAbsScaler")
 def _(t: Translation, scaler: Any, x: Value) -> Outputs:
-    back = t.b.Mul(x, t.constant(scaler.scale_, "scaler.scale"))
     x = t.b.Div(x, t.constant(scaler.scale_, "scaler.scale"))
     if getattr(scaler, "clip", False):
         x = t.b.Clip(x, t.constant(-1), t.constant(1))
-    return Outputs(transformed=x, inverse=back)
+    return Outputs(transformed=x)
+
+
+@inverts("preprocessing.MaxAbsScaler")
+def _(t: Translation, scaler: Any, x: Value) -> Value:
+    return _scaled_back(t, x, None, scaler.scale_)
 
 
 def _normalized(t: Translation, x: Value, norm: str) -> Value:

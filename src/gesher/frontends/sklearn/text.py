@@ -22,8 +22,9 @@ from gesher.ir import Value
 from gesher.ops.build import Builder
 
 from .characters import FINAL, MIDDLE, SIGMA, preprocessed, ranges, read_pattern, sigma_neighbours, spaces
+from .encoding import listed
 from .tables import Table
-from .translation import Outputs, Translation, columnwise, refuse, translates
+from .translation import Outputs, Translation, columnwise, inverts, refuse, translates
 
 MS, ML = "com.microsoft", "ai.onnx.ml"
 # StringSplit, StringConcat and RegexFullMatch came with it.
@@ -356,6 +357,13 @@ def _(t: Translation, model: Any, x: Any) -> Outputs:
 @translates("feature_extraction.TfidfVectorizer")
 def _(t: Translation, model: Any, x: Any) -> Outputs:
     return t.apply(model._tfidf, _counted(t, model, x))
+
+
+@inverts("feature_extraction.CountVectorizer", "feature_extraction.TfidfVectorizer")
+def _(t: Translation, model: Any, x: Any) -> Value:
+    """The words that each row has some of, by their places: a sequence of arrays, one for each row."""
+    words = sorted(model.vocabulary_, key=model.vocabulary_.__getitem__)
+    return listed(t, t.matrix(x, model), t.b.constant(np.array(words, object)))
 
 
 @translates("feature_extraction.HashingVectorizer")

@@ -10,14 +10,24 @@ from typing import Any
 from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
 from gesher.evaluator.tables import COLUMNS
-from gesher.frontends.protocol import Exported, ExportOptions
+from gesher.frontends.protocol import Exported, ExportOptions, Trial
 from gesher.ir import Edit, Model
 from gesher.ops.build import Builder
 
 from .inputs import Source, read_example
-from .methods import asked_methods, choose
+from .inverses import inverse_trials, joined, read_transformed
+from .methods import INVERSE, asked_methods, choose
 from .tables import MISSING_STRING, Frame
-from .translation import TRANSLATORS, Outputs, Translation, find_translator, members_of
+from .translation import (
+    INVERTERS,
+    TRANSLATORS,
+    Outputs,
+    Translation,
+    find_inverter,
+    find_translator,
+    inverse_parts,
+    members_of,
+)
 from .trees import WIDE_ML_OPSET, has_shared_leaves
 from .trials import trials_of
 
@@ -36,46 +46,75 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
         if setting not in SETTINGS:
             raise UnsupportedError(f"there is no setting '{setting}' for scikit-learn", who="sklearn",
                                    advice="there are " + ", ".join(SETTINGS))
+    on_error = options.settings.get("on_error", "fail")
+    if on_error not in ("fail", "nan"):
+        raise UnsupportedError(f"there is no on_error={on_error!r}", who="sklearn", advice="'fail' and 'nan' there are")
     asked = asked_methods(estimator, options.settings)
-    source = read_example(estimator, example, next(iter(options.names.get("inputs") or []), None),
-                          options.settings.get("dtype"))
-    unknown = sorted({type(e).__name__ for e in _parts(estimator) if find_translator(e) is None})
+    forth = asked is None or asked != [INVERSE]
+    back = asked is not None and INVERSE in asked
+    inputs, dtype = list(options.names.get("inputs") or []), options.settings.get("dtype")
+    _refuse_unknown(estimator, forth, back)
+    source = read_example(estimator, example, inputs.pop(0) if inputs else None, dtype) if forth else None
+    turned = read_transformed(estimator, example, inputs.pop(0) if inputs else None, dtype, source) if back else None
+    wide = source is not None and source.dtype is dtypes.DOUBLE and not any(
+        has_shared_leaves(e) for e in _parts(estimator))
+    b = Builder({"": options.opset or DEFAULT_OPSET, ML: WIDE_ML_OPSET if wide else ML_OPSET}, type(estimator).__name__)
+    raises: list[str] = []
+    made = Outputs()
+    if source is not None:
+        t = Translation(b, source.dtype, raises, on_error)
+        made = t.apply(estimator, source.enter(b))
+    if turned is not None:
+        t = Translation(b, turned.dtype, raises, on_error)
+        made.inverse = t.invert(estimator, turned.enter(b))
+    outputs = choose(t, estimator, made, asked)
+    sources = [s for s in (source, turned) if s is not None]
+    taken = {name for s in sources for name in s.names.values()}
+    names = options.names.get("outputs") or [f"{o.name}_output" if o.name in taken else o.name for o in outputs]
+    for given, output in zip(names, outputs):
+        b.output(output.value, given)
+    model = b.model(producer_name="gesher", metadata=_metadata(estimator, sources, t, forth))
+    _drop_unused(model)
+    trials: list[list[Trial]] = [[], []]
+    for i, (shown, ask) in enumerate(((source, trials_of), (turned, inverse_trials))):
+        mine = [(o, n) for o, n in zip(outputs, names) if (o.method == INVERSE) == bool(i)]
+        if shown is not None:
+            trials[i] = ask(b, estimator, shown, [o for o, _ in mine], [n for _, n in mine], made.in_float64)
+    if made.slack and source is not None and source.dtype is dtypes.DOUBLE:
+        loose = {n: made.slack for n, o in zip(names, outputs) if o.kind in ("transformed", "distances")}
+        trials[0] = [replace(trial, atol=loose) for trial in trials[0]]
+    return Exported(model, joined(*trials))
+
+
+def _refuse_unknown(estimator: Any, forth: bool, back: bool) -> None:
+    """All that nobody knows how to translate, at once.
+
+    Raises:
+        UnsupportedError: there is something.
+    """
+    unknown = sorted({type(e).__name__ for e in _parts(estimator) if find_translator(e) is None}) if forth else []
     if unknown:
         raise UnsupportedError(f"{', '.join(unknown)} {'has' if len(unknown) == 1 else 'have'} no way to ONNX yet",
                                who="sklearn",
                                advice="these have: "
                                + ", ".join(sorted(n.split(".")[-1] for n in TRANSLATORS if "._" not in n))
                                + "; gesher.frontends.sklearn.translates registers one of your own")
-    wide = source.dtype is dtypes.DOUBLE and not any(has_shared_leaves(e) for e in _parts(estimator))
-    b = Builder({"": options.opset or DEFAULT_OPSET, ML: WIDE_ML_OPSET if wide else ML_OPSET}, type(estimator).__name__)
-    on_error = options.settings.get("on_error", "fail")
-    if on_error not in ("fail", "nan"):
-        raise UnsupportedError(f"there is no on_error={on_error!r}", who="sklearn", advice="'fail' and 'nan' there are")
-    t = Translation(b, source.dtype, on_error=on_error)
-    x = source.enter(b)
-    made = t.apply(estimator, x)
-    outputs = choose(t, estimator, made, asked)
-    taken = {*source.names.values()}
-    names = options.names.get("outputs") or [f"{o.name}_output" if o.name in taken else o.name for o in outputs]
-    for given, output in zip(names, outputs):
-        b.output(output.value, given)
-    model = b.model(producer_name="gesher", metadata=_metadata(estimator, source, t))
-    _drop_unused(model)
-    trials = trials_of(b, estimator, source, outputs[:len(names)], names, made.in_float64)
-    if made.slack and source.dtype is dtypes.DOUBLE:
-        loose = {n: made.slack for n, o in zip(names, outputs) if o.kind in ("transformed", "distances")}
-        trials = [replace(trial, atol=loose) for trial in trials]
-    return Exported(model, trials)
+    unknown = sorted({type(e).__name__ for e in inverse_parts(estimator) if not find_inverter(e)}) if back else []
+    if unknown:
+        raise UnsupportedError(f"{', '.join(unknown)}.{INVERSE} {'has' if len(unknown) == 1 else 'have'} no way to "
+                               "ONNX yet", who="sklearn",
+                               advice="these have: " + ", ".join(sorted(n.split(".")[-1] for n in INVERTERS))
+                               + "; gesher.frontends.sklearn.inverts registers one of your own")
 
 
-def _metadata(estimator: Any, source: Source, t: Translation) -> dict[str, str]:
+def _metadata(estimator: Any, sources: list[Source], t: Translation, forth: bool) -> dict[str, str]:
     import sklearn
 
     said = {"gesher.source": f"scikit-learn {sklearn.__version__}"}
     columns = getattr(estimator, "feature_names_in_", None)
-    if columns is not None and not isinstance(source.rows, Frame):
+    if columns is not None and forth and len(sources) == 1 and not isinstance(sources[0].rows, Frame):
         said[COLUMNS] = json.dumps([str(c) for c in columns])
-    words = [source.names[c] for c, kind in source.types.items() if kind is dtypes.STRING]
+    words = [s.names[c] for s in sources for c, kind in s.types.items() if kind is dtypes.STRING]
     if words:
         said["gesher.missing"] = json.dumps(dict.fromkeys(words, MISSING_STRING))
     if t.raises:

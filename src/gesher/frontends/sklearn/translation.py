@@ -1,14 +1,15 @@
-"""What a translator of an estimator works with, and the table of translators.
+"""What a translator of an estimator works with, and the tables of translators and of inverters.
 
 A translator is a function `(t, estimator, x) -> Outputs`, registered for estimator classes by their full names, so that
-scikit-learn is not imported to fill the table. It reads the fitted attributes and builds nodes through `t.b`.
+scikit-learn is not imported to fill the table. It reads the fitted attributes and builds nodes through `t.b`. An
+inverter `(t, estimator, x)` does so for `inverse_transform`, whose `x` are transformed rows; it gives the rows alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +35,7 @@ class Outputs:
     distances: Value | None = None
     neighbors: Value | None = None
     log_probabilities: Value | None = None
+    # Of inverters, since other rows go in.
     inverse: Value | Table | None = None
     # One matrix for each target, where a classifier has several.
     probabilities_of: list[Value] | None = None
@@ -72,6 +74,15 @@ class Translation:
         if not takes_tables(estimator):
             x = self.matrix(x, estimator)
         return translator(self, estimator, x)  # type: ignore[arg-type]
+
+    def invert(self, estimator: Any, x: Value | Table) -> Value | Table:
+        """The rows whose transformed ones `x` are, by the estimator's `inverse_transform`."""
+        inverter = find_inverter(estimator)
+        if inverter is None:
+            raise refuse(estimator, ".inverse_transform")
+        if not takes_tables(estimator):
+            x = self.matrix(x, estimator)
+        return inverter(self, estimator, x)
 
     def matrix(self, x: Value | Table, who: Any = None) -> Value:
         """Columns of numbers as one matrix, in the type that the model computes in.
@@ -286,26 +297,50 @@ def translates(*names: str) -> Callable[[Translator], Translator]:
     return keep
 
 
-def in_double(translator: Translator) -> Translator:
-    """A translator whose sums cancel too much for float32: it computes in float64 between casts."""
+F = TypeVar("F", bound=Callable[..., Any])
+Inverter = Callable[[Translation, Any, Any], Value | Table]
+INVERTERS: dict[str, Inverter] = {}
+# Whose inverse is made of those of their members.
+_THROUGH: set[str] = set()
+
+
+def inverts(*names: str, through: bool = False) -> Callable[[Inverter], Inverter]:
+    """Register an inverter for estimator classes, named as for `translates`.
+
+    Args:
+        through: the inverse goes through those of the members that `composes` tells.
+    """
+    def keep(f: Inverter) -> Inverter:
+        for name in names:
+            INVERTERS[name] = f
+        if through:
+            _THROUGH.update(names)
+        return f
+
+    return keep
+
+
+def in_double(translator: F) -> F:
+    """A translator or inverter whose sums cancel too much for float32: it computes in float64 between casts."""
     def narrow(t: Translation, value: Any) -> Any:
         if isinstance(value, Value):
             return t.b.Cast(value, to=t.dtype.code) if t.b.dtype(value) is dtypes.DOUBLE else value
         if isinstance(value, Table):
             return Table([narrow(t, c) for c in value.columns], value.names)
+        if isinstance(value, Outputs):
+            for f in fields(Outputs):
+                setattr(value, f.name, narrow(t, getattr(value, f.name)))
+            return value
         return [narrow(t, v) for v in value] if isinstance(value, list) else value
 
-    def widened(t: Translation, estimator: Any, x: Value | Table) -> Outputs:
+    def widened(t: Translation, estimator: Any, x: Value | Table) -> Any:
         if t.dtype is dtypes.DOUBLE:
-            return translator(t, estimator, x)  # type: ignore[arg-type]
+            return translator(t, estimator, x)
         wide = t.wide()
         # A table's columns keep their types until they become a matrix.
-        made = translator(wide, estimator, wide.matrix(x) if isinstance(x, Value) else x)  # type: ignore[arg-type]
-        for f in fields(Outputs):
-            setattr(made, f.name, narrow(t, getattr(made, f.name)))
-        return made
+        return narrow(t, translator(wide, estimator, wide.matrix(x) if isinstance(x, Value) else x))
 
-    return widened
+    return widened  # type: ignore[return-value]
 
 
 _TAKE_TABLES: set[str] = set()
@@ -370,3 +405,21 @@ def translator_of(estimator: Any) -> Translator:
         raise UnsupportedError(f"{public_name(type(estimator))} has no way to ONNX yet", who="sklearn",
                                advice="these have: " + ", ".join(sorted(n.split('.')[-1] for n in TRANSLATORS)))
     return found
+
+
+def find_inverter(estimator: Any) -> Inverter | None:
+    """What translates the `inverse_transform` of the estimator's own class."""
+    from . import load_translators
+
+    load_translators()
+    return INVERTERS.get(public_name(type(estimator)))
+
+
+def inverse_parts(estimator: Any) -> Iterable[Any]:
+    """The estimators whose inverses make this one's: itself, or its members'."""
+    members = members_of(estimator)
+    if public_name(type(estimator)) not in _THROUGH:
+        yield estimator
+        return
+    for inner in members:
+        yield from inverse_parts(inner)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from copy import copy
 from typing import Any
 
 import numpy as np
 
 from gesher.base import dtypes
+from gesher.base.dtypes import DType
 from gesher.frontends.protocol import Trial
+from gesher.ir import SequenceType, TensorType, Value
 from gesher.ops.build import Builder
 
 from .inputs import TEXTS as TEXT_TAKERS
@@ -96,43 +98,63 @@ def trials_of(b: Builder, estimator: Any, source: Source, outputs: list[Output],
 
     Rows that scikit-learn refuses (values that it does not know) are left out.
     """
-    rng, shown = np.random.default_rng(0), estimator
-    if in_float64:
-        estimator = _widened(estimator)
+    rng = np.random.default_rng(0)
     sets: dict[str, Rows] = {}
     given = source.rows
     if given is not None and len(given):
         sets["example"] = given.take(np.arange(min(len(given), 2000)))
         sets["one row"] = given.take(np.arange(1))
         sets["columns shuffled"] = given.mixed(rng, min(200, 20 * len(given)))
-    elif not source.shape:
-        (name,) = source.names.values()
-        source.rows = Matrix(name, np.array(TEXTS, object))
-        sets["odd texts"] = source.rows
     else:
-        features, kind = source.shape[0], dtypes.FLOAT.numpy
-        spread = _spread(estimator, features)
-        (name,) = source.names.values()
-        made = (rng.standard_normal((200, features)) * spread[1] + spread[0]).astype(kind)
-        source.rows = Matrix(name, made)
-        sets["random rows"], sets["one row"] = source.rows, source.rows.take(np.arange(1))
+        source.rows = invented(estimator, source, rng)
+        sets["random rows" if source.shape else "odd texts"] = source.rows
+        if source.shape:
+            sets["one row"] = source.rows.take(np.arange(1))
     must = set(sets) - {"columns shuffled"}
     sets.update(_boundaries(source, estimator, rng))
-    trials = []
+    return [_without_ties(title, rows, answers, estimator, outputs, names) for title, rows, answers
+            in answered(b, estimator, sets, must, outputs, names, in_float64)]
+
+
+def invented(estimator: Any, source: Source, rng: np.random.Generator) -> Rows:
+    """Rows for an estimator that came without an example."""
+    (name,) = source.names.values()
+    if not source.shape:
+        return Matrix(name, np.array(TEXTS, object))
+    features = source.shape[0]
+    mean, scale = _spread(estimator, features)
+    return Matrix(name, (rng.standard_normal((200, features)) * scale + mean).astype(dtypes.FLOAT.numpy))
+
+
+def answered(b: Builder, estimator: Any, sets: dict[str, Rows], must: Collection[str], outputs: list[Output],
+             names: list[str], in_float64: bool) -> Iterator[tuple[str, Rows, dict[str, Any]]]:
+    """The sets of rows by title, and what the estimator itself answers for each output.
+
+    Those that it refuses are left out, but for the titles that `must` lists: its error is raised then.
+    """
+    if in_float64:
+        estimator = _widened(estimator)
     for title, rows in sets.items():
         answers = {}
         try:
             for output, name in zip(outputs, names):
-                shape = b.shape(output.value) or ()
-                said = answer(estimator, output, rows.given(in_float64), len(shape))
-                answers[name] = as_model(output, said, b.dtype(output.value), len(shape))
-        except (ValueError, TypeError):
+                kind, rank = held_by(b, output.value)
+                said = answer(estimator, output, rows.given(in_float64), rank)
+                answers[name] = as_model(output, said, kind, rank)
+        except (ValueError, TypeError, IndexError):
             # The example must work; what was made up may be what scikit-learn raises an error for.
             if title in must:
                 raise
             continue
-        trials.append(_without_ties(title, rows, answers, shown, outputs, names))
-    return trials
+        yield title, rows, answers
+
+
+def held_by(b: Builder, value: Value) -> tuple[DType, int]:
+    """The data type and the rank of a tensor, or of those in a sequence."""
+    kind = value.type
+    if isinstance(kind, SequenceType) and isinstance(kind.element, TensorType):
+        return kind.element.dtype, 1
+    return b.dtype(value), len(b.shape(value) or ())
 
 
 def _widened(estimator: Any) -> Any:
