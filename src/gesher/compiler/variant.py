@@ -240,8 +240,13 @@ class Variant:
             raise
         attributes = dict(step.attributes if step.attributes is not None else attributes_of(step.node, step.schema))
         if step.rule.takes_run:
+            # What a body captures is the same in every round of a loop.
+            captured: dict[Graph, Env] = {}
+
             def run_graph(graph: Graph, values: Sequence[Any]) -> list[Any]:
-                outer = {v: self.get(v, env) for v in captured_by(graph)}
+                outer = captured.get(graph)
+                if outer is None:
+                    outer = captured[graph] = {v: self.get(v, env) for v in captured_by(graph)}
                 return session.body(graph, values, outer)
 
             attributes["run"] = Run(step.node, step.schema, run_graph=run_graph, random=session.random,

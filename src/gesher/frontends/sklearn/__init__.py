@@ -70,8 +70,8 @@ class SklearnFrontend(Frontend):
 
 BOOSTERS = ("catboost", "lightgbm", "xgboost")
 FAMILIES = ("bayes", "boosting", "clustering", "composing", "decomposition", "encoding", "ensembles", "expansion",
-            "gaussian", "imputing", "kernels", "linear", "meta", "neighbors", "neural", "preprocessing", "selection",
-            "text", "trees")
+            "factorization", "gaussian", "imputing", "kernels", "linear", "meta", "neighbors", "neural",
+            "preprocessing", "selection", "text", "trees")
 
 
 @cache
