@@ -85,6 +85,7 @@ OTHERS = [
     PolynomialFeatures(3), PolynomialFeatures((2, 3), interaction_only=True), KBinsDiscretizer(4, encode="ordinal"),
     KBinsDiscretizer(3, encode="onehot-dense"), SplineTransformer(4, degree=2), SplineTransformer(include_bias=False),
     PowerTransformer(), PowerTransformer("box-cox", standardize=False), QuantileTransformer(n_quantiles=20),
+    QuantileTransformer(n_quantiles=60, output_distribution="normal"),
     FunctionTransformer(np.log1p), FunctionTransformer(np.square), KMeans(4, random_state=0),
     BisectingKMeans(5, random_state=0), GaussianMixture(3, random_state=0),
     GaussianMixture(2, covariance_type="tied", random_state=0),
@@ -131,6 +132,14 @@ def test_regressors_cross(estimator: Any, dtype: Any) -> None:
 def test_transformers_clusterers_and_densities_cross(estimator: Any, dtype: Any) -> None:
     x = IRIS.astype(dtype)
     crosses(estimator.fit(x), x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("distribution", ["uniform", "normal"])
+def test_quantiles_that_stand_several_times_bound_what_lies_beyond_them(distribution: str, dtype: Any) -> None:
+    x = np.where(IRIS.mean(0) < IRIS, np.round(IRIS), 3).astype(dtype)
+    model = QuantileTransformer(n_quantiles=30, output_distribution=distribution).fit(x)
+    crosses(model, np.concatenate([x, x - 2, x + 3, x[:1] * np.nan]).astype(dtype))
 
 
 def test_histogram_boosting_sends_missing_values_to_the_side_that_it_learnt() -> None:

@@ -12,7 +12,7 @@ from gesher.base import dtypes
 from gesher.ir import Value
 
 from .encoding import kept_at, marked, trusted
-from .gaussian import erf
+from .gaussian import erf, normal_quantile
 from .translation import Outputs, Translation, columnwise, in_double, inverts, refuse, translates
 
 
@@ -183,21 +183,37 @@ def _yeo_johnson(t: Translation, x: Value, power: float) -> Value:
 
 
 @translates("preprocessing.QuantileTransformer")
-@in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    if model.output_distribution != "uniform":
-        raise refuse(model, f"(output_distribution={model.output_distribution!r})", "'uniform' has")
-    columns = []
+    low, high = np.asarray(model.quantiles_[0], float), np.asarray(model.quantiles_[-1], float)
+    wide = t.wide()
+    columns, whole = [], wide.matrix(x)
+    normal = model.output_distribution == "normal"
     for i in range(model.n_features_in_):
         quantiles, references = model.quantiles_[:, i], model.references_
-        column = t.column(x, i)
-        up = t.interpolate(t.flat(column), quantiles, references)
-        down = t.interpolate(t.flat(t.b.Neg(column)), -quantiles[::-1], -references[::-1])
-        mean = t.upright(t.b.Mul(t.b.Sub(up, down), t.constant(0.5)))
-        mean = t.b.Where(t.b.Equal(column, t.constant(quantiles[-1])), t.constant(1), mean)
-        columns.append(t.b.Where(t.b.Equal(column, t.constant(quantiles[0])), t.constant(0), mean))
-    whole = t.join(columns)
-    return Outputs(transformed=t.b.Where(t.b.IsNaN(x), x, whole))
+        column = wide.column(whole, i)
+        up = wide.interpolate(t.flat(column), quantiles, references)
+        down = wide.interpolate(t.flat(t.b.Neg(column)), -quantiles[::-1], -references[::-1])
+        columns.append(t.upright(t.b.Mul(t.b.Sub(up, down), wide.constant(0.5))))
+    share = t.join(columns)
+    if normal:
+        from sklearn.preprocessing._data import BOUNDS_THRESHOLD
+
+        # In the rows' own type the threshold may be nothing beside them.
+        edge = t.constant(BOUNDS_THRESHOLD)
+        above = t.b.Greater(wide.matrix(t.b.Add(x, edge)), wide.constant(high))
+        below = t.b.Less(wide.matrix(t.b.Sub(x, edge)), wide.constant(low))
+    else:
+        above, below = t.b.Equal(whole, wide.constant(high)), t.b.Equal(whole, wide.constant(low))
+    share = t.b.Where(below, wide.constant(0), t.b.Where(above, wide.constant(1), share))
+    if normal:
+        from scipy.stats import norm
+
+        # scikit-learn keeps the share in the rows' type, which near 1 tells in the quantile.
+        share = wide.matrix(t.matrix(share))
+        ends = [norm.ppf(BOUNDS_THRESHOLD - np.spacing(1)), norm.ppf(1 - (BOUNDS_THRESHOLD - np.spacing(1)))]
+        inner = t.b.Clip(share, wide.constant(1e-9), wide.constant(1 - 1e-9))
+        share = t.b.Clip(normal_quantile(wide, inner), wide.constant(ends[0]), wide.constant(ends[1]))
+    return Outputs(transformed=t.b.Where(t.b.IsNaN(x), x, t.matrix(share)))
 
 
 @inverts("preprocessing.QuantileTransformer")

@@ -49,6 +49,37 @@ def erf(t: Translation, x: Value) -> Value:
     return t.b.Squeeze(sums, t.axes(2))
 
 
+# Wichura's rational functions (Applied Statistics 37, 1988, algorithm AS 241, PPND16), the highest power first.
+_MIDDLE = ((2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4, 4.5921953931549871457e4,
+            1.3731693765509461125e4, 1.9715909503065514427e3, 1.3314166789178437745e2, 3.3871328727963666080),
+           (5.2264952788528545610e3, 2.8729085735721942674e4, 3.9307895800092710610e4, 2.1213794301586595867e4,
+            5.3941960214247511077e3, 6.8718700749205790830e2, 4.2313330701600911252e1, 1.0))
+_TAIL = ((7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1, 1.27045825245236838258,
+          3.64784832476320460504, 5.76949722146069140550, 4.63033784615654529590, 1.42343711074968357734),
+         (1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2, 1.48103976427480074590e-1,
+          6.89767334985100004550e-1, 1.67638483018380384940, 2.05319162663775882187, 1.0))
+
+
+def normal_quantile(t: Translation, p: Value) -> Value:
+    """The number below which the standard normal distribution has a share `p`, for shares from 1e-10 to 1 - 1e-10."""
+    def ratio(x: Value, over: tuple[float, ...], under: tuple[float, ...]) -> Value:
+        def horner(powers: tuple[float, ...]) -> Value:
+            whole = t.constant(powers[0])
+            for c in powers[1:]:
+                whole = t.b.Add(t.b.Mul(whole, x), t.constant(c))
+            return whole
+
+        return t.b.Div(horner(over), horner(under))
+
+    q = t.b.Sub(p, t.constant(0.5))
+    near = t.b.LessOrEqual(t.b.Abs(q), t.constant(0.425))
+    inside = t.b.Where(near, q, t.constant(0))
+    middle = t.b.Mul(inside, ratio(t.b.Sub(t.constant(0.425**2), t.b.Mul(inside, inside)), *_MIDDLE))
+    less = t.b.Where(near, t.constant(0.05), t.b.Where(t.b.Less(q, t.constant(0)), p, t.b.Sub(t.constant(1), p)))
+    far = ratio(t.b.Sub(t.b.Sqrt(t.b.Neg(t.b.Log(less))), t.constant(1.6)), *_TAIL)
+    return t.b.Where(near, middle, t.b.Mul(t.b.Sign(q), far))
+
+
 @translates(_BINARY)
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:

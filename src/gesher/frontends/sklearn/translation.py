@@ -272,10 +272,11 @@ class Translation:
         xs, ys = np.asarray(xs, self.dtype.numpy), np.asarray(ys, float)
         if len(xs) == 1:
             return self.b.Add(self.b.Mul(x, self.constant(0)), self.constant(ys[0]))
-        x = self.b.Clip(x, self.constant(xs[0]), self.constant(xs[-1]))
+        # What lies before all of them gets the first's value, also where that stands several times.
         below = self.b.LessOrEqual(self.constant(xs), self.b.Unsqueeze(x, self.axes(-1)))
         at = self.b.ReduceSum(self.b.Cast(below, to=dtypes.INT64.code), self.axes(-1), keepdims=0)
-        at = self.b.Sub(at, self.b.constant(np.array(1, np.int64)))
+        at = self.b.Max(self.b.Sub(at, self.b.constant(np.array(1, np.int64))), self.b.constant(np.array(0, np.int64)))
+        x = self.b.Clip(x, self.constant(xs[0]), self.constant(xs[-1]))
         gaps = np.diff(xs.astype(float))
         slopes = np.append(np.divide(np.diff(ys), gaps, out=np.zeros_like(gaps), where=gaps > 0), 0)
         start, slope, left = (self.b.Gather(self.constant(v), at, axis=0) for v in (ys, slopes, xs))
