@@ -4,7 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.decomposition import NMF, LatentDirichletAllocation, MiniBatchNMF
+from sklearn.decomposition import (
+    NMF,
+    DictionaryLearning,
+    LatentDirichletAllocation,
+    MiniBatchDictionaryLearning,
+    MiniBatchNMF,
+    SparseCoder,
+)
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -13,7 +20,8 @@ from tests.frontends.test_sklearn_methods import IRIS, KINDS, crosses, name_of
 import gesher
 
 SINGLE, DOUBLE = np.float32, np.float64
-pytestmark = pytest.mark.filterwarnings("ignore:Maximum number of iterations", "ignore::RuntimeWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Maximum number of iterations", "ignore:Objective did not converge",
+                                        "ignore::RuntimeWarning")
 
 
 @pytest.mark.parametrize(("dtype", "estimator"), [
@@ -61,3 +69,37 @@ def test_negative_numbers_are_an_error_as_in_scikit_learn() -> None:
 def test_random_orders_of_parts_are_refused() -> None:
     with pytest.raises(gesher.UnsupportedError, match="random_state=None"):
         gesher.export(NMF(2, shuffle=True).fit(IRIS), IRIS)
+
+
+ATOMS = np.random.default_rng(0).standard_normal((7, 4))
+ATOMS /= np.linalg.norm(ATOMS, axis=1, keepdims=True)
+ROWS = np.concatenate([np.zeros((1, 4)), np.random.default_rng(1).standard_normal((30, 4))])
+
+
+@pytest.mark.parametrize(("dtype", "how", "settings"), [
+    (SINGLE, "threshold", {"transform_alpha": 0.3, "split_sign": True}),
+    (DOUBLE, "threshold", {"transform_alpha": 0.3, "positive_code": True}),
+    (SINGLE, "omp", {"transform_n_nonzero_coefs": 3}), (DOUBLE, "omp", {}),
+    (SINGLE, "lars", {"transform_n_nonzero_coefs": 2}), (DOUBLE, "lars", {"transform_n_nonzero_coefs": 4}),
+    (SINGLE, "lasso_lars", {"transform_alpha": 0.1}), (DOUBLE, "lasso_lars", {"transform_alpha": 0.02}),
+    (DOUBLE, "lasso_lars", {"transform_alpha": 0.05, "positive_code": True, "transform_max_iter": 3}),
+    (DOUBLE, "lasso_cd", {"transform_alpha": 0.3, "transform_max_iter": 40}),
+    (DOUBLE, "lasso_cd", {"transform_alpha": 0.1, "positive_code": True, "transform_max_iter": 7}),
+])
+def test_rows_are_sums_of_few_atoms(dtype: Any, how: str, settings: dict[str, Any]) -> None:
+    coder = SparseCoder(ATOMS.astype(dtype), transform_algorithm=how, **settings)
+    crosses(coder, ROWS.astype(dtype), ["transform"])
+
+
+def test_learned_dictionaries_code_and_decode() -> None:
+    for kind in (DictionaryLearning, MiniBatchDictionaryLearning):
+        learned = kind(3, random_state=0, max_iter=5, transform_algorithm="lasso_lars").fit(ROWS)
+        crosses(learned, ROWS, ["transform", "inverse_transform"])
+
+
+def test_atoms_that_are_alike_enter_once() -> None:
+    coder = SparseCoder(np.repeat(ATOMS[:3], 2, axis=0), transform_algorithm="omp", transform_n_nonzero_coefs=4)
+    model = gesher.export(coder, ROWS, verify=False)
+    with gesher.session(model, "compiled") as session:
+        code = session.run({"X": ROWS})["transformed"]
+    assert ((code != 0).sum(1) <= 3).all()

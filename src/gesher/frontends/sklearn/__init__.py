@@ -71,7 +71,7 @@ class SklearnFrontend(Frontend):
 BOOSTERS = ("catboost", "lightgbm", "xgboost")
 FAMILIES = ("bayes", "boosting", "clustering", "composing", "decomposition", "encoding", "ensembles", "expansion",
             "factorization", "gaussian", "imputing", "kernels", "linear", "meta", "neighbors", "neural",
-            "preprocessing", "selection", "text", "trees")
+            "preprocessing", "selection", "sparse_coding", "text", "trees")
 
 
 @cache
