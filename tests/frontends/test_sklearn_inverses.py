@@ -154,6 +154,13 @@ def test_products_with_parts_that_are_not_negative_go_back() -> None:
     exported(made, made.transform(x))
 
 
+def test_rounding_that_a_kernel_ridge_magnifies_is_no_fault() -> None:
+    x = StandardScaler().fit_transform(X) * 4
+    for dtype in (np.float32, np.float64):
+        made = KernelPCA(3, fit_inverse_transform=True, kernel="poly").fit(x)
+        exported(made, made.transform(x).astype(dtype), engines=ENGINES[:1])
+
+
 def test_what_the_normal_distribution_clips_goes_back_to_the_ends() -> None:
     made = QuantileTransformer(n_quantiles=30, output_distribution="normal").fit(X)
     ends = made.transform(np.stack([X.min(0) - 1, X.max(0) + 1]))

@@ -6,13 +6,14 @@ itself. A model that is asked for other methods as well has a second input for t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
+from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
 from gesher.frontends.protocol import Trial
 from gesher.ops.build import Builder
@@ -137,10 +138,13 @@ def _transformed_width(estimator: Any) -> int | None:
 
 
 def inverse_trials(b: Builder, estimator: Any, source: Source, outputs: list[Output], names: list[str],
-                   in_float64: bool = False) -> list[Trial]:
+                   doubts: Collection[float] = ()) -> list[Trial]:
     """The example's rows, one of them, rows of mixed columns, and some moved off what a transformation gives.
 
     Of those that were made up, what scikit-learn refuses is left out.
+
+    Args:
+        doubts: as `Translation.doubts` has them.
     """
     rows, rng = source.rows, np.random.default_rng(0)
     assert rows is not None and len(rows)
@@ -151,9 +155,13 @@ def inverse_trials(b: Builder, estimator: Any, source: Source, outputs: list[Out
     # What an imputer left out comes back as a gap alone, which made-up marks do not say.
     if type(_last(estimator)).__name__ != "SimpleImputer":
         sets |= dict(_moved(rows, rng))
-    made = list(answered(b, estimator, sets, {"transformed example"}, outputs, names, in_float64))
+    made = list(answered(b, estimator, sets, {"transformed example"}, outputs, names, bool(doubts)))
     single = [title for title, _, _ in made if title.startswith("transformed row ")]
-    return [Trial(title, held.feeds(), answers) for title, held, answers in made if title not in single[1:]]
+    trials = [Trial(title, held.feeds(), answers) for title, held, answers in made if title not in single[1:]]
+    if not doubts or source.dtype is not dtypes.DOUBLE:
+        return trials
+    return [replace(trial, atol={n: max(*doubts, 1e-8 * float(np.abs(a).max())) for n, a in trial.answers.items()})
+            for trial in trials]
 
 
 def _moved(rows: Rows, rng: np.random.Generator) -> Iterator[tuple[str, Rows]]:

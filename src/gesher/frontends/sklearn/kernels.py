@@ -130,9 +130,12 @@ def _(t: Translation, model: Any, x: Value) -> Value:
     """A kernel ridge regression that was fitted from the training's transformed rows to the rows themselves."""
     if not model.fit_inverse_transform:
         raise refuse(model, "(fit_inverse_transform=False).inverse_transform", "fit it with fit_inverse_transform=True")
-    k = kernel(t, model, model.kernel, x, _dense(model.X_transformed_fit_), getattr(model, "gamma_", model.gamma),
+    points, duals = _dense(model.X_transformed_fit_), np.asarray(model.dual_coef_, float)
+    seen = np.abs(np.asarray(model._get_kernel(points[:500], points), float)) @ np.abs(duals)
+    t.doubts.append(float(16 * np.finfo(float).eps * seen.max()))
+    k = kernel(t, model, model.kernel, x, points, getattr(model, "gamma_", model.gamma),
                model.degree, model.coef0, model.kernel_params if callable(model.kernel) else None)
-    return t.b.MatMul(k, t.constant(model.dual_coef_))
+    return t.b.MatMul(k, t.constant(duals))
 
 
 def _projected(t: Translation, model: Any, k: Value) -> Value:

@@ -75,15 +75,18 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
         b.output(output.value, given)
     model = b.model(producer_name="gesher", metadata=_metadata(estimator, sources, t, forth))
     _drop_unused(model)
-    trials: list[list[Trial]] = [[], []]
-    for i, (shown, ask) in enumerate(((source, trials_of), (turned, inverse_trials))):
-        mine = [(o, n) for o, n in zip(outputs, names) if (o.method == INVERSE) == bool(i)]
-        if shown is not None:
-            trials[i] = ask(b, estimator, shown, [o for o, _ in mine], [n for _, n in mine], made.in_float64)
-    if made.slack and source is not None and source.dtype is dtypes.DOUBLE:
-        loose = {n: made.slack for n, o in zip(names, outputs) if o.kind in ("transformed", "distances")}
-        trials[0] = [replace(trial, atol=loose) for trial in trials[0]]
-    return Exported(model, joined(*trials))
+    forth_trials: list[Trial] = []
+    back_trials: list[Trial] = []
+    asks = [(o, n) for o, n in zip(outputs, names) if o.method != INVERSE]
+    if source is not None:
+        forth_trials = trials_of(b, estimator, source, [o for o, _ in asks], [n for _, n in asks], made.in_float64)
+        if made.slack and source.dtype is dtypes.DOUBLE:
+            loose = {n: made.slack for o, n in asks if o.kind in ("transformed", "distances")}
+            forth_trials = [replace(trial, atol=loose) for trial in forth_trials]
+    if turned is not None:
+        asks = [(o, n) for o, n in zip(outputs, names) if o.method == INVERSE]
+        back_trials = inverse_trials(b, estimator, turned, [o for o, _ in asks], [n for _, n in asks], t.doubts)
+    return Exported(model, joined(forth_trials, back_trials))
 
 
 def _refuse_unknown(estimator: Any, forth: bool, back: bool) -> None:

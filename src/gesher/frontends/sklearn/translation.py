@@ -8,7 +8,7 @@ inverter `(t, estimator, x)` does so for `inverse_transform`, whose `x` are tran
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -59,10 +59,13 @@ class Translation:
     raises: list[str] = field(default_factory=list)
     # What to do there: "fail", or "nan".
     on_error: str = "fail"
+    # By how much scikit-learn's answers may be off in float64, where inverters find rounding that a solved system
+    # magnifies; shared as well. The trials then ask it in float64.
+    doubts: list[float] = field(default_factory=list)
 
     def wide(self) -> Translation:
         """The same export, in float64."""
-        return Translation(self.b, dtypes.DOUBLE, self.raises, self.on_error)
+        return replace(self, dtype=dtypes.DOUBLE)
 
     def constant(self, values: Any, name: str = "") -> Value:
         """Numbers in the type that the model computes in."""
