@@ -375,3 +375,19 @@ case("histograms", lambda a, b: (torch.histogram(a, 5),
                                  torch.histogram(a, torch.tensor([-1.0, 0.0, 0.3, 2.0])),
                                  torch.histogramdd(a, [2, 3, 2], weight=b[:, 0])),
      randn(9, 3), randn(9, 3).abs())    # torch.export has no shapes of them for free dims
+
+# Narrow floats, in which sums, powers and places of others' would overflow or be too coarse
+case("float16 that would overflow", lambda a, b: (lambda x, y: (
+    x.var(1), torch.linalg.vector_norm(x, 6, 1), torch.zeros(3, dtype=torch.float16).index_add(0, b, x[:, 0]),
+    torch.zeros(3, 4, dtype=torch.float16).scatter_reduce(0, b[:, None].expand(5, 4), x, "mean"),
+    F.grid_sample(x[None, None], y[None, None].clamp(-1, 1), align_corners=False),
+    F.scaled_dot_product_attention(x, x * 0.1, x)))((a * 300).half(), a[:, :2].half()),
+    randn(5, 4), ints(3, 5))
+case("divisors", lambda a, b: (torch.gcd(a, b), torch.lcm(a - 20, b), torch.gcd(a.int(), b[0].int())), ints(60, 3, 5),
+     ints(60, 3, 5), free={"a": {0: "rows"}, "b": {0: "rows"}})
+case("complex functions", lambda a, b: (lambda z: (
+    *(torch.view_as_real(v) for v in (
+        z.tanh(), z.tan(), z.log1p(), z.expm1(), z.exp2(), F.silu(z), z.diag_embed(), F.pad(z, (1, 2)),
+        torch.outer(z[0], z[1]), z[z.real > 0], z.mean(0), torch.addmm(z @ z.mT, z, z.mT, alpha=2), torch.cov(z),
+        torch.zeros_like(z), z.roll(1, 1), torch.scatter(z, 1, torch.tensor([[1], [0], [2]]), z[:, :1]))),
+    z.var(1), z.std(), z.any(1)))(torch.complex(a, b)), randn(3, 4), randn(3, 4))

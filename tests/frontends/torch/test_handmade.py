@@ -113,7 +113,8 @@ def test_drawn_numbers_are_of_the_same_distribution(draw: Callable[..., Any]) ->
 @pytest.mark.parametrize("factored", [torch.linalg.svd, lambda x: torch.linalg.eigh(x + x.mT)])
 def test_vectors_that_have_no_one_right_answer_are_refused_with_that_reason(factored: Callable[..., Any]) -> None:
     """What does not hang on the choice crosses; the values alone do too."""
-    x = torch.diag(torch.arange(1.0, 6)) + randn(5, 5)
+    # Numbers of its own: of some matrices all signs are LAPACK's by chance.
+    x = torch.diag(torch.arange(1.0, 6)) + torch.randn(5, 5, generator=torch.Generator().manual_seed(1))
     with pytest.raises(gesher.UnsupportedError, match="up to their signs"):
         gesher.export(Called(lambda x: factored(x)), (x,))
     gesher.export(Called(lambda x: [v.abs() for v in factored(x)]), (x,))

@@ -12,7 +12,7 @@ from .translation import Translation, aten
 
 @aten("relu")
 def _(t: Translation, x: Value) -> Value:
-    return t.b.Relu(x)
+    return t.b.Relu(x) if t.dtype(x).is_float else t.b.Max(x, t.scalar(0, x))
 
 
 @aten("relu6")

@@ -146,3 +146,43 @@ def _(t: Translation, x: Any, n: Any) -> Value:
       "__rshift__.Tensor", "__rshift__.Scalar")
 def _(t: Translation, x: Any, n: Any) -> Value:
     return _shift(t, x, n, False)
+
+
+# Divisors
+
+def _greatest_divisor(t: Translation, x: Value, y: Value) -> Value:
+    """Euclid's algorithm on whole tensors, until nothing is left anywhere; 91 rounds are the most of 64 bits."""
+    shape = t.out_shape
+    a, b = (t.expand(t.b.Abs(t.cast(v, dtypes.INT64)), shape) for v in (x, y))
+    body = t.b.subgraph("euclid", [("round", dtypes.INT64, []), ("going", dtypes.BOOL, []), ("a", dtypes.INT64, shape),
+                                   ("b", dtypes.INT64, shape)])
+    _, _, large, small = body.graph.inputs
+    zero, one = (body.constant(np.array(n, np.int64)) for n in (0, 1))
+    done = body.Equal(small, zero)
+    rest = body.Where(done, zero, body.Mod(large, body.Where(done, one, small)))
+    larger = body.Where(done, large, small)
+    inner = t.within(body)
+    left = inner.reduce("ReduceMax", rest, None, False)
+    body.output(body.Greater(left, zero))
+    body.output(larger)
+    body.output(rest)
+    # The last round leaves a remainder of 0 beside the divisor that it was by.
+    made = t.b.op("Loop", t.constant(92, dtypes.INT64), t.constant(True, dtypes.BOOL), a, b, body=body, outputs=2)
+    return t.cast(made[0], t.out_dtype)
+
+
+@aten("gcd", "prims::gcd")
+def _(t: Translation, x: Value, y: Value) -> Value:
+    if 0 in t.out_shape:
+        return t.expand(t.constant(0, t.out_dtype), t.out_shape)
+    return _greatest_divisor(t, t.value(x), t.value(y))
+
+
+@aten("lcm")
+def _(t: Translation, x: Value, y: Value) -> Value:
+    if 0 in t.out_shape:
+        return t.expand(t.constant(0, t.out_dtype), t.out_shape)
+    both = _greatest_divisor(t, x, y)
+    x, y, both = (t.cast(v, dtypes.INT64) for v in (x, y, both))
+    some = t.b.Max(both, t.constant(1, dtypes.INT64))    # of two zeros it is 0
+    return t.cast(t.b.Abs(t.b.Mul(t.b.Div(x, some), y)), t.out_dtype)

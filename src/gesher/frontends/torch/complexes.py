@@ -394,6 +394,12 @@ def _(t: Translation, *arguments: Any, **_kw: Any) -> Pair:
     return Pair(t.expand(lifted(t, value), t.out_shape))
 
 
+@_complex("zeros", "zeros_like", "new_zeros", "empty.memory_format", "empty_like", "new_empty", "empty_strided",
+          "new_empty_strided", "empty_permuted")
+def _(t: Translation, *_: Any, **_kw: Any) -> Pair:
+    return Pair(t.expand(t.constant([0, 0], t.out_dtype), t.out_shape))
+
+
 @_complex("ones", "ones_like", "new_ones")
 def _(t: Translation, *_: Any, **_kw: Any) -> Pair:
     return Pair(t.expand(t.constant([1, 0], t.out_dtype), t.out_shape))
@@ -473,8 +479,7 @@ def _carried(name: str, *places: int, added: int = 0) -> None:
 for _name in ("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int",
               "expand.default", "broadcast_to.default", "clone.default", "alias.default", "detach.default",
               "contiguous.default", "lift_fresh_copy.default", "resolve_conj.default", "resolve_neg.default",
-              "zeros.default", "zeros_like.default", "new_zeros.default", "empty.memory_format", "empty_like.default",
-              "new_empty.default", "positive.default", "index.Tensor", "_unsafe_index.Tensor"):
+              "positive.default", "index.Tensor", "_unsafe_index.Tensor"):
     _carried(f"aten.{_name}")
 for _name, _places in {"transpose.int": (1, 2), "swapaxes.default": (1, 2), "movedim.int": (1, 2),
                        "movedim.intlist": (1, 2), "cat.default": (1,), "select.int": (1,), "slice.Tensor": (1,),

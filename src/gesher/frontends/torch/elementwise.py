@@ -372,7 +372,7 @@ def _(t: Translation, x: Value, nan: Any = None, posinf: Any = None, neginf: Any
 
 # Casts and copies
 
-@aten("_to_copy", "to.dtype", "to.dtype_layout", "to.device", "to.other")
+@aten("_to_copy", "to.dtype", "to.dtype_layout", "to.device", "to.other", "prims::convert_element_type")
 def _(t: Translation, x: Value, *_: Any, dtype: Any = None, **_kw: Any) -> Value:
     return t.cast(x, t.out_dtype)
 

@@ -13,7 +13,7 @@ from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
 from .elementwise import choose
-from .translation import Translation, aten
+from .translation import Translation, aten, narrow_float
 
 
 @aten("embedding")
@@ -145,8 +145,8 @@ def _(t: Translation, x: Value, mask: Value, source: Value) -> Value:
 @aten("put")
 def _(t: Translation, x: Value, index: Value, source: Value, accumulate: bool = False) -> Value:
     flat = t.b.Reshape(x, t.ints([-1]))
-    made = t.b.ScatterElements(flat, t.b.Reshape(index, t.ints([-1])), t.b.Reshape(source, t.ints([-1])), axis=0,
-                               reduction="add" if accumulate else None)
+    made = scatter(t, flat, 0, t.b.Reshape(index, t.ints([-1])), t.b.Reshape(source, t.ints([-1])),
+                   "add" if accumulate else None)
     return t.reshape(made, t.shape(x))
 
 
@@ -235,6 +235,11 @@ def scatter(t: Translation, x: Value, dim: int, index: Value, source: Any, reduc
         wide = t.b.ScatterElements(t.cast(x, dtypes.INT32), index, t.cast(source, dtypes.INT32),
                                    axis=t.axis(dim, t.rank(x)), reduction=reduction)
         return t.cast(wide, dtypes.BOOL)
+    if narrow_float(t.dtype(x)) and reduction is not None:
+        # Summed in float32 and rounded once; ONNX Runtime gathers no narrow floats.
+        wide = t.b.ScatterElements(t.cast(x, dtypes.FLOAT), index, t.cast(source, dtypes.FLOAT),
+                                   axis=t.axis(dim, t.rank(x)), reduction=reduction)
+        return t.cast(wide, t.dtype(x))
     return t.b.ScatterElements(x, index, t.cast(source, t.dtype(x)), axis=t.axis(dim, t.rank(x)), reduction=reduction)
 
 
@@ -297,11 +302,11 @@ def _(t: Translation, x: Value, indices: Sequence[Value | None], values: Value, 
         updates = t.b.Expand(t.transpose(wide, back), shape)
     else:
         updates = t.b.Expand(values, shape)
-    narrow = t.dtype(x) is dtypes.BOOL and accumulate
-    if narrow:
-        front, updates = t.cast(front, dtypes.INT32), t.cast(updates, dtypes.INT32)
+    summed = dtypes.INT32 if t.dtype(x) is dtypes.BOOL else dtypes.FLOAT if narrow_float(t.dtype(x)) else t.dtype(x)
+    if accumulate:
+        front, updates = t.cast(front, summed), t.cast(updates, summed)
     made = t.b.ScatterND(front, index, updates, reduction="add" if accumulate else None)
-    made = t.cast(made, dtypes.BOOL) if narrow else made
+    made = t.cast(made, t.dtype(x))
     return t.transpose(made, [perm.index(i) for i in range(len(perm))])
 
 

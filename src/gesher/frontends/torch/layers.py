@@ -13,7 +13,7 @@ from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 from gesher.symbolic import product
 
-from .translation import Translation, aten
+from .translation import Translation, aten, narrow_float
 
 # Products
 
@@ -33,11 +33,17 @@ def _(t: Translation, x: Value, weight: Value, bias: Value | None = None) -> Val
 
 @aten("addmm")
 def _(t: Translation, c: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
+    if not t.dtype(a).is_float:    # which ONNX Runtime has no Gemm for
+        return _sum_and_product(t, c, a, b, beta, alpha)
     return t.b.Gemm(a, b, c, alpha=float(alpha), beta=float(beta))
 
 
 @aten("baddbmm")
 def _(t: Translation, c: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
+    return _sum_and_product(t, c, a, b, beta, alpha)
+
+
+def _sum_and_product(t: Translation, c: Value, a: Value, b: Value, beta: Any, alpha: Any) -> Value:
     product = t.b.MatMul(a, b)
     product = product if alpha == 1 else t.b.Mul(product, t.scalar(alpha, product))
     if beta == 0:
@@ -207,6 +213,10 @@ def _(t: Translation, q: Value, k: Value, v: Value, mask: Value | None = None, d
             wanted = (*t.shape(mask)[:-2], t.shape(q)[-2], t.shape(k)[-2])
             mask = t.expand(mask, wanted)
         return t.b.Attention(q, k, v, mask, is_causal=1 if causal else None, scale=scale)
+    dtype = t.dtype(q)
+    if narrow_float(dtype):
+        # Scores are kept in float32: a rounded one is off by more than a weight may be.
+        q, k, v = (t.cast(x, dtypes.FLOAT) for x in (q, k, v))
     if enable_gqa:
         k, v = _repeat_heads(t, q, k), _repeat_heads(t, q, v)
     factor = scale if scale is not None else 1 / math.sqrt(depth)    # type: ignore[arg-type]
@@ -237,7 +247,7 @@ def _(t: Translation, q: Value, k: Value, v: Value, mask: Value | None = None, d
     weights = t.b.Softmax(scores, axis=t.rank(scores) - 1)
     if empty_rows is not None:
         weights = t.b.Where(empty_rows, t.scalar(0, weights), weights)
-    return t.b.MatMul(weights, v)
+    return t.cast(t.b.MatMul(weights, v), dtype)
 
 
 def _whole(t: Translation, q: Value, k: Value, v: Value, mask: Value | None, grouped: bool) -> bool:

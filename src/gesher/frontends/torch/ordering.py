@@ -13,7 +13,7 @@ from gesher.base.errors import UnsupportedError
 from gesher.ir import Tensor, Value
 from gesher.ops.build import Builder
 
-from .translation import Translation, aten
+from .translation import Translation, aten, narrow_float
 
 # Running
 
@@ -245,8 +245,9 @@ def _(t: Translation, x: Value, inverse: bool = False, counts: bool = False, dim
 
 def counted(t: Translation, index: Value, weights: Value, bins: Value) -> Value:
     """Sums of weights by bin; (n,) indices below `bins`, a 1-D value of one element."""
-    zeros = t.b.Expand(t.scalar(0, weights), bins)
-    return t.b.ScatterElements(zeros, index, weights, axis=0, reduction="add")
+    wide = t.cast(weights, dtypes.FLOAT) if narrow_float(t.dtype(weights)) else weights
+    zeros = t.b.Expand(t.scalar(0, wide), bins)
+    return t.cast(t.b.ScatterElements(zeros, index, wide, axis=0, reduction="add"), t.dtype(weights))
 
 
 @aten("histc")

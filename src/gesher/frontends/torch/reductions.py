@@ -9,7 +9,7 @@ from gesher.base import dtypes
 from gesher.ir import Value
 
 from .ordering import sortable
-from .translation import Translation, aten
+from .translation import Translation, aten, narrow_float
 
 
 @aten("sum", "sum.dim_IntList")
@@ -96,6 +96,8 @@ def _(t: Translation, x: Value, dims: Any, keepdim: bool = False) -> Value:
 
 
 def _variance(t: Translation, x: Value, dims: Any, correction: Any, keepdim: bool) -> Value:
+    if narrow_float(t.dtype(x)):    # whose squares overflow
+        return t.cast(_variance(t, t.cast(x, dtypes.FLOAT), dims, correction, keepdim), t.dtype(x))
     rank = t.rank(x)
     axes = list(range(rank)) if dims is None or not len(dims) else [t.axis(d, rank) for d in dims]
     mean = t.reduce("ReduceMean", x, axes, True)
@@ -139,6 +141,12 @@ def _var_arguments(x: Value, dims: Any, unbiased: Any, correction: Any) -> tuple
 @aten("linalg_vector_norm")
 def _(t: Translation, x: Value, order: Any = 2, dims: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
     x = t.cast(x, t.out_dtype)
+    if narrow_float(t.dtype(x)):    # whose powers overflow
+        return t.cast(_norm(t, t.cast(x, dtypes.FLOAT), order, dims, keepdim), t.dtype(x))
+    return _norm(t, x, order, dims, keepdim)
+
+
+def _norm(t: Translation, x: Value, order: Any, dims: Any, keepdim: bool) -> Value:
     if order == 2:
         return t.reduce("ReduceL2", x, dims, keepdim)
     if order == 1:
@@ -149,7 +157,7 @@ def _(t: Translation, x: Value, order: Any = 2, dims: Any = None, keepdim: bool 
     if order == float("-inf"):
         return t.reduce("ReduceMin", size, dims, keepdim)
     if order == 0:
-        return t.reduce("ReduceSum", t.cast(t.b.Greater(size, t.scalar(0, x)), t.out_dtype), dims, keepdim)
+        return t.reduce("ReduceSum", t.cast(t.b.Greater(size, t.scalar(0, x)), t.dtype(x)), dims, keepdim)
     total = t.reduce("ReduceSum", t.b.Pow(size, t.scalar(order, x)), dims, keepdim)
     return t.b.Pow(total, t.scalar(1 / order, x))
 

@@ -9,7 +9,7 @@ from gesher.base.errors import UnsupportedError
 from gesher.ir import DimLike, Value
 
 from .sampling import keys_cubic, sampled
-from .translation import Translation, aten
+from .translation import TABLE, Translation, aten, narrow_float
 
 
 def _refuse_odd_scales(t: Translation, x: Value, align: bool, scales: Any) -> None:
@@ -138,6 +138,9 @@ def _bordered(t: Translation, x: Value, grid: Value, align: bool) -> tuple[Value
 @aten("grid_sampler_2d", "grid_sampler_3d", "grid_sampler")
 def _(t: Translation, x: Value, grid: Value, mode: int, padding: int, align: bool) -> Value:
     opset, volume = t.b.opsets[""], t.rank(x) == 5
+    if narrow_float(t.dtype(x)):    # in which places are too coarse
+        wide = TABLE[t.target](t, t.cast(x, dtypes.FLOAT), t.cast(grid, dtypes.FLOAT), mode, padding, align)
+        return t.cast(wide, t.dtype(x))
     if volume and mode == 2:
         raise UnsupportedError("cubic grid_sample of volumes has no way to ONNX", who="torch")
     if opset < (20 if volume else 16):

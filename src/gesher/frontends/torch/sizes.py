@@ -31,6 +31,8 @@ class Sizes:
         self.b, self.names, self.equal = b, names, equal
         self._sources: dict[DimLike, Callable[[], Value]] = {}
         self._made: dict[DimLike, Value] = {}
+        # Tensors by their shapes, where a shape has more symbols than one: it is read off whole.
+        self._shown: dict[tuple[DimLike, ...], Value] = {}
         self._symbols: dict[str, DimLike] = {}
         self._expressions: dict[Any, DimLike] = {}
 
@@ -38,6 +40,7 @@ class Sizes:
         """The same for an inner graph: what was computed outside is there, what it computes stays inside."""
         made = Sizes(b, self.names, self.equal)
         made._sources, made._made = dict(self._sources), dict(self._made)
+        made._shown = dict(self._shown)
         made._symbols, made._expressions = self._symbols, self._expressions
         return made
 
@@ -77,6 +80,10 @@ class Sizes:
         for axis, size in enumerate(sizes):
             if not isinstance(size, int) and size.node.expr.is_Symbol:
                 self._learn(self.symbol(str(size.node.expr)), partial(self._read, value, axis))
+        shape = self.b.shape(value)
+        if shape is not None and len(shape) == len(sizes) and None not in shape and \
+                sum(isinstance(s, Dim) for s in shape) > 1:
+            self._shown.setdefault(tuple(shape), value)    # type: ignore[arg-type]
 
     def learn_unknown(self, value: Value, shape: Sequence[DimLike | None]) -> None:
         """Remember where sizes that hang on the data can be read, for which PyTorch has another name or none."""
@@ -106,6 +113,9 @@ class Sizes:
         """A 1-D int64 value of these sizes, a constant where all are numbers."""
         if all(isinstance(s, int) for s in sizes):
             return self.b.constant(np.array(sizes, np.int64))
+        shown = self._shown.get(tuple(sizes))
+        if shown is not None:
+            return self.b.Shape(shown)
         parts: list[Value] = []
         run: list[int] = []
         for s in [*sizes, None]:
@@ -146,8 +156,11 @@ class Sizes:
                 made = self.b.op(operators[size.op], made, a)
             return made
         if size.op == "floordiv":
-            # Sizes are not negative, where floor and truncation are the same; a difference may be, so it is corrected:
-            # the remainder by Python's rule, taken off, leaves a multiple of the divisor.
+            # Where nothing is negative floor and truncation are the same. A difference may be, so it is corrected: the
+            # remainder by Python's rule, taken off, leaves a multiple of the divisor.
+            over, under = (bounds(a)[0] for a in size.args)
+            if over is not None and under is not None and over >= 0 and under > 0:
+                return self.b.Div(args[0], args[1])
             rest = self.b.Mod(args[0], args[1])
             return self.b.Div(self.b.Sub(args[0], rest), args[1])
         raise UnsupportedError(f"the size {size} cannot be computed in ONNX", who="torch")

@@ -31,6 +31,11 @@ DTYPES: dict[torch.dtype, DType] = {
     torch.float8_e5m2fnuz: dtypes.FLOAT8E5M2FNUZ}
 
 
+def narrow_float(dtype: DType) -> bool:
+    """Whether a type is one that PyTorch computes with in float32, and rounds once."""
+    return dtype in (dtypes.FLOAT16, dtypes.BFLOAT16)
+
+
 # Complex numbers cross as pairs of these, along a last axis of two.
 PARTS: dict[torch.dtype, torch.dtype] = {torch.complex64: torch.float32, torch.complex128: torch.float64,
                                          torch.complex32: torch.float16}

@@ -10,6 +10,7 @@ from . import (  # noqa: F401
     activations,
     bessel,
     bits,
+    complex_parts,
     complexes,
     control,
     creation,

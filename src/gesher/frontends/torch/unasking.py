@@ -50,7 +50,7 @@ def _corrcoef(x: Tensor) -> Tensor:
     c = _cov(x)
     if c.ndim == 0:
         return c / c
-    d = c.diag()
+    d = c.diagonal()
     deviations = torch.sqrt(d.real if d.is_complex() else d)
     c = c / deviations.reshape(-1, 1) / deviations.reshape(1, -1)
     if c.is_complex():
