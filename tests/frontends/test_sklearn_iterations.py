@@ -14,6 +14,7 @@ from sklearn.decomposition import (
 )
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import LocallyLinearEmbedding
 from sklearn.pipeline import make_pipeline
 from tests.frontends.test_sklearn_methods import IRIS, KINDS, crosses, name_of
 
@@ -103,3 +104,12 @@ def test_atoms_that_are_alike_enter_once() -> None:
     with gesher.session(model, "compiled") as session:
         code = session.run({"X": ROWS})["transformed"]
     assert ((code != 0).sum(1) <= 3).all()
+
+
+@pytest.mark.parametrize(("dtype", "estimator"), [
+    (SINGLE, LocallyLinearEmbedding(random_state=0)),
+    (DOUBLE, LocallyLinearEmbedding(n_neighbors=3, reg=0.1, n_components=3, random_state=0)),
+], ids=name_of)
+def test_rows_are_embedded_as_mixtures_of_their_neighbours(dtype: Any, estimator: Any) -> None:
+    x = IRIS.astype(dtype)
+    crosses(estimator.fit(x), x, ["transform"])

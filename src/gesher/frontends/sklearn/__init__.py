@@ -69,9 +69,9 @@ class SklearnFrontend(Frontend):
 
 
 BOOSTERS = ("catboost", "lightgbm", "xgboost")
-FAMILIES = ("bayes", "boosting", "clustering", "composing", "decomposition", "encoding", "ensembles", "expansion",
-            "factorization", "gaussian", "imputing", "kernels", "linear", "meta", "neighbors", "neural",
-            "preprocessing", "selection", "sparse_coding", "text", "trees")
+FAMILIES = ("bayes", "boosting", "clustering", "composing", "decomposition", "embedding", "encoding", "ensembles",
+            "expansion", "factorization", "gaussian", "imputing", "kernels", "linear", "meta", "neighbors",
+            "neural", "preprocessing", "selection", "sparse_coding", "text", "trees")
 
 
 @cache

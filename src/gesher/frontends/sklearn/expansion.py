@@ -12,6 +12,7 @@ from gesher.base import dtypes
 from gesher.ir import Value
 
 from .encoding import kept_at, marked, trusted
+from .functions import traced
 from .gaussian import erf, normal_quantile
 from .translation import Outputs, Translation, columnwise, in_double, inverts, refuse, translates
 
@@ -258,51 +259,25 @@ def _normal_bounds() -> tuple[Any, Any]:
     return np.float64(low), np.float64(high)
 
 
-# Only those that ONNX says with one operator, and that ONNX Runtime has for float64 too.
-_FUNCTIONS = {"absolute": "Abs", "abs": "Abs", "negative": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt",
-              "tanh": "Tanh", "sin": "Sin", "floor": "Floor", "ceil": "Ceil", "reciprocal": "Reciprocal",
-              "sign": "Sign"}
+columnwise("preprocessing.FunctionTransformer")
 
 
-def call_numpy(t: Translation, function: Any, x: Value, owner: Any) -> Value:
-    """A numpy function on every element; None is the identity."""
+def _called(t: Translation, function: Any, x: Any, settings: Any, owner: Any) -> Any:
     if function is None:
         return x
-    name = getattr(function, "__name__", "a function")
-    if isinstance(function, np.ufunc):
-        if name in _FUNCTIONS:
-            return t.b.op(_FUNCTIONS[name], x)
-        if name == "square":
-            return t.b.Mul(x, x)
-        if name in ("log1p", "expm1"):
-            # Near zero the plain formula loses float32's digits; in float64 its error is below float32's own.
-            wide = t.b.Cast(x, to=dtypes.DOUBLE.code)
-            one = t.b.constant(np.array(1.0))
-            made = t.b.Log(t.b.Add(wide, one)) if name == "log1p" else t.b.Sub(t.b.Exp(wide), one)
-            return t.b.Cast(made, to=t.dtype.code)
-    raise refuse(owner, f"({name})", "no function (the identity) has, and numpy's " + ", ".join(
-        sorted([*_FUNCTIONS, "square", "log1p", "expm1"])))
-
-
-columnwise("preprocessing.FunctionTransformer")
+    # Whole numbers stay whole for the function, as in numpy.
+    whole = isinstance(x, Value) and t.b.dtype(x) is not dtypes.STRING
+    return traced(t, function, x if whole else t.matrix(x, owner), settings, owner)
 
 
 @translates("preprocessing.FunctionTransformer")
 def _(t: Translation, transformer: Any, x: Any) -> Outputs:
-    if transformer.func is None:
-        return Outputs(transformed=x)
-    if transformer.kw_args:
-        raise refuse(transformer, "(kw_args=...)")
-    return Outputs(transformed=call_numpy(t, transformer.func, t.matrix(x, transformer), transformer))
+    return Outputs(transformed=_called(t, transformer.func, x, transformer.kw_args, transformer))
 
 
 @inverts("preprocessing.FunctionTransformer")
 def _(t: Translation, transformer: Any, x: Any) -> Any:
-    if transformer.inverse_func is None:
-        return x
-    if transformer.inv_kw_args:
-        raise refuse(transformer, "(inv_kw_args=...)")
-    return call_numpy(t, transformer.inverse_func, t.matrix(x, transformer), transformer)
+    return _called(t, transformer.inverse_func, x, transformer.inv_kw_args, transformer)
 
 
 def isotonic(t: Translation, model: Any, x: Value) -> Value:

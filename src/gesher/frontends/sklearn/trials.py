@@ -178,6 +178,8 @@ def _clearly_near(estimator: Any, x: Any) -> np.ndarray[Any, Any]:
         estimator, x = estimator[-1], estimator[:-1].transform(x)
     if type(estimator).__name__ == "KNNImputer":
         return _clearly_imputed(estimator, np.asarray(x, float))
+    if type(estimator).__name__ == "LocallyLinearEmbedding":
+        estimator = estimator.nbrs_
     k = getattr(estimator, "n_neighbors", None)
     if not hasattr(estimator, "kneighbors") or not isinstance(k, (int, np.integer)):
         return np.ones(len(x), bool)
