@@ -369,7 +369,7 @@ def _diff(x: Traced, n: int = 1, axis: int = -1) -> Any:
 
 
 @_of_numpy("nan_to_num")
-def _nan_to_num(x: Traced, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+def _nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
     most = np.finfo(x.dtype)
     x = np.where(np.isnan(x), x.dtype.type(nan), x)
     x = np.where(x == np.inf, x.dtype.type(most.max if posinf is None else posinf), x)
