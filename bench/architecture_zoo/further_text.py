@@ -112,8 +112,8 @@ encoder("Ernie4_5ForCausalLM", "Ernie4_5Config", head_dim=8, **GROUPED)
 encoder("Exaone4ForCausalLM", "Exaone4Config", sliding_window=4, **GROUPED)
 encoder("BitNetForCausalLM", "BitNetConfig", **GROUPED)
 encoder("DiffLlamaForCausalLM", "DiffLlamaConfig", head_dim=8, **GROUPED)
-# One token is a step of decoding to it, of which it leaves the mask away.
-encoder("Lfm2ForCausalLM", "Lfm2Config", ranges={"sequence": (2, None)}, layer_types=["conv", "full_attention"], **GROUPED)
+# One token is a step of decoding to it; its convolutions keep the last three.
+encoder("Lfm2ForCausalLM", "Lfm2Config", ranges={"sequence": (3, None)}, layer_types=["conv", "full_attention"], **GROUPED)
 encoder("MiniMaxForCausalLM", "MiniMaxConfig", num_local_experts=4, num_experts_per_tok=2, head_dim=8, block_size=8,
         layer_types=["linear_attention", "full_attention"], free={0: "batch"}, **GROUPED)
 encoder("GPTNeoXJapaneseForCausalLM", "GPTNeoXJapaneseConfig", **{k: v for k, v in SIZES.items()

@@ -9,6 +9,7 @@ import torch
 
 from . import Case, architecture, varied
 from .pictures import BATCH, PLANE, picture
+from .torchvision_schemas import complete
 
 
 class Detector(torch.nn.Module):
@@ -93,6 +94,22 @@ def _() -> Case:
     return Case(Heads(_ssdlite()).eval(), {"x": picture(2, 320, 320)}, {"x": dict(BATCH)})
 
 
-@architecture("torchvision SSDlite", "torchvision", needs=("torchvision",))
-def _() -> Case:
-    return Case(Detector(_ssdlite()).eval(), {"x": torch.rand(3, 200, 300)}, None)
+def detector(name: str, net: str, free: Mapping[int, str] | None = None, **settings: Any) -> None:
+    """A row: a whole detector, from a picture to the boxes that are left; its picture's size is one that it keeps."""
+    def make() -> Case:
+        from torchvision.models import get_model
+
+        complete()
+        model = varied(get_model(net, weights=None, weights_backbone=None, num_classes=5, **settings))
+        return Case(Detector(model).eval(), {"x": torch.rand(3, 64, 96)}, {"x": dict(free)} if free else None)
+
+    architecture(name, "torchvision", needs=("torchvision",))(make)
+
+
+SMALL: dict[str, Any] = {"min_size": 64, "max_size": 96}
+
+detector("torchvision SSDlite", "ssdlite320_mobilenet_v3_large")
+detector("torchvision RetinaNet", "retinanet_resnet50_fpn", **SMALL)
+detector("torchvision FCOS", "fcos_resnet50_fpn", **SMALL)
+detector("torchvision Faster R-CNN", "fasterrcnn_mobilenet_v3_large_320_fpn", **SMALL)
+detector("torchvision Mask R-CNN", "maskrcnn_resnet50_fpn", **SMALL)

@@ -35,7 +35,7 @@ from .dims import Asked, Place, asked, resized, seen_sizes
 from .functionalising import functional
 from .packed import PackedWhole, batches_free
 from .preconditions import Precondition, line_of, lines_of_users, precondition, relation
-from .readying import idle_moves_left_out, needless_masks_left_out, ready
+from .readying import boxes_suppressed_at_once, idle_moves_left_out, needless_masks_left_out, ready
 from .recurrent import RecurrencesWhole
 from .sizes import said
 from .unasking import Unasking
@@ -129,7 +129,7 @@ def _settled(captured: Captured) -> _Findings:
     module, wished = captured.module, captured.asked
     with evaluating(module), _attributes_kept(module), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = _captured(captured, seen_sizes(wished))
+        found = _captured_if_need_be_with_symbols(captured)
         if found.merged or found.fixed:
             # Dims of one size by chance, or of the size of something else, may have been taken for it.
             others = seen_sizes(wished, distinct=True)
@@ -139,6 +139,21 @@ def _settled(captured: Captured) -> _Findings:
             with sizes_stay_symbols(module):
                 found = _less_fixed(captured, found)
     return found
+
+
+def _captured_if_need_be_with_symbols(captured: Captured) -> _Findings:
+    """Capture; where a size that only the data tell is put through `int` or `len`, with these leaving it a symbol."""
+    sizes = seen_sizes(captured.asked)
+    try:
+        return _captured(captured, sizes)
+    except UnsupportedError as e:
+        if type(e.__cause__).__name__ != "GuardOnDataDependentSymNode":
+            raise
+        try:
+            with sizes_stay_symbols(captured.module):
+                return _captured(captured, sizes)
+        except UnsupportedError:
+            raise e from e.__cause__
 
 
 def _less_fixed(captured: Captured, found: _Findings) -> _Findings:
@@ -339,6 +354,7 @@ def capturing() -> Iterator[None]:
         stack.enter_context(lines_of_users())
         stack.enter_context(needless_masks_left_out())
         stack.enter_context(idle_moves_left_out())
+        stack.enter_context(boxes_suppressed_at_once())
         stack.enter_context(RecurrencesWhole())
         stack.enter_context(batches_free())
         stack.enter_context(PackedWhole())

@@ -72,3 +72,28 @@ def idle_moves_left_out() -> Iterator[None]:
         yield
     finally:
         torch.nn.Module.to = moved    # type: ignore[method-assign]
+
+
+@contextmanager
+def boxes_suppressed_at_once() -> Iterator[None]:
+    """While this is entered, torchvision keeps boxes of several classes apart by their places, however many there are.
+
+    Of many boxes it goes through the classes one by one instead, for the sake of memory: a branch on a number that only
+    the data tell, which PyTorch cannot capture. Both keep the same boxes.
+    """
+    source: Any = sys.modules.get("torchvision.ops.boxes")
+    asked = getattr(source, "batched_nms", None)
+    if asked is None:
+        yield
+        return
+
+    def at_once(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any:
+        # With a zero beside them, so that there may be no boxes.
+        largest = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max()
+        return source.nms(boxes + (idxs.to(boxes) * (largest + 1))[:, None], scores, iou_threshold)
+
+    source.batched_nms = at_once
+    try:
+        yield
+    finally:
+        source.batched_nms = asked
