@@ -113,7 +113,8 @@ encoder("Exaone4ForCausalLM", "Exaone4Config", sliding_window=4, **GROUPED)
 encoder("BitNetForCausalLM", "BitNetConfig", **GROUPED)
 encoder("DiffLlamaForCausalLM", "DiffLlamaConfig", head_dim=8, **GROUPED)
 # One token is a step of decoding to it; its convolutions keep the last three.
-encoder("Lfm2ForCausalLM", "Lfm2Config", ranges={"sequence": (3, None)}, layer_types=["conv", "full_attention"], **GROUPED)
+encoder("Lfm2ForCausalLM", "Lfm2Config", ranges={"sequence": (3, None)}, layer_types=["conv", "full_attention"],
+        **GROUPED)
 encoder("MiniMaxForCausalLM", "MiniMaxConfig", num_local_experts=4, num_experts_per_tok=2, head_dim=8, block_size=8,
         layer_types=["linear_attention", "full_attention"], free={0: "batch"}, **GROUPED)
 encoder("GPTNeoXJapaneseForCausalLM", "GPTNeoXJapaneseConfig", **{k: v for k, v in SIZES.items()

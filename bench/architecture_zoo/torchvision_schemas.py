@@ -21,7 +21,7 @@ _LIBRARY: list[torch.library.Library] = []    # the declarations last as long as
 
 
 def _nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
-    """Which boxes stay, best first, where each takes away those behind it that it overlaps by more than the threshold."""
+    """Which boxes stay, best first: each takes away those behind it that it overlaps by more than the threshold."""
     order, kept = scores.argsort(descending=True, stable=True).tolist(), []
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     while order:

@@ -182,6 +182,27 @@ def test_nms_crosses_with_as_many_boxes_as_are_left(torchvision: Any) -> None:
             assert kept.tolist() == nms(b, s, 0.3).tolist() and doubled.shape == (len(kept), 4)
 
 
+def test_boxes_of_several_classes_cross_however_many_are_left(torchvision: Any, monkeypatch: pytest.MonkeyPatch
+                                                              ) -> None:
+    from torchvision import extension
+    from torchvision.ops import boxes as source
+
+    monkeypatch.setattr(extension, "_has_ops", lambda: True)
+
+    class Kept(nn.Module):
+        def forward(self, boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            likely = torch.where(scores > 0.4)[0]
+            return likely[source.batched_nms(boxes[likely], scores[likely], labels[likely], 0.3)]
+
+    made = [boxes(30, 0), torch.rand(30, generator=torch.Generator().manual_seed(1)), torch.arange(30) % 3]
+    names = ("boxes", "scores", "labels")
+    model = gesher.export(Kept(), dict(zip(names, made)))
+    with gesher.session(model, "onnxruntime") as session:
+        for scores in (made[1], made[1] * 0.3, made[1] * 0.2 + 0.5):
+            got = session.run(dict(zip(names, (made[0].numpy(), scores.numpy(), made[2].numpy()))))
+            assert next(iter(got.values())).tolist() == Kept()(made[0], scores, made[2]).tolist()
+
+
 @pytest.mark.parametrize(("ratio", "aligned"), [(2, True), (2, False), (0, True)])
 def test_roi_align_crosses(torchvision: Any, ratio: int, aligned: bool) -> None:
     class Aligning(nn.Module):

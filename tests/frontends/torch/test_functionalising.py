@@ -181,3 +181,31 @@ def test_a_symbol_of_one_or_more_is_read_off_its_multiples() -> None:
     with gesher.session(model, "reference") as session:
         got = next(iter(session.run({"x": x.numpy()}).values()))
     np.testing.assert_array_equal(got, Windows()(x))
+
+
+def test_len_of_what_the_data_tell_stays_a_symbol() -> None:
+    class Found(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            kept = x[x > 0]
+            return torch.zeros(len(kept) + 1, int(x.shape[0])) + kept.sum()
+
+    model = gesher.export(Found(), (torch.randn(4),))
+    with gesher.session(model, "reference") as session:
+        for x in (torch.tensor([1., -1, 2, -2]), torch.tensor([-1., -1, -2, -2]), torch.ones(4)):
+            got = next(iter(session.run({"x": x.numpy()}).values()))
+            np.testing.assert_allclose(got, Found()(x).numpy())
+
+
+def test_an_encoder_that_is_given_no_mask_has_none() -> None:
+    transformers = pytest.importorskip("transformers", reason="its encoders make masks of ones under capture")
+    try:
+        from bench.architecture_zoo import torchvision_schemas  # noqa: F401 (transformers imports torchvision)
+
+        module = transformers.BertModel(transformers.BertConfig(
+            vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8))
+    except ImportError as e:
+        pytest.skip(f"BERT cannot be built here: {e}")
+    model = gesher.export(module.eval(), {"input_ids": torch.arange(6).reshape(2, 3)},
+                          dynamic={"input_ids": {0: "batch", 1: "sequence"}}, verify=False)
+    attention = [n for n in model.graph.nodes if n.op_type == "Attention"]
+    assert [len(n.inputs) for n in attention] == [3]
