@@ -185,15 +185,16 @@ def warm() -> None:
         exporter(case, True)
 
 
-def memory() -> None:
-    """Peak memory above the weights while a Llama of 440 million parameters is exported, and saved."""
+def memory() -> str:
+    """Peak memory above the weights while a Llama of 440 million parameters is exported, and saved, in words."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     model = LlamaForCausalLM(LlamaConfig(vocab_size=32000, hidden_size=1280, intermediate_size=3456,
                                          num_hidden_layers=18, num_attention_heads=20, num_key_value_heads=20,
                                          tie_word_embeddings=False)).eval()
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} million parameters, {weights / 1e6:.0f} MB")
+    told = [f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} million parameters of a Llama, "
+            f"{weights / 1e6:.0f} MB, exported with free batch and sequence:"]
     warm()
     ids = torch.randint(0, 32000, (2, 16))
     free = {0: "batch", 1: "sequence"}
@@ -215,10 +216,11 @@ def memory() -> None:
 
     allowed = 0.05 * weights / 1e6 + 150
     found = forked(ours)
-    print(found.failed or f"gesher: {found.seconds:.0f} MB above the weights, {found.nodes:.0f} MB with saving; "
-                          f"allowed are {allowed:.0f} MB")
+    told.append(found.failed or f"gesher: {found.seconds:.0f} MB above the weights, {found.nodes:.0f} MB with saving; "
+                                f"allowed are {allowed:.0f} MB")
     found = forked(rival)
-    print(found.failed or f"torch.onnx.export: {found.seconds:.0f} MB")
+    told.append(found.failed or f"torch.onnx.export: {found.seconds:.0f} MB")
+    return "\n".join(told)
 
 
 def _resident(field: str) -> int:
@@ -244,7 +246,10 @@ def main() -> int:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     if given.memory:
-        memory()
+        told = memory()
+        print(told)
+        if given.write:
+            sections.put("torch_export_memory", _memory_section(told))
         return 0
     warm()
     rows: list[Row] = []
@@ -294,6 +299,12 @@ def _section(rows: list[Row]) -> str:
                 f"{_shown(r.ours)} | {_shown(r.rival)} | - | {r.ours.nodes or '-'} | {r.rival.nodes or '-'} | -"
             lines.append(f"| {r.name} | {told} |")
     return "\n".join(lines)
+
+
+def _memory_section(told: str) -> str:
+    first, *rest = told.splitlines()
+    return "\n".join(["## Memory of an export", "", "`./dev bench torch_export --memory --write`", "", first, "",
+                      *(f"- {line}" for line in rest)])
 
 
 def _shown(run: Run) -> str:
