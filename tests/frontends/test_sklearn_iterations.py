@@ -12,6 +12,8 @@ from sklearn.decomposition import (
     MiniBatchNMF,
     SparseCoder,
 )
+from sklearn.feature_extraction import DictVectorizer, FeatureHasher
+from sklearn.feature_extraction.image import PatchExtractor
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import LocallyLinearEmbedding
@@ -113,3 +115,12 @@ def test_atoms_that_are_alike_enter_once() -> None:
 def test_rows_are_embedded_as_mixtures_of_their_neighbours(dtype: Any, estimator: Any) -> None:
     x = IRIS.astype(dtype)
     crosses(estimator.fit(x), x, ["transform"])
+
+
+@pytest.mark.parametrize(("estimator", "why"), [
+    (DictVectorizer().fit([{"a": 1}]), "dictionary for each row"), (FeatureHasher(), "no tensor"),
+    (make_pipeline(PatchExtractor(), None), "pictures"),
+], ids=name_of)
+def test_what_is_fed_with_no_rows_is_refused_with_the_reason(estimator: Any, why: str) -> None:
+    with pytest.raises(gesher.UnsupportedError, match=why):
+        gesher.export(estimator, IRIS)

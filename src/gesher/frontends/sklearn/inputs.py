@@ -19,6 +19,12 @@ from .tables import Array, Frame, Matrix, Rows, Table, as_frame, column_array, i
 # They take labels or texts (rows,), one for each row, and not a matrix.
 VECTORS = ("LabelEncoder", "LabelBinarizer", "CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
 TEXTS = VECTORS[2:]
+# What they take is no input that a model of rows has.
+_NO_INPUTS = {
+    "DictVectorizer": "takes a dictionary for each row, and ONNX's maps are of one row each",
+    "FeatureHasher": "takes dictionaries or lists of any length for rows, which are no tensor",
+    "PatchExtractor": "takes pictures and gives more rows than it was given, which a model of rows does not",
+}
 
 
 @dataclass(slots=True)
@@ -63,6 +69,17 @@ def first_of(estimator: Any) -> Any:
             estimator = estimator.transformer_list[0][1]
         else:
             return estimator
+
+
+def refuse_no_inputs(estimator: Any) -> None:
+    """Tell of an estimator whose data are no input that a model has.
+
+    Raises:
+        UnsupportedError: it is one.
+    """
+    kind = type(first_of(estimator)).__name__
+    if kind in _NO_INPUTS:
+        raise UnsupportedError(f"{kind} {_NO_INPUTS[kind]}", who="sklearn", advice="export the steps after it")
 
 
 def read_example(estimator: Any, example: Any, wished: str | None, dtype: Any = None) -> Source:
