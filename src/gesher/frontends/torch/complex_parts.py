@@ -84,8 +84,10 @@ def _(t: Translation, z: Pair, *arguments: Any, **keywords: Any) -> Value:
 @_complex("var_mean.correction")
 def _(t: Translation, z: Pair, dims: Any = None, *, correction: Any = None, keepdim: bool = False
       ) -> tuple[Value, Pair]:
-    var = COMPLEX["aten.var.correction"](t, z, dims, correction=correction, keepdim=keepdim)
-    mean: Pair = COMPLEX["aten.mean.dim"](t, z, dims, keepdim)
+    re, im = (TABLE["aten.var.correction"](t, v, dims, correction=correction, keepdim=keepdim) for v in parts(t, z))
+    var = t.b.Add(re, im)
+    axes = range(t.rank(z.value) - 1) if not dims else [t.axis(d, t.rank(z.value) - 1) for d in dims]
+    mean = Pair(t.reduce("ReduceMean", z.value, list(axes), keepdim))
     return var, mean
 
 
