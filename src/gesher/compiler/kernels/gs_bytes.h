@@ -1,6 +1,9 @@
 // Bytes through a table: y[i] = table[x[i]].
 
 #include "gs_conv_f32.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 typedef struct GsBytes {
   int64_t n;

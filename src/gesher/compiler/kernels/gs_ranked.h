@@ -16,6 +16,9 @@
 // Sums are made in double whatever the type, so the order of trees does not show.
 
 #include "gs_pool.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 // Rows of a vector of bytes, and of a block; rows, or trees of one row, that are walked side by side.
 #define GS_BYTES (GS_W * 4)

@@ -9,6 +9,9 @@
 
 #include "gs_move.h"
 #include "gs_rows_f32.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 typedef struct GsSample {
   int64_t batches, pictures, C, M, taps, places;

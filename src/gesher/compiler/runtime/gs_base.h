@@ -99,29 +99,63 @@ GS_INLINE gs_vf gs_splat(float x) { return x - (gs_vf){0}; }
 GS_INLINE gs_vd gs_splat_d(double x) { return x - (gs_vd){0}; }
 GS_INLINE gs_vi gs_splat_i(int32_t x) { return x - (gs_vi){0}; }
 
+// Instructions that C has no words for, by the names that the compilers themselves use: <immintrin.h> takes a compiler
+// longer to read (0.3 s) than most kernels to compile. Where one has no such name, the header is read after all.
+#if defined(__has_builtin)
+#define GS_HAS(name) __has_builtin(__builtin_ia32_##name)
+#else
+#define GS_HAS(name) 0
+#endif
+#if defined(__AVX512F__) && GS_W == 16
+#if GS_HAS(loadups512_mask) && GS_HAS(storeups512_mask) && GS_HAS(scalefps512_mask) && GS_HAS(maxps512) \
+  && GS_HAS(minps512)
+#define GS_MAX_PS(a, b) __builtin_ia32_maxps512(a, b, 4)
+#define GS_MIN_PS(a, b) __builtin_ia32_minps512(a, b, 4)
+#elif GS_HAS(loadups512_mask) && GS_HAS(storeups512_mask) && GS_HAS(scalefps512_mask) && GS_HAS(maxps512_mask) \
+  && GS_HAS(minps512_mask)
+#define GS_MAX_PS(a, b) __builtin_ia32_maxps512_mask(a, b, a, 0xFFFF, 4)
+#define GS_MIN_PS(a, b) __builtin_ia32_minps512_mask(a, b, a, 0xFFFF, 4)
+#else
+#include <immintrin.h>
+#define GS_MAX_PS(a, b) ((gs_vf)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define GS_MIN_PS(a, b) ((gs_vf)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#define GS_SCALEF_PS(a, b) ((gs_vf)_mm512_scalef_ps((__m512)(a), (__m512)(b)))
+#define GS_LOAD_MASKED(p, mask) ((gs_vf)_mm512_maskz_loadu_ps((__mmask16)(mask), p))
+#define GS_STORE_MASKED(p, mask, v) _mm512_mask_storeu_ps(p, (__mmask16)(mask), (__m512)(v))
+#endif
+#ifndef GS_SCALEF_PS
+#define GS_SCALEF_PS(a, b) __builtin_ia32_scalefps512_mask(a, b, a, 0xFFFF, 4)
+#define GS_LOAD_MASKED(p, mask) __builtin_ia32_loadups512_mask(p, (gs_vf){0}, (unsigned short)(mask))
+#define GS_STORE_MASKED(p, mask, v) __builtin_ia32_storeups512_mask(p, v, (unsigned short)(mask))
+#endif
+#elif defined(__AVX2__) && GS_W == 8
+#if GS_HAS(maskloadps256) && GS_HAS(maskstoreps256)
+#define GS_LOAD_MASKED(p, mask) __builtin_ia32_maskloadps256((const gs_vf*)(p), mask)
+#define GS_STORE_MASKED(p, mask, v) __builtin_ia32_maskstoreps256((gs_vf*)(p), mask, v)
+#else
+#include <immintrin.h>
+#define GS_LOAD_MASKED(p, mask) ((gs_vf)_mm256_maskload_ps(p, (__m256i)(mask)))
+#define GS_STORE_MASKED(p, mask, v) _mm256_maskstore_ps(p, (__m256i)(mask), (__m256)(v))
+#endif
+#endif
+
 // gs_load_range: the lanes [first, end) from memory, the others 0; nothing but these is touched.
 // The first n lanes (0 < n <= GS_W) from memory, the others 0 / to memory, the others untouched. Nothing beyond is
 // touched.
 #if defined(__AVX512F__) && GS_W == 16
-#include <immintrin.h>
-GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) {
-  return (gs_vf)_mm512_maskz_loadu_ps((__mmask16)(0xFFFFu >> (16 - n)), p);
-}
-GS_INLINE void gs_store_n(float* p, gs_vf v, int64_t n) {
-  _mm512_mask_storeu_ps(p, (__mmask16)(0xFFFFu >> (16 - n)), (__m512)v);
-}
+GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) { return GS_LOAD_MASKED(p, 0xFFFFu >> (16 - n)); }
+GS_INLINE void gs_store_n(float* p, gs_vf v, int64_t n) { GS_STORE_MASKED(p, 0xFFFFu >> (16 - n), v); }
 GS_INLINE gs_vf gs_load_range(const float* p, int64_t first, int64_t end) {
-  return (gs_vf)_mm512_maskz_loadu_ps((__mmask16)((1u << end) - (1u << gs_min_i64(first, end))), p);
+  return GS_LOAD_MASKED(p, (1u << end) - (1u << gs_min_i64(first, end)));
 }
 #elif defined(__AVX2__) && GS_W == 8
-#include <immintrin.h>
 GS_INLINE gs_vi gs_first_n(int64_t n) {
   return (gs_vi){0, 1, 2, 3, 4, 5, 6, 7} < gs_splat_i((int32_t)n);
 }
-GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) { return (gs_vf)_mm256_maskload_ps(p, (__m256i)gs_first_n(n)); }
-GS_INLINE void gs_store_n(float* p, gs_vf v, int64_t n) { _mm256_maskstore_ps(p, (__m256i)gs_first_n(n), (__m256)v); }
+GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) { return GS_LOAD_MASKED(p, gs_first_n(n)); }
+GS_INLINE void gs_store_n(float* p, gs_vf v, int64_t n) { GS_STORE_MASKED(p, gs_first_n(n), v); }
 GS_INLINE gs_vf gs_load_range(const float* p, int64_t first, int64_t end) {
-  return (gs_vf)_mm256_maskload_ps(p, (__m256i)(gs_first_n(end) & ~gs_first_n(first)));
+  return GS_LOAD_MASKED(p, gs_first_n(end) & ~gs_first_n(first));
 }
 #else
 GS_INLINE gs_vf gs_load_n(const float* p, int64_t n) {
@@ -167,8 +201,8 @@ GS_INLINE gs_vi gs_select_i(gs_vi mask, gs_vi a, gs_vi b) { return (mask & a) | 
 // gs_maxf.
 #if defined(__AVX512F__) && GS_W == 16
 // By name: clang takes the comparison apart and makes three instructions of it where it knows more of an operand.
-GS_INLINE gs_vf gs_vmax(gs_vf a, gs_vf b) { return (gs_vf)_mm512_max_ps((__m512)a, (__m512)b); }
-GS_INLINE gs_vf gs_vmin(gs_vf a, gs_vf b) { return (gs_vf)_mm512_min_ps((__m512)a, (__m512)b); }
+GS_INLINE gs_vf gs_vmax(gs_vf a, gs_vf b) { return GS_MAX_PS(a, b); }
+GS_INLINE gs_vf gs_vmin(gs_vf a, gs_vf b) { return GS_MIN_PS(a, b); }
 #else
 GS_INLINE gs_vf gs_vmax(gs_vf a, gs_vf b) { return gs_select(a > b, a, b); }
 GS_INLINE gs_vf gs_vmin(gs_vf a, gs_vf b) { return gs_select(a < b, a, b); }

@@ -50,7 +50,7 @@ GS_INLINE float gs_float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 #define GS_LARGER(a, b) gs_vmax(a, b)
 #define GS_ABS(x) ((gs_vf)((gs_vi)(x) & 0x7FFFFFFF))
 #if defined(__AVX512F__) && GS_W == 16
-#define GS_TIMES_2_TO(y, n, i) ((gs_vf)_mm512_scalef_ps((__m512)(y), (__m512)(n)))
+#define GS_TIMES_2_TO(y, n, i) GS_SCALEF_PS(y, n)
 #else
 #define GS_TIMES_2_TO(y, n, i) GS_TWO_FACTORS(y, i)
 #endif
