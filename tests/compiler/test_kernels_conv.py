@@ -149,6 +149,19 @@ def test_depthwise(isa, kernel):
 
 
 @isas
+def test_long_rows_of_one_channel(isa):
+    """Audio: many taps along a row, strides, rows that are cut, and what sorting columns by phases gets wrong."""
+    for seed, (width, taps, stride, before, beyond) in enumerate([
+            (300, 64, 1, 0, 0), (301, 64, 2, 31, 32), (5000, 20, 2, 3, 3), (5001, 33, 3, -2, 7), (90, 16, 5, 80, 90),
+            (4097, 9, 2, -5, -3), (40, 31, 4, 15, 40), (7, 8, 2, 1, 0), (9000, 12, 4, 200, 0)]):
+        for group, per in ((1, 1), (1, 3), (2, 2)):
+            check(isa, "depthwise", seed, C=group, O=group * per, group=group, size=(1, width), kernel=(1, taps),
+                  stride=(1, stride), before=(0, before), beyond=(0, beyond), after=seed % 2, threads=1 + seed % 3)
+    check(isa, "depthwise", 50, C=1, O=2, size=(19, 70), kernel=(4, 9), stride=(2, 2), before=(2, 4), after=True)
+    check(isa, "depthwise", 51, C=1, O=1, size=(9, 4200), kernel=(2, 10), stride=(1, 2), dilation=(1, 3), after=True)
+
+
+@isas
 def test_other_ranks_run_plain(isa):
     check(isa, "plain", 1, size=(11,), kernel=(3,), stride=(2,), before=(1,), C=4, group=2, after=True)
     check(isa, "plain", 2, size=(4, 5, 6), kernel=(2, 3, 2), stride=(1, 2, 1), dilation=(2, 1, 1), before=(1, 0, 1))

@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 
 from gesher.base.dtypes import FLOAT
 from gesher.primitives import Expr
-from gesher.symbolic import Dim, DimLike, decide_eq, product
+from gesher.symbolic import Dim, DimLike, decide_eq, decide_le, product
 
 from .along import ArgMax, CumSum
 from .attention import Attention
@@ -24,6 +24,11 @@ from .recurrent import Recurrent
 from .rows import LayerNorm, Softmax
 from .sampling import Mix, Sample
 from .views import same_memory
+
+# Outputs of a picture of one channel up to which rows are summed tap by tap: a product would waste most of its tile.
+FEW_OUTPUTS = 8
+# The largest stride along a row with which that pays: columns are sorted by it one by one.
+NEAR = 8
 
 
 class _Windowed(Kernel):
@@ -57,7 +62,8 @@ class Conv(_Windowed):
         groups = expr.params["groups"]
         if expr.rank > 4:
             self.function, self.scratch = "gs_conv_f32_plain", ""
-        elif groups > 1 and decide_eq(x.shape[1], groups) and decide_eq(w.shape[1], 1):
+        elif decide_eq(x.shape[1], groups) and decide_eq(w.shape[1], 1) \
+                and (groups > 1 or (decide_le(w.shape[0], FEW_OUTPUTS) and expr.params["strides"][-1] <= NEAR)):
             self.function, self.scratch = "gs_depthwise2d_f32", "gs_depthwise2d_f32_scratch"
         else:
             self.function, self.scratch = "gs_conv2d_f32", "gs_conv2d_f32_scratch"

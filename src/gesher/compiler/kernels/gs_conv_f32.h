@@ -2,10 +2,10 @@
 // pad].
 //
 // gs_conv_f32_plain   any rank, the meaning; the tests' truth, and what rank 3 and up run.
-// gs_conv2d_f32 rank 2 (rank 1 as a picture of height 1): a matrix product of the weights, as they stand, with
-// patches
-//                     of the picture that are laid out a few columns at a time in L2 and never as a whole.
-// gs_depthwise2d_f32  one channel in, one or more out: vectors along a row of a padded strip.
+// gs_conv2d_f32       rank 2 (rank 1 as a picture of height 1): a matrix product of the weights, as they stand, with
+//                     patches of the picture that are laid out a few columns at a time in L2 and never as a whole.
+// gs_depthwise2d_f32  one channel in, one or more out: vectors along a row of a padded strip. Also for pictures of one
+//                     channel that few come of.
 // gs_conv_transpose_f32_plain, gs_conv_transpose2d_f32: the transposed one; the quick one is a product and a scatter.
 //
 // Padding at the end follows from the size of the output. The epilogue is that of gs_gemm_f32 with batch = n * group
@@ -322,91 +322,152 @@ GS_LOCAL void gs_conv2d_f32(const GsConv* v, GsPool* pool) {
 
 // ---- depthwise: C = group
 
+// Outputs that are made of one padded strip of a channel, which stays in L1 or L2.
 #define GS_DEPTHWISE_ROWS 8
+#define GS_DEPTHWISE_COLS 2048
+// Taps of a row, for all its outputs, from which on a strip with a stride has its columns sorted: then each tap reads
+// vectors as they stand.
+#define GS_DEPTHWISE_SORTED 8
 
-GS_INLINE int64_t gs_depthwise_row(const GsConv* v) {  // floats of a padded row; vectors may read over its end
-  return (v->out[1] - 1) * v->stride[1] + (v->kernel[1] - 1) * v->dilation[1] + 1 + GS_W * v->stride[1];
+typedef struct GsDepthwisePlan {
+  int64_t down, across, Q;      // strips; columns of outputs of one
+  int64_t step;                 // from an output's column to the next in the strip
+  int64_t phases, phase, row;   // columns stand sorted by their remainder by `phases`; floats of these, and of a row
+} GsDepthwisePlan;
+
+GS_INLINE GsDepthwisePlan gs_depthwise_plan(const GsConv* v) {
+  int64_t KW = v->kernel[1], s = v->stride[1], dx = v->dilation[1];
+  GsDepthwisePlan p = {.down = gs_ceil_div(v->out[0], GS_DEPTHWISE_ROWS), .step = s, .phases = 1};
+  p.across = gs_ceil_div(v->out[1], GS_DEPTHWISE_COLS);
+  p.Q = gs_ceil_div(v->out[1], p.across);
+  if (s > 1 && dx == 1 && KW * (v->O / v->group) >= GS_DEPTHWISE_SORTED) p.phases = s, p.step = 1;
+  // Vectors may read over the end.
+  p.phase = (p.Q + GS_W) * p.step + (KW - 1) / p.phases * dx + 1;
+  p.row = p.phases * p.phase;
+  return p;
 }
+
 GS_LOCAL int64_t gs_depthwise2d_f32_scratch(const GsConv* v, int threads) {
+  if (v->out[0] <= 0 || v->out[1] <= 0) return 0;
   int64_t rows = (GS_DEPTHWISE_ROWS - 1) * v->stride[0] + (v->kernel[0] - 1) * v->dilation[0] + 1;
-  return threads * gs_round_up(rows * gs_depthwise_row(v), 16);
+  return threads * gs_round_up(rows * gs_depthwise_plan(v).row, 16);
 }
 
-// One vector of outputs: sums over the taps, s floats apart in the picture.
-GS_INLINE gs_vf gs_depthwise_taps(const float* x, int64_t row, const float* w, int64_t KH, int64_t KW, int64_t dy,
-                                  int64_t dx, int64_t s, gs_vf sum) {
+// `vectors` of outputs that follow each other: sums over the taps, s floats apart in the strip.
+GS_INLINE void gs_depthwise_taps(const int vectors, const float* x, int64_t row, const float* w, int64_t KH, int64_t KW,
+                                 int64_t dy, int64_t dx, int64_t s, int64_t phases, int64_t phase, gs_vf* sum) {
 #pragma GCC unroll 5
   for (int64_t ky = 0; ky < KH; ky++)
+    for (int64_t first = 0; first < phases; first++)
 #pragma GCC unroll 5
-    for (int64_t kx = 0; kx < KW; kx++) {
-      const float* p = x + ky * dy * row + kx * dx;
-      gs_vf v;
-      if (s == 1) v = gs_load(p);
-      else if (s == 2) v = gs_load_even(p);
-      else
-        for (int i = 0; i < GS_W; i++) v[i] = p[i * s];
-      sum += v * w[ky * KW + kx];
-    }
-  return sum;
+      for (int64_t kx = first; kx < KW; kx += phases) {
+        const float* p = x + ky * dy * row + first * phase + (phases == 1 ? kx * dx : kx / phases);
+        gs_vf tap = gs_splat(w[ky * KW + kx]);
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++, p += GS_W * s) {
+          gs_vf v;
+          if (s == 1) v = gs_load(p);
+          else if (s == 2) v = gs_load_even(p);
+          else
+            for (int i = 0; i < GS_W; i++) v[i] = p[i * s];
+          sum[j] += v * tap;
+        }
+      }
 }
 
-// Outputs [0, rows) x [0, OW) of a strip that lies padded at x. Constant arguments make loops without counters.
-GS_INLINE void gs_depthwise_strip(const float* x, int64_t row, const float* w, float bias, float* y, int64_t rows,
-                                  int64_t OW, int64_t KH, int64_t KW, int64_t dy, int64_t dx, int64_t sy, int64_t s) {
-  for (int64_t r = 0; r < rows; r++, x += sy * row, y += OW) {
+// Outputs [0, rows) x [0, cols) of a strip that lies padded at x. Constant arguments make loops without counters; where
+// there are many taps, several vectors at a time do not wait for each other's sums.
+GS_INLINE void gs_depthwise_strip(const int vectors, const float* x, const GsDepthwisePlan* p, int64_t phases,
+                                  const float* w, float bias, float* y, int64_t OW, int64_t rows, int64_t cols,
+                                  int64_t KH, int64_t KW, int64_t dy, int64_t dx, int64_t sy, int64_t s) {
+  for (int64_t r = 0; r < rows; r++, x += sy * p->row, y += OW) {
     int64_t ox = 0;
-    for (; ox + GS_W <= OW; ox += GS_W)
-      gs_store(y + ox, gs_depthwise_taps(x + ox * s, row, w, KH, KW, dy, dx, s, gs_splat(bias)));
-    if (ox < OW) gs_store_n(y + ox, gs_depthwise_taps(x + ox * s, row, w, KH, KW, dy, dx, s, gs_splat(bias)), OW - ox);
+    for (; vectors > 1 && ox + vectors * GS_W <= cols; ox += vectors * GS_W) {
+      gs_vf sum[4] = {gs_splat(bias), gs_splat(bias), gs_splat(bias), gs_splat(bias)};
+      gs_depthwise_taps(vectors, x + ox * s, p->row, w, KH, KW, dy, dx, s, phases, p->phase, sum);
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; j++) gs_store(y + ox + j * GS_W, sum[j]);
+    }
+    for (; ox < cols; ox += GS_W) {
+      gs_vf sum = gs_splat(bias);
+      gs_depthwise_taps(1, x + ox * s, p->row, w, KH, KW, dy, dx, s, phases, p->phase, &sum);
+      if (ox + GS_W <= cols) gs_store(y + ox, sum);
+      else gs_store_n(y + ox, sum, cols - ox);
+    }
   }
 }
 
 typedef struct GsDepthwiseJob {
   const GsConv* v;
-  int64_t strips, scratch_floats;
+  GsDepthwisePlan p;
+  int64_t scratch_floats;
 } GsDepthwiseJob;
+
+// A row of the strip: the picture's row from column `left` on, zeros around it; `from` is NULL outside the picture.
+GS_LOCAL void gs_depthwise_row(const GsDepthwisePlan* p, const float* from, int64_t W, int64_t left, float* to) {
+  if (!from) {
+    memset(to, 0, (size_t)p->row * sizeof(float));
+    return;
+  }
+  if (p->phases == 1) {
+    int64_t first = gs_max_i64(0, gs_min_i64(p->row, -left)), end = gs_max_i64(first, gs_min_i64(p->row, W - left));
+    memset(to, 0, (size_t)first * sizeof(float));
+    memcpy(to + first, from + left + first, (size_t)(end - first) * sizeof(float));
+    memset(to + end, 0, (size_t)(p->row - end) * sizeof(float));
+    return;
+  }
+  for (int64_t i = 0; i < p->phases; i++, to += p->phase) {
+    // The columns i, i + phases, .. of which [first, end) are picture.
+    int64_t first = gs_max_i64(0, gs_min_i64(p->phase, gs_ceil_div(gs_max_i64(0, -left - i), p->phases)));
+    int64_t end = gs_max_i64(first, gs_min_i64(p->phase, gs_ceil_div(gs_max_i64(0, W - left - i), p->phases)));
+    const float* column = from + left + i;
+    int64_t c = first;
+    memset(to, 0, (size_t)first * sizeof(float));
+    if (p->phases == 2)
+      for (; c + GS_W < end; c += GS_W) gs_store(to + c, gs_load_even(column + 2 * c));
+    for (; c < end; c++) to[c] = column[c * p->phases];
+    memset(to + end, 0, (size_t)(p->phase - end) * sizeof(float));
+  }
+}
 
 GS_LOCAL void gs_depthwise_task(void* arg, int64_t begin, int64_t end, int thread) {
   const GsDepthwiseJob* job = arg;
   const GsConv* v = job->v;
+  const GsDepthwisePlan* p = &job->p;
   float* padded = v->scratch + thread * job->scratch_floats;
   int64_t H = v->in[0], W = v->in[1], OH = v->out[0], OW = v->out[1], KH = v->kernel[0], KW = v->kernel[1];
-  int64_t sy = v->stride[0], sx = v->stride[1], dy = v->dilation[0], dx = v->dilation[1];
-  int64_t row = gs_depthwise_row(v), per = v->O / v->group;
+  int64_t sy = v->stride[0], sx = v->stride[1], dy = v->dilation[0], dx = v->dilation[1], per = v->O / v->group;
   for (int64_t i = begin; i < end; i++) {
-    int64_t plane = i / job->strips, oy = i % job->strips * GS_DEPTHWISE_ROWS;
-    int64_t rows = gs_min_i64(GS_DEPTHWISE_ROWS, OH - oy);
+    int64_t plane = i / (p->down * p->across), strip = i % (p->down * p->across);
+    int64_t oy = strip / p->across * GS_DEPTHWISE_ROWS, ox = strip % p->across * p->Q;
+    int64_t rows = gs_min_i64(GS_DEPTHWISE_ROWS, OH - oy), cols = gs_min_i64(p->Q, OW - ox);
     const float* x = v->x + plane * H * W;
-    // Columns [left, right) of the padded row are picture.
-    int64_t left = gs_max_i64(0, gs_min_i64(row, v->pad[1])), right = gs_max_i64(left, gs_min_i64(row, W + v->pad[1]));
-    int64_t need = (rows - 1) * sy + (KH - 1) * dy + 1;
-    for (int64_t r = 0; r < need; r++) {
+    for (int64_t r = 0; r < (rows - 1) * sy + (KH - 1) * dy + 1; r++) {
       int64_t iy = oy * sy + r - v->pad[0];
-      float* to = padded + r * row;
-      if (iy < 0 || iy >= H) {
-        memset(to, 0, (size_t)row * sizeof(float));
-        continue;
-      }
-      memset(to, 0, (size_t)left * sizeof(float));
-      memcpy(to + left, x + iy * W + left - v->pad[1], (size_t)(right - left) * sizeof(float));
-      memset(to + right, 0, (size_t)(row - right) * sizeof(float));
+      gs_depthwise_row(p, iy >= 0 && iy < H ? x + iy * W : 0, W, ox * sx - v->pad[1], padded + r * p->row);
     }
     int64_t channel = plane % v->C, image = plane / v->C;
     for (int64_t j = 0; j < per; j++) {
       int64_t o = channel * per + j;
       const float* w = v->w + o * KH * KW;
       float bias = v->bias ? v->bias[o] : 0;
-      float* y = v->y + ((image * v->O + o) * OH + oy) * OW;
-#define GS_STRIP(KH, KW, dy, dx, s) gs_depthwise_strip(padded, row, w, bias, y, rows, OW, KH, KW, dy, dx, sy, s)
+      float* y = v->y + ((image * v->O + o) * OH + oy) * OW + ox;
+#define GS_STRIP(vectors, phases, KH, KW, dy, dx, s) \
+  gs_depthwise_strip(vectors, padded, p, phases, w, bias, y, OW, rows, cols, KH, KW, dy, dx, sy, s)
       int near = dx == 1 && dy == 1 && KH == KW;
-      if (near && KH == 3 && sx == 1) GS_STRIP(3, 3, 1, 1, 1);
-      else if (near && KH == 3 && sx == 2) GS_STRIP(3, 3, 1, 1, 2);
-      else if (near && KH == 5 && sx == 1) GS_STRIP(5, 5, 1, 1, 1);
-      else if (near && KH == 5 && sx == 2) GS_STRIP(5, 5, 1, 1, 2);
-      else if (sx == 1) GS_STRIP(KH, KW, dy, dx, 1);
-      else if (sx == 2) GS_STRIP(KH, KW, dy, dx, 2);
-      else GS_STRIP(KH, KW, dy, dx, sx);
-      if (v->epilogue) v->epilogue(v->context, y, OH * OW, image * v->group + channel, j, oy * OW, 1, rows * OW);
+      if (p->phases > 1) GS_STRIP(4, p->phases, KH, KW, dy, 1, 1);
+      else if (near && KH == 3 && sx == 1) GS_STRIP(1, 1, 3, 3, 1, 1, 1);
+      else if (near && KH == 3 && sx == 2) GS_STRIP(1, 1, 3, 3, 1, 1, 2);
+      else if (near && KH == 5 && sx == 1) GS_STRIP(1, 1, 5, 5, 1, 1, 1);
+      else if (near && KH == 5 && sx == 2) GS_STRIP(1, 1, 5, 5, 1, 1, 2);
+      else if (sx == 1) GS_STRIP(4, 1, KH, KW, dy, dx, 1);
+      else if (sx == 2) GS_STRIP(4, 1, KH, KW, dy, dx, 2);
+      else GS_STRIP(1, 1, KH, KW, dy, dx, sx);
+      if (!v->epilogue) continue;
+      // The places of several rows follow each other where a strip has all columns.
+      int64_t runs = p->across > 1 ? rows : 1, each = p->across > 1 ? cols : rows * OW;
+      for (int64_t r = 0; r < runs; r++)
+        v->epilogue(v->context, y + r * OW, OH * OW, image * v->group + channel, j, (oy + r) * OW + ox, 1, each);
     }
   }
 }
@@ -414,9 +475,9 @@ GS_LOCAL void gs_depthwise_task(void* arg, int64_t begin, int64_t end, int threa
 // C = group: each channel by itself, O / C outputs from it.
 GS_LOCAL void gs_depthwise2d_f32(const GsConv* v, GsPool* pool) {
   if (v->out[0] <= 0 || v->out[1] <= 0) return;
-  GsDepthwiseJob job = {v, gs_ceil_div(v->out[0], GS_DEPTHWISE_ROWS), gs_depthwise2d_f32_scratch(v, 1)};
+  GsDepthwiseJob job = {v, gs_depthwise_plan(v), gs_depthwise2d_f32_scratch(v, 1)};
   double work = (double)v->N * (double)v->O * (double)(v->out[0] * v->out[1] * v->kernel[0] * v->kernel[1]);
-  gs_parallel_for(work < 10000.0 * GS_W ? 0 : pool, v->N * v->C * job.strips, gs_depthwise_task, &job);
+  gs_parallel_for(work < 10000.0 * GS_W ? 0 : pool, v->N * v->C * job.p.down * job.p.across, gs_depthwise_task, &job);
 }
 
 // ---- transposed: y gets w[c,o,k] * x[n,c,p] added at p * stride + k * dilation - pad
