@@ -251,7 +251,8 @@ class Variant:
 
             attributes["run"] = Run(step.node, step.schema, run_graph=run_graph, random=session.random,
                                     budget=knobs.BUDGET_MB.number << 20,
-                                    opsets=session.own_opsets.get(step.node, session.opsets), functions={})
+                                    opsets=session.own_opsets.get(step.node, session.opsets), functions={},
+                                    kept=step.kept)
         try:
             with np.errstate(all="ignore"):
                 result = natives.run(step.node, step.rule.function, inputs, attributes)

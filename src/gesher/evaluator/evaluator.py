@@ -232,7 +232,8 @@ class Running:
                 return self.body(graph, values, frame)
 
             run = Run(node, step.schema, run_graph=run_graph, random=self.random, budget=self.budget,
-                      opsets=self.evaluator.model.opsets_of(frame.plan.graph), functions=self.functions)
+                      opsets=self.evaluator.model.opsets_of(frame.plan.graph), functions=self.functions,
+                      kept=step.kept)
             result = step.rule.function(*inputs, run=run, **attributes)
         else:
             result = step.rule.function(*inputs, **attributes)

@@ -35,9 +35,11 @@ class Step:
         attributes: by name, defaults filled in; None where they hang on the calling node's.
         made: what the schema demands of each output.
         fitting: holds what reaches the node to what the operator takes.
+        kept: what its rule keeps from run to run; None where `attributes` is.
     """
 
-    __slots__ = ("attributes", "fitting", "frees", "function", "inputs", "made", "node", "operator", "rule", "schema")
+    __slots__ = ("attributes", "fitting", "frees", "function", "inputs", "kept", "made", "node", "operator", "rule",
+                 "schema")
 
     def __init__(self, node: Node, function: Function | None, found: tuple[Operator, Schema, Rule] | None):
         self.node, self.function = node, function
@@ -50,12 +52,13 @@ class Step:
         self.schema: Schema | None = None
         self.rule: Rule | None = None
         self.attributes: dict[str, Any] | None = None
+        self.kept: dict[Any, Any] | None = None
         self.made: tuple[Made, ...] = ()
         self.fitting: Fitting | None = None
         if found is not None:
             self.operator, self.schema, self.rule = found
             if not any(a.ref for a in node.attributes.values()):
-                self.attributes = attributes_of(node, self.schema)
+                self.attributes, self.kept = attributes_of(node, self.schema), {}
             self.made = tuple(Made(self.schema, i) for i in range(len(node.outputs)))
             self.fitting = Fitting(node, self.operator, self.schema)
 

@@ -259,14 +259,16 @@ class Run:
         random: the generator of this run.
         budget: the largest tensor, in bytes, that a rule may make.
         functions: the functions of the model.
+        kept: what the rule made of the node's attributes alone, for its next run; empty again where they may change.
     """
 
-    __slots__ = ("budget", "functions", "node", "opsets", "random", "run_graph", "schema", "version", "wanted")
+    __slots__ = ("budget", "functions", "kept", "node", "opsets", "random", "run_graph", "schema", "version", "wanted")
 
     def __init__(self, node: Node, schema: Schema, *, run_graph: Callable[[Graph, Sequence[Any]], list[Any]],
                  random: np.random.Generator, budget: int, opsets: dict[str, int],
-                 functions: dict[tuple[str, str, str], Function] | None = None):
+                 functions: dict[tuple[str, str, str], Function] | None = None, kept: dict[Any, Any] | None = None):
         self.node, self.schema, self.version = node, schema, schema.version
+        self.kept = {} if kept is None else kept
         self.wanted = [o is not None for o in node.outputs]
         self.run_graph, self.random, self.budget, self.opsets = run_graph, random, budget, opsets
         self.functions = functions or {}

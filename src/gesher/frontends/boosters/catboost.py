@@ -17,13 +17,13 @@ import numpy as np
 
 from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
-from gesher.frontends.forest import ML, WIDE
+from gesher.frontends.forest import ML, WIDE, Trees
 from gesher.frontends.protocol import Exported, ExportOptions
 from gesher.frontends.sklearn.translation import Outputs, Translation, translates
 from gesher.ir import Value
 
 from .catboost_model import BINARY, EXP, LABELS, ONE_VS_ALL, CatBoostModel, from_document
-from .crossing import as_label, crossing, thresholds_of, toss_up, trial_rows, trials
+from .crossing import as_label, crossing, toss_up, trial_rows, trials
 
 Array = np.ndarray[Any, Any]
 ESTIMATORS = ("CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker", "CatBoost")
@@ -106,11 +106,11 @@ def _asked(obj: Any, source: Source, x: Array) -> dict[str, Array]:
     return {"label": label, "probabilities": np.asarray(obj.predict_proba(rows, **how), np.float64)}
 
 
-def build(t: Translation, source: Source, x: Value) -> dict[str, Value]:
-    """The outputs of rows `x`, in the type of `t`."""
+def build(t: Translation, source: Source, x: Value, forest: Trees | None = None) -> dict[str, Value]:
+    """The outputs of rows `x`, in the type of `t`; `forest` where it is at hand."""
     model, b = source.model, t.b
     bias = model.bias if source.first == 0 else np.zeros_like(model.bias)
-    sums = model.forest(source.first, source.last).votes(b, x, bias)
+    sums = (forest or model.forest(source.first, source.last)).votes(b, x, bias)
     if source.raw or model.classes is None:
         if not source.raw:
             sums = _linked(t, model, sums)
@@ -143,14 +143,14 @@ def export(obj: Any, example: Any, options: ExportOptions) -> Exported:
     c = crossing("catboost", type(obj).__name__, model.features, example, options, names)
     forest = model.forest(source.first, source.last)
     t = c.begin(shared=forest.shared)
-    outputs = build(t, source, c.x)
-    sets = trial_rows(c, thresholds_of([forest]), forest.steps)
+    outputs = build(t, source, c.x, forest)
+    sets = trial_rows(c, [forest], forest.steps)
     for x in sets.values():
         for j in model.category:
             # The library takes nothing else for a category.
             x[:, j] = np.round(np.nan_to_num(x[:, j]))
     if source.answer is None:
-        most = max(2, _PLAIN_STEPS // (len(sets) * max(forest.steps, 1)))
+        most = max(2, _PLAIN_STEPS // (max(len(sets), 1) * max(forest.steps, 1)))
         sets = {k: v[:most] if k != "missing values" else v[-most:] for k, v in sets.items()}
     answer = source.answer or (lambda x: _read_plainly(source, x))
     exact = c.dtype is dtypes.DOUBLE and t.b.opsets[ML] >= WIDE

@@ -23,8 +23,8 @@ from gesher.symbolic import sym
 Array = np.ndarray[Any, Any]
 
 DEFAULT_OPSET = 21
-# Rows of a trial times the comparisons that one costs, at the most: about a second on the reference engine.
-_BUDGET = 3_000_000
+# Rows of a trial times the comparisons that one costs, at the most: tens of milliseconds on the reference engine.
+_BUDGET = 1_000_000
 
 
 @dataclass(slots=True)
@@ -139,16 +139,20 @@ def _column(column: Any, name: str, who: str) -> Array:
     return values if values.dtype == np.float64 else values.astype(np.float32)
 
 
-def trial_rows(c: Crossing, thresholds: Mapping[int, Array], steps: int, *, missing: bool = True,
+def trial_rows(c: Crossing, forests: Sequence[Trees], steps: int, *, missing: bool = True,
                linear: bool = False) -> dict[str, Array]:
-    """The example's rows, rows of columns mixed, one row, and rows on thresholds and a rounding beside them.
+    """The example's rows, rows of columns mixed, one row, and rows on thresholds and a rounding beside them; none where
+    nobody wants to verify.
 
     Args:
-        thresholds: what each feature is compared with.
+        forests: whose thresholds are tried.
         steps: the comparisons that a row costs.
         missing: put NaN here and there.
         linear: numbers are weighed, too, so that they shall not be extreme.
     """
+    if not c.options.verify:
+        return {}
+    thresholds = _thresholds_of(forests)
     rng = np.random.default_rng(0)
     kind = c.dtype.numpy
     most = int(np.clip(_BUDGET // max(steps, 1), 20, 1000))
@@ -192,9 +196,13 @@ def trials(c: Crossing, sets: Mapping[str, Array], answer: Callable[[Array], Map
         rounding: the relative difference that the order of its own sums explains.
         near: for given answers, True for the rows whose label is a toss-up of that rounding.
     """
-    out = []
+    out: list[Trial] = []
+    if not sets:
+        return out
+    # Asked at once, since a library takes its time before the first row.
+    whole, end = dict(answer(np.concatenate(list(sets.values())))), 0
     for title, x in sets.items():
-        said = dict(answer(x))
+        said, end = {k: v[end:end + len(x)] for k, v in whole.items()}, end + len(x)
         if near is not None:
             keep = ~near(said)
             if not keep.any():
@@ -226,7 +234,7 @@ def as_label(values: Array) -> Array:
     return values.astype(str).astype(object) if values.dtype.kind in "USO" else values
 
 
-def thresholds_of(forests: Iterable[Trees]) -> dict[int, Array]:
+def _thresholds_of(forests: Iterable[Trees]) -> dict[int, Array]:
     """What each feature is compared with, over several forests."""
     found: dict[int, list[Array]] = {}
     for forest in forests:

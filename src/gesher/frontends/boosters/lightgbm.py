@@ -15,12 +15,12 @@ import numpy as np
 
 from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
-from gesher.frontends.forest import ML, WIDE
+from gesher.frontends.forest import ML, WIDE, Trees
 from gesher.frontends.protocol import Exported, ExportOptions
 from gesher.frontends.sklearn.translation import Outputs, Translation, translates
 from gesher.ir import Value
 
-from .crossing import as_label, crossing, thresholds_of, toss_up, trial_rows, trials
+from .crossing import as_label, crossing, toss_up, trial_rows, trials
 from .lightgbm_model import CLASSES, EXP, SIGMOID, LightGBMModel, parse
 
 Array = np.ndarray[Any, Any]
@@ -133,10 +133,11 @@ def _derived(source: Source, said: Array) -> dict[str, Array]:
     return out
 
 
-def build(t: Translation, source: Source, x: Value) -> dict[str, Value]:
-    """The outputs of rows `x`, in the type of `t`."""
+def build(t: Translation, source: Source, x: Value, forest: Trees | None = None) -> dict[str, Value]:
+    """The outputs of rows `x`, in the type of `t`; `forest` where it is at hand."""
     model = source.model
-    said = _margins(t, source, x) if source.raw else _linked(t, model, _margins(t, source, x))
+    margins = _margins(t, source, x, forest or model.forest(source.first, source.last, source.averaged))
+    said = margins if source.raw else _linked(t, model, margins)
     plain = said if model.groups > 1 else t.flat(said)
     if source.classes is None and not source.labelled:
         return {"prediction": plain}
@@ -164,10 +165,9 @@ def _linked(t: Translation, model: LightGBMModel, margins: Value) -> Value:
     return margins
 
 
-def _margins(t: Translation, source: Source, x: Value) -> Value:
+def _margins(t: Translation, source: Source, x: Value, forest: Trees) -> Value:
     """(rows, groups)."""
     model = source.model
-    forest = model.forest(source.first, source.last, source.averaged)
     votes = forest.votes(t.b, x)
     weighed = model.weighed(source.first, source.last)
     if not weighed:
@@ -194,10 +194,10 @@ def export(obj: Any, example: Any, options: ExportOptions) -> Exported:
     forest = model.forest(source.first, source.last, source.averaged)
     wide = c.dtype is dtypes.DOUBLE
     t = c.begin(shared=forest.shared)
-    outputs = build(t, source, c.x)
-    sets = trial_rows(c, thresholds_of([forest]), forest.steps, linear=model.linear)
+    outputs = build(t, source, c.x, forest)
+    sets = trial_rows(c, [forest], forest.steps, linear=model.linear)
     if source.answer is None:
-        most = max(2, _PLAIN_STEPS // (len(sets) * max(forest.steps, 1)))
+        most = max(2, _PLAIN_STEPS // (max(len(sets), 1) * max(forest.steps, 1)))
         sets = {k: v[:most] if k != "missing values" else v[-most:] for k, v in sets.items()}
     answer = source.answer or (lambda x: _read_plainly(source, x))
     exact = wide and t.b.opsets[ML] >= WIDE

@@ -293,7 +293,7 @@ def _tree(said: Mapping[str, str]) -> LightGBMTree:
     leaves = int(said["num_leaves"])
 
     def numbers(name: str, dtype: Any, count: int) -> Array:
-        found = np.array(said.get(name, "").split(), dtype)
+        found = np.fromstring(said.get(name, ""), dtype, sep=" ")
         if len(found) != count:
             raise ValueError(f"{name} has {len(found)} numbers instead of {count}")
         return found

@@ -14,11 +14,12 @@ import numpy as np
 
 from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
+from gesher.frontends.forest import Trees
 from gesher.frontends.protocol import Exported, ExportOptions
 from gesher.frontends.sklearn.translation import Outputs, Translation, translates
 from gesher.ir import Value
 
-from .crossing import crossing, thresholds_of, toss_up, trial_rows, trials
+from .crossing import crossing, toss_up, trial_rows, trials
 from .xgboost_model import EXP, SIGMOID, XGBoostModel, from_document, parse
 
 Array = np.ndarray[Any, Any]
@@ -163,9 +164,9 @@ def _as_classifier(source: Source, raw: Array, booster: Any, x: Array) -> dict[s
     return {"label": (raw > 0.5).astype(np.int64), "probabilities": np.stack([1 - raw, raw], 1)}
 
 
-def build(t: Translation, source: Source, x: Value) -> dict[str, Value]:
-    """The outputs, in float32, of rows `x` in float32."""
-    margins = _margins(t, source, x)
+def build(t: Translation, source: Source, x: Value, forest: Trees | None = None) -> dict[str, Value]:
+    """The outputs, in float32, of rows `x` in float32; `forest` where it is at hand."""
+    margins = _margins(t, source, x, forest)
     model = source.model
     if source.margin:
         return {"prediction": margins if model.groups > 1 else t.flat(margins)}
@@ -211,13 +212,13 @@ def _linked(t: Translation, objective: str, margins: Value) -> Value:
     return margins
 
 
-def _margins(t: Translation, source: Source, x: Value) -> Value:
+def _margins(t: Translation, source: Source, x: Value, forest: Trees | None) -> Value:
     """(rows, groups)."""
     model = source.model
     if not np.isnan(source.missing):
         x = t.b.Where(t.b.Equal(x, t.constant(source.missing)), t.constant(np.nan), x)
     if model.weights is None:
-        return model.forest(source.first, source.last).votes(t.b, x, model.base)
+        return (forest or model.forest(source.first, source.last)).votes(t.b, x, model.base)
     known = t.b.Where(t.b.IsNaN(x), t.constant(0), x)
     return t.affine(known, model.weights[:-1], model.weights[-1] + model.base, "linear")
 
@@ -229,15 +230,15 @@ def export(obj: Any, example: Any, options: ExportOptions) -> Exported:
     c = crossing("xgboost", type(obj).__name__, model.features, example, options, model.names)
     forest = None if model.weights is not None else model.forest(source.first, source.last)
     t = c.begin(shared=forest is not None and forest.shared, wide=False)
-    outputs = build(t, source, c.x)
+    outputs = build(t, source, c.x, forest)
     steps = 1 if forest is None else forest.steps
     installed = source.answer is not None
-    sets = trial_rows(c, {} if forest is None else thresholds_of([forest]), steps, linear=forest is None)
-    if not np.isnan(source.missing):
+    sets = trial_rows(c, [] if forest is None else [forest], steps, linear=forest is None)
+    if not np.isnan(source.missing) and sets:
         sets["missing values"] = np.where(np.isnan(sets["missing values"]), c.dtype.numpy.type(source.missing),
                                           sets["missing values"])
     if not installed:
-        most = max(2, _PLAIN_STEPS // (len(sets) * max(steps, 1)))
+        most = max(2, _PLAIN_STEPS // (max(len(sets), 1) * max(steps, 1)))
         sets = {k: v[:most] if k != "missing values" else v[-most:] for k, v in sets.items()}
     answer = source.answer or (lambda x: _read_plainly(source, x))
     # A sum of n float32 loses up to about a digit of the last place each time.

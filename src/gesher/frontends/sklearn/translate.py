@@ -76,6 +76,8 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
         b.output(output.value, given)
     model = b.model(producer_name="gesher", metadata=_metadata(estimator, sources, t, forth))
     _drop_unused(model)
+    if not options.verify:
+        return Exported(model, [])
     forth_trials: list[Trial] = []
     back_trials: list[Trial] = []
     asks = [(o, n) for o, n in zip(outputs, names) if o.method != INVERSE]

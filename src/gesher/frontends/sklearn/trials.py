@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import copy
 from typing import Any
 
@@ -19,17 +19,53 @@ from .inputs import Source, first_of
 from .methods import Output, answer, as_model
 from .tables import Frame, Matrix, Rows
 
+# Comparisons that a trial's rows may cost in a forest, as reckoned by `_steps`; trees that are tried at thresholds, and
+# how many of each.
+_BUDGET, _TREES, _OF_TREE = 1_500_000, 20, 50
 
-def _thresholds(estimator: Any) -> Iterator[tuple[int, float]]:
-    """(feature, threshold) of the trees, where the estimator is one or ends in one."""
-    last = estimator.steps[-1][1] if type(estimator).__name__ == "Pipeline" and len(estimator.steps) == 1 else estimator
+
+def _alone(estimator: Any) -> Any:
+    return estimator.steps[-1][1] if type(estimator).__name__ == "Pipeline" and len(estimator.steps) == 1 else estimator
+
+
+def _trees(estimator: Any) -> list[Any]:
+    """scikit-learn's trees, where the estimator is one or has some."""
+    last = _alone(estimator)
     inner = getattr(last, "estimators_", [])
     # Gradient boosting has an array of them; a list must not become one, since numpy cuts pipelines into their steps.
     held = [last] if hasattr(last, "tree_") else inner.reshape(-1) if isinstance(inner, np.ndarray) else inner
-    trees = [e.tree_ for e in held if hasattr(getattr(e, "tree_", None), "children_left")]
-    for tree in trees[:20]:
-        inner = tree.children_left >= 0
-        yield from zip(tree.feature[inner].tolist()[:50], tree.threshold[inner].tolist()[:50])
+    return [e.tree_ for e in held if hasattr(getattr(e, "tree_", None), "children_left")]
+
+
+def _steps(estimator: Any) -> float:
+    """About how many comparisons a row costs, where that is of trees."""
+    return float(sum(1.5 * np.log2(tree.node_count + 1) for tree in _trees(estimator)))
+
+
+def _some(values: list[Any], count: int) -> list[Any]:
+    """So many of them, from the first to the last."""
+    return values if len(values) <= count else [values[i] for i in np.linspace(0, len(values) - 1, count).astype(int)]
+
+
+def _thresholds(estimator: Any) -> Iterator[tuple[int, float]]:
+    """(feature, threshold) of some nodes of some trees, where the estimator is one or has some."""
+    for tree in _some(_trees(estimator), _TREES):
+        inner = np.flatnonzero(tree.children_left >= 0)
+        yield from _some(list(zip(tree.feature[inner].tolist(), tree.threshold[inner].tolist())), _OF_TREE)
+    last = _alone(estimator)
+    predictors = getattr(last, "_predictors", None)
+    if not isinstance(predictors, list):
+        return
+    # Histogram gradient boosting reads the categorical columns first.
+    given = np.asarray(getattr(last, "is_categorical_", None) is not None and last.is_categorical_, bool)
+    order = np.concatenate([np.flatnonzero(given), np.flatnonzero(~given)]) if given.ndim and given.any() else None
+    for predictor in _some([p for stage in predictors for p in stage], _TREES):
+        nodes = predictor.nodes
+        asked = nodes[~nodes["is_leaf"].astype(bool) & ~nodes["is_categorical"].astype(bool)]
+        for node in _some(list(asked), _OF_TREE):
+            feature, threshold = int(node["feature_idx"]), float(node["num_threshold"])
+            if np.isfinite(threshold):
+                yield (feature if order is None else int(order[feature])), threshold
 
 
 def _spread(estimator: Any, features: int) -> tuple[Any, Any]:
@@ -48,16 +84,26 @@ TEXTS = ("", " ", "a", "The quick brown fox, the LAZY dog!", "Ünïcödé ÀÉÎ
          "x-y_z 12 3.5\t\n  end", "e\u0301 ﬁ ½ 東京 😀 ok", "don't  can't   won't")
 
 
+def _rows(estimator: Any, most: int) -> int:
+    """Up to so many rows, or as many as a large forest leaves time for."""
+    return int(min(most, max(_BUDGET // max(_steps(estimator), 1), 60)))
+
+
 def _boundaries(source: Source, estimator: Any, rng: np.random.Generator) -> Iterator[tuple[str, Rows]]:
     """Rows at the edges: on thresholds, of values that training has not seen."""
     rows = source.rows
     if isinstance(rows, Matrix) and rows.array.dtype.kind == "f":
-        on = list(_thresholds(estimator))
+        on = _some(list(_thresholds(estimator)), _rows(estimator, 510) // 3)
         if on and len(rows):
-            base = np.resize(rows.array, (min(len(on), 500), rows.array.shape[1])).copy()
-            for i, (feature, threshold) in enumerate(on[:len(base)]):
-                base[i, feature] = threshold
+            # On it, and one number of the type beside it, on both sides.
+            base = np.resize(rows.array, (3 * len(on), rows.array.shape[1])).copy()
+            for i, (feature, threshold) in enumerate(on):
+                at = base.dtype.type(threshold)
+                base[3 * i:3 * i + 3, feature] = at, np.nextafter(at, -np.inf), np.nextafter(at, np.inf)
             yield "rows on thresholds", Matrix(rows.name, base)
+            holes = np.resize(rows.array, (min(3 * len(on), 100), rows.array.shape[1])).copy()
+            holes[rng.random(holes.shape) < 0.3] = np.nan
+            yield "missing values", Matrix(rows.name, holes)
     elif isinstance(rows, Matrix) and rows.array.dtype == object and len(rows):
         if rows.array.ndim == 1 and type(first_of(estimator)).__name__ not in TEXT_TAKERS:
             return
@@ -102,7 +148,7 @@ def trials_of(b: Builder, estimator: Any, source: Source, outputs: list[Output],
     sets: dict[str, Rows] = {}
     given = source.rows
     if given is not None and len(given):
-        sets["example"] = given.take(np.arange(min(len(given), 2000)))
+        sets["example"] = given.take(np.arange(min(len(given), _rows(estimator, 2000))))
         sets["one row"] = given.take(np.arange(1))
         sets["columns shuffled"] = given.mixed(rng, min(200, 20 * len(given)))
     else:
@@ -112,8 +158,9 @@ def trials_of(b: Builder, estimator: Any, source: Source, outputs: list[Output],
             sets["one row"] = source.rows.take(np.arange(1))
     must = set(sets) - {"columns shuffled"}
     sets.update(_boundaries(source, estimator, rng))
-    return [_without_ties(title, rows, answers, estimator, outputs, names) for title, rows, answers
-            in answered(b, estimator, sets, must, outputs, names, in_float64)]
+    heard: dict[str, dict[str, Any]] = {}
+    return [_without_ties(title, rows, answers, estimator, outputs, heard.get(title, {})) for title, rows, answers
+            in answered(b, estimator, sets, must, outputs, names, in_float64, heard)]
 
 
 def invented(estimator: Any, source: Source, rng: np.random.Generator) -> Rows:
@@ -127,25 +174,30 @@ def invented(estimator: Any, source: Source, rng: np.random.Generator) -> Rows:
 
 
 def answered(b: Builder, estimator: Any, sets: dict[str, Rows], must: Collection[str], outputs: list[Output],
-             names: list[str], in_float64: bool) -> Iterator[tuple[str, Rows, dict[str, Any]]]:
+             names: list[str], in_float64: bool, heard: dict[str, dict[str, Any]] | None = None
+             ) -> Iterator[tuple[str, Rows, dict[str, Any]]]:
     """The sets of rows by title, and what the estimator itself answers for each output.
 
-    Those that it refuses are left out, but for the titles that `must` lists: its error is raised then.
+    Those that it refuses are left out, but for the titles that `must` lists: its error is raised then. What its methods
+    said to the rows of a title, before anything was made of it, goes into `heard`.
     """
     if in_float64:
         estimator = _widened(estimator)
     for title, rows in sets.items():
         answers = {}
+        once = _Heard(estimator)
         try:
             for output, name in zip(outputs, names):
                 kind, rank = held_by(b, output.value)
-                said = answer(estimator, output, rows.given(in_float64), rank)
+                said = answer(once, output, rows.given(in_float64), rank)
                 answers[name] = as_model(output, said, kind, rank)
         except (ValueError, TypeError, IndexError):
             # The example must work; what was made up may be what scikit-learn raises an error for.
             if title in must:
                 raise
             continue
+        if heard is not None and not in_float64:
+            heard[title] = once.said
         yield title, rows, answers
 
 
@@ -167,6 +219,21 @@ def _widened(estimator: Any) -> Any:
         made.steps = [(name, step if step is None or isinstance(step, str) else _widened(step))
                       for name, step in estimator.steps]
     return made
+
+
+class _Heard:
+    """An estimator that is asked for one set of rows, each method once."""
+
+    def __init__(self, estimator: Any):
+        self.estimator, self.said = estimator, dict[str, Any]()
+
+    def __getattr__(self, method: str) -> Callable[[Any], Any]:
+        def asked(x: Any) -> Any:
+            if method not in self.said:
+                self.said[method] = getattr(self.estimator, method)(x)
+            return self.said[method]
+
+        return asked
 
 
 def _clearly_near(estimator: Any, x: Any) -> np.ndarray[Any, Any]:
@@ -214,9 +281,13 @@ def _kept(title: str, rows: Rows, answers: dict[str, Any], keep: np.ndarray[Any,
 
 
 def _without_ties(title: str, rows: Rows, answers: dict[str, Any], estimator: Any, outputs: list[Output],
-                  names: list[str]) -> Trial:
-    """The trial without the rows whose best two classes are nearer than rounding can tell: their label is a toss-up."""
-    near = _clearly_near(estimator, rows.given())
+                  heard: Mapping[str, Any]) -> Trial:
+    """The trial without the rows whose best two classes are nearer than rounding can tell: their label is a toss-up.
+
+    Args:
+        heard: what methods of the estimator said to these rows.
+    """
+    near, count, own = _clearly_near(estimator, rows.given()), len(rows), estimator
     if not near.all() and near.any():
         rows, answers = _kept(title, rows, answers, near)
     elif len(rows) == 1 and not near.any():
@@ -229,7 +300,8 @@ def _without_ties(title: str, rows: Rows, answers: dict[str, Any], estimator: An
     if not any(o.kind == "label" for o in outputs) or not hasattr(estimator, method):
         return Trial(title, rows.feeds(), answers)
     try:
-        said = getattr(estimator, method)(rows.given())
+        same = len(rows) == count and estimator is own and method in heard
+        said = heard[method] if same else getattr(estimator, method)(rows.given())
     except (AttributeError, IndexError):
         # It has the method, and what it holds cannot answer: a chain of classifiers without probabilities.
         return Trial(title, rows.feeds(), answers)

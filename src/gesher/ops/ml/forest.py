@@ -21,6 +21,9 @@ Array = np.ndarray[Any, Any]
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(7)
 LEAF = -1
+_COMPARED = {LEQ: np.less_equal, LT: np.less, GTE: np.greater_equal, GT: np.greater, EQ: np.equal, NEQ: np.not_equal}
+# Pairs of a row and a tree that are walked side by side.
+_WALKED = 1 << 16
 
 
 @dataclass(slots=True)
@@ -53,20 +56,35 @@ class Forest:
 
     def walk(self, x: Array) -> Array:
         """The leaf (rows, trees) that each row of `x` (rows, features) ends in: the reference walk."""
-        state = np.broadcast_to(self.roots, (len(x), self.trees)).copy()
-        rows = np.arange(len(x))[:, None]
-        for _ in range(self.depth):
-            value = x[rows, self.feature[state]]
-            split, mode = self.split[state], self.mode[state]
-            yes = np.zeros(state.shape, bool)
-            for code, compare in ((LEQ, np.less_equal), (LT, np.less), (GTE, np.greater_equal), (GT, np.greater),
-                                  (EQ, np.equal), (NEQ, np.not_equal)):
-                here = mode == code
-                if here.any():
-                    yes |= here & compare(value, split)
-            yes |= self.missing_yes[state] & np.isnan(value)
-            state = np.where(yes, self.yes[state], self.no[state])
-        return state
+        out = np.empty((len(x), self.trees), np.int64)
+        inner, missing = self.mode != LEAF, bool(self.missing_yes.any())
+        modes = np.unique(self.mode[inner]).tolist()
+        child = np.stack([self.no, self.yes], 1).ravel()
+        # So many at once stay in the cache.
+        block = max(1, _WALKED // max(1, self.trees))
+        for begin in range(0, len(x), block):
+            rows = np.ascontiguousarray(x[begin:begin + block])
+            values, state = rows.ravel(), np.tile(self.roots, len(rows))
+            on = np.flatnonzero(inner[state])
+            at, row = state[on], on // max(1, self.trees) * rows.shape[1]
+            while len(on):
+                # Those that have come to a leaf are put aside every other step: until then they stay there.
+                for _ in range(2):
+                    value, split = values.take(row + self.feature.take(at)), self.split.take(at)
+                    if len(modes) == 1:
+                        yes = _COMPARED[modes[0]](value, split)
+                    else:
+                        mode, yes = self.mode.take(at), np.zeros(len(at), bool)
+                        for code in modes:
+                            yes |= (mode == code) & _COMPARED[code](value, split)
+                    if missing:
+                        yes |= self.missing_yes.take(at) & np.isnan(value)
+                    at = child.take(2 * at + yes)
+                left = inner.take(at)
+                state[on[~left]] = at[~left]
+                on, at, row = on[left], at[left], row[left]
+            out[begin:begin + block] = state.reshape(len(rows), self.trees)
+        return out
 
 
 def _fail(what: str) -> ModelError:
@@ -88,7 +106,10 @@ def _depth(roots: Array, yes: Array, no: Array, mode: Array) -> int:
         depth += 1
         if depth > n:
             raise _fail("a tree goes round in a circle")
-        frontier = np.unique(np.concatenate([yes[inner], no[inner]]))
+        frontier = np.concatenate([yes[inner], no[inner]])
+        # Of a tree each node is met once.
+        if len(frontier) > n:
+            frontier = np.unique(frontier)
 
 
 class _Places:
@@ -99,6 +120,13 @@ class _Places:
     """
 
     def __init__(self, tree: Array, node: Array):
+        lead = np.flatnonzero(np.concatenate([[True], tree[1:] != tree[:-1]]))
+        sizes = np.diff(np.append(lead, len(tree)))
+        # Mostly the trees ascend, and their nodes stand where their ids say.
+        self.first: Array | None = None
+        if (np.diff(tree[lead]) > 0).all() and (node == np.arange(len(node)) - np.repeat(lead, sizes)).all():
+            self.trees, self.first, self.sizes = tree[lead], lead, sizes
+            return
         self.trees, of_tree = np.unique(tree, return_inverse=True)
         self.nodes, of_node = np.unique(node, return_inverse=True)
         keys = of_tree * len(self.nodes) + of_node
@@ -110,6 +138,9 @@ class _Places:
     def of(self, tree: Array, node: Array) -> Array:
         """The places, -1 where there is no such node."""
         t = np.minimum(np.searchsorted(self.trees, tree), len(self.trees) - 1)
+        if self.first is not None:
+            there = (self.trees[t] == tree) & (node >= 0) & (node < self.sizes[t])
+            return np.asarray(np.where(there, self.first[t] + node, -1))
         k = np.minimum(np.searchsorted(self.nodes, node), len(self.nodes) - 1)
         key = t * len(self.nodes) + k
         at = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
@@ -141,10 +172,10 @@ def from_pairs(a: dict[str, Any], weights_of: str, ids_of: str, targets: int, dt
         if len(listed) != n:
             raise _fail(f"{name} has {len(listed)} elements, nodes_treeids has {n}")
     codes = {name: i for i, name in enumerate(MODES[:6])} | {"LEAF": LEAF}
-    unknown = sorted({str(m) for m in names if m not in codes})
+    unknown = sorted(str(m) for m in set(names) - codes.keys())
     if unknown:
         raise _fail(f"there is no node mode {unknown[0]!r}")
-    mode = np.array([codes[m] for m in names], np.int8)
+    mode = np.fromiter(map(codes.__getitem__, names), np.int8, n)
     places = _Places(tree, node)
     inner = np.flatnonzero(mode != LEAF)
 
@@ -170,9 +201,11 @@ def from_pairs(a: dict[str, Any], weights_of: str, ids_of: str, targets: int, dt
     if (at < 0).any():
         j = int(np.argmax(at < 0))
         raise _fail(f"a weight hangs on node {w_node[j]} of tree {w_tree[j]}, which does not exist")
-    weighed, row = np.unique(at, return_inverse=True)
     weight_row = np.zeros(n, np.int64)
+    weight_row[at] = 1
+    weighed = np.flatnonzero(weight_row)
     weight_row[weighed] = np.arange(1, len(weighed) + 1)
+    row = weight_row[at] - 1
     weights = np.zeros((len(weighed) + 1, targets), dtype)
     np.add.at(weights, (row + 1, ids), given)
     # The first node of a tree in the list is its root.

@@ -7,13 +7,14 @@ in the wild was made for: weights for a single class are the score of the second
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 
 from gesher.base import dtypes
 from gesher.base.errors import ModelError
-from gesher.ops.rules import InferNode
+from gesher.ops.rules import InferNode, Run
 from gesher.ops.schema import FLOATS, REQUIRED, STRING, Attr, Input, Output, op, tensors
 
 from .forest import Forest, from_leaves, from_pairs, lower_walk
@@ -75,17 +76,26 @@ def _real(x: Array) -> Array:
     return x if x.ndim == 2 else x.reshape(1, -1)
 
 
+def _kept(run: Run | None, dtype: Any, make: Callable[[], Forest]) -> Forest:
+    """The forest of a node whose attributes stay the same, made once for a type of features."""
+    if run is None:
+        return make()
+    if dtype not in run.kept:
+        run.kept[dtype] = make()
+    return cast("Forest", run.kept[dtype])
+
+
 def _aggregated(forest: Forest, x: Array, aggregate: str) -> Array:
     """(rows, targets) in float64, so that the sum of a thousand trees is rounded once."""
     top = int(forest.feature.max(initial=0))
     if top >= x.shape[1]:
         raise ModelError(f"tree ensemble: a node reads feature {top}, X has {x.shape[1]}", rule="tree-ensemble")
-    out = np.zeros((len(x), forest.weights.shape[1]))
+    out, weights = np.zeros((len(x), forest.weights.shape[1])), forest.weights.astype(np.float64)
     # In blocks of rows: the votes of all trees at once would be rows x trees x targets.
     step = max(1, 4_000_000 // max(1, forest.trees * forest.weights.shape[1]))
     for i in range(0, len(x), step):
         rows = forest.weight_row[forest.walk(x[i:i + step])]
-        votes = forest.weights.astype(np.float64)[rows]
+        votes = weights[rows]
         if aggregate == "SUM":
             out[i:i + step] = votes.sum(1)
         elif aggregate == "AVERAGE":
@@ -143,13 +153,14 @@ def _split_binary(a: dict[str, Any], labels: Array) -> tuple[bool, bool]:
 
 @TreeEnsembleClassifier.reference
 def tree_ensemble_classifier(x: Array, *, post_transform: str, classlabels_strings: Any, classlabels_int64s: Any,
-                             **a: Any) -> tuple[Array, Array]:
+                             run: Run | None = None, **a: Any) -> tuple[Array, Array]:
     labels = class_labels(classlabels_strings, classlabels_int64s)
     transform = name_of(post_transform)
     x = _real(x)
     one_sided, positive = _split_binary(a, labels)
     ids = sorted(set(a["class_ids"] or ()))
-    forest = from_pairs(a, "class_weights", "class_ids", max(len(labels), 2, *(i + 1 for i in ids)), x.dtype)
+    targets = max(len(labels), 2, *(i + 1 for i in ids))
+    forest = _kept(run, x.dtype, lambda: from_pairs(a, "class_weights", "class_ids", targets, x.dtype))
     scores, base = _aggregated(forest, x, "SUM"), base_values(a)
     if not one_sided:
         if len(base):
@@ -198,9 +209,9 @@ def _(node: InferNode) -> None:
 
 @TreeEnsembleRegressor.reference
 def tree_ensemble_regressor(x: Array, *, n_targets: int | None, post_transform: str, aggregate_function: str,
-                            **a: Any) -> Array:
+                            run: Run | None = None, **a: Any) -> Array:
     x = _real(x)
-    forest = from_pairs(a, "target_weights", "target_ids", n_targets or 1, x.dtype)
+    forest = _kept(run, x.dtype, lambda: from_pairs(a, "target_weights", "target_ids", n_targets or 1, x.dtype))
     out, base = _aggregated(forest, x, aggregate_name(aggregate_function)), base_values(a)
     if len(base):
         out = out + _fit_base(base, out.shape[1])
@@ -215,9 +226,11 @@ def _(node: InferNode) -> None:
 
 
 @TreeEnsemble.reference
-def tree_ensemble(x: Array, *, post_transform: int, aggregate_function: int, **a: Any) -> Array:
+def tree_ensemble(x: Array, *, post_transform: int, aggregate_function: int, run: Run | None = None,
+                  **a: Any) -> Array:
     wide = _real(x)
-    out = _aggregated(from_leaves(a, wide.dtype), wide, aggregate_name(aggregate_function))
+    forest = _kept(run, wide.dtype, lambda: from_leaves(a, wide.dtype))
+    out = _aggregated(forest, wide, aggregate_name(aggregate_function))
     return transformed(out.astype(wide.dtype), name_of(post_transform)).astype(x.dtype)
 
 
