@@ -2,7 +2,7 @@
 
 import pytest
 
-from gesher.compiler.kernels.blocked_choice import cycles, variant
+from gesher.compiler.kernels.blocked_choice import Picture, cycles, largest_tiles, variant, weight_bytes
 
 
 @pytest.mark.parametrize(("O", "C", "size", "expected"), [
@@ -30,3 +30,22 @@ def test_two_threads_are_never_slower():
     for tile in (0, 2, 4):
         for C, size in ((16, 300), (64, 56), (512, 7)):
             assert cycles(C, C, (size, size), tile, 2, 16) <= cycles(C, C, (size, size), tile, 1, 16)
+
+
+def test_weights_stay_within_bounds_where_bytes_cost_the_least_time():
+    sizes = [(64, 160), (128, 80), (256, 40), (512, 20), (512, 10)]
+    pictures = [Picture(c, c, (3, 3), (1, 1), (1, 1), (n, n)) for c, n in sizes for _ in range(3)]
+    own = sum(36 * p.O * p.C for p in pictures)
+    quickest = [int(v[-1]) for p in pictures if (v := variant(p.O, p.C, p.kernel, p.stride, p.dilation, p.out, 1))]
+
+    def total(tiles):
+        return sum(weight_bytes(p.O, p.C, t, 1, 16) for p, t in zip(pictures, tiles))
+
+    assert total(quickest) > 3 * own
+    found = [min(t, q) for t, q in zip(largest_tiles(pictures, 0, 1), quickest)]
+    assert total(found) <= 2.75 * own
+    # Where a picture has many places, its weights are few and its products many.
+    assert found[:9] == quickest[:9] and min(found[9:]) < 4
+    for p, t in zip(pictures, found):
+        assert variant(p.O, p.C, p.kernel, p.stride, p.dilation, p.out, 1, largest=t) == (f"winograd{t}" if t
+                                                                                        else "direct")

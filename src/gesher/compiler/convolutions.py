@@ -17,15 +17,15 @@ from .kernel import Kernel, Point, Spell, composite_of
 from .kernels import blocked_packing as packing
 from .kernels.blocked_choice import variant
 from .kernels.packing_bf16 import blocked_pairs_shape, pack_blocked_pairs
-from .layout import is_depthwise
+from .layout import USUAL, is_depthwise, together
 from .packed import packed
 from .spelling import number
 from .views import same_memory
 
 # The relative L2 error against exact sums that Winograd's products may have.
 MOST_ERROR = 1e-4
-# What a picture's height or width is taken to be where it is not known.
-USUAL = 56
+# Outputs up to which vectors of channels may beat vectors of outputs (GS_FEW_MOST).
+MOST_OUTPUTS = 4
 
 
 def _axes(**columns: Sequence[Any]) -> list[tuple[str, Any]]:
@@ -40,7 +40,8 @@ def _axes(**columns: Sequence[Any]) -> list[tuple[str, Any]]:
 
 
 class BlockedConv(Kernel):
-    """A convolution in blocked channels: direct, by Winograd's products, or of each channel by itself."""
+    """A convolution in blocked channels: direct, by Winograd's products, of each channel by itself, or of few outputs.
+    """
 
     struct = "GsBlocked"
     tiles = True
@@ -52,6 +53,9 @@ class BlockedConv(Kernel):
         if is_depthwise(of["channels"], of["groups"], w):
             self.variant, weights = "depthwise", self._depthwise()
             self.header, self.function = "gs_blocked_depthwise_f32.h", "gs_blocked_depthwise_f32"
+        elif self._few(2) or (self._few(MOST_OUTPUTS) and not self._winograd_tile()):
+            self.variant, weights = "few", self._by_output()
+            self.header, self.function = "gs_blocked_few_f32.h", "gs_blocked_few_f32"
         elif side := self._winograd_tile():
             self.variant, self.tile_side, weights = f"winograd F({side}x{side})", side, self._winograd(side)
             self.header, self.function = "gs_winograd_f32.h", "gs_blocked_winograd_f32"
@@ -66,6 +70,17 @@ class BlockedConv(Kernel):
         self.can_take_half = self.can_give_half and not of["plain_x"]
         super().__init__(e, [same_memory(x), weights])
 
+    def _few(self, most: int) -> bool:
+        """Whether at most so many outputs come of many products: then lanes do better as channels than as outputs."""
+        of, (out, channels, *kernel) = self.of, _picture(self.w)
+        return out <= most and of["groups"] == 1 and not of["plain_x"] and channels * kernel[0] * kernel[1] >= 64
+
+    def _by_output(self) -> Expr:
+        shape = _picture(self.w)
+        return packed(("few outputs", self.lanes), [self.w], FLOAT,
+                      packing.few_shape(shape[0], shape[1], shape[2], shape[3], self.lanes),
+                      partial(_few_outputs, shape, self.lanes))
+
     def _winograd_tile(self) -> int:
         """The side of the tiles of outputs that Winograd's products shall make; 0 where sums shall be direct."""
         of, (out, channels, *kernel) = self.of, _picture(self.w)
@@ -74,7 +89,7 @@ class BlockedConv(Kernel):
         # Nobody knows how large a picture of symbolic sizes is; most are not small.
         places = [d if isinstance(d, int) else USUAL for d in self.places]
         chosen = variant(out, channels, kernel, of["strides"], of["dilations"], places, target.threads(), self.lanes,
-                         2 if target.bf16() and target.multiplies_bf16() else 1)
+                         together(), of["largest"])
         tile = 0 if chosen == "direct" else int(chosen[-1])
         return tile if not tile or packing.winograd_error(channels, tile, of["strides"][0]) <= MOST_ERROR else 0
 
@@ -201,6 +216,10 @@ def _picture(w: Expr) -> tuple[int, ...]:
 
 def _per_channel(shape: tuple[int, ...], lanes: int, w: Any) -> Any:
     return packing.pack_depthwise(w.reshape(shape), lanes)
+
+
+def _few_outputs(shape: tuple[int, ...], lanes: int, w: Any) -> Any:
+    return packing.pack_few(w.reshape(shape), lanes)
 
 
 def _blocked(shape: tuple[int, ...], groups: int, lanes: int, plain: bool, w: Any) -> Any:

@@ -13,7 +13,7 @@ back to the plain layout cuts them off; nothing here may therefore sum over chan
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gesher.base.dtypes import FLOAT
 from gesher.ops.places import mixed
@@ -24,12 +24,15 @@ from gesher.symbolic import DimLike, decide_eq, decide_le, product
 
 from . import target, transposed
 from .kernel import composite_of
+from .kernels.blocked_choice import LARGEST, Picture, largest_tiles
 
 _ELEMENTWISE = frozenset(("select", "cast", "bitcast", "is_inf", *MAPS))
 # A convolution that no other one hands pictures to or takes them from pays for two changes of layout by itself: worth
 # it only where Winograd saves more. Multiplications per element of the picture, from which on it does.
 _ALONE = 32 * 9
 _ALONE_ROUNDED = 64
+# What a picture's height or width is taken to be where it is not known.
+USUAL = 56
 # So many taps of each channel by itself are worth it too: over blocks they go several times as fast.
 _TAPS_ALONE = 25
 
@@ -43,7 +46,27 @@ def blocked_layout(roots: Sequence[Expr]) -> list[Expr]:
     worthy = _worthy(order, set(convolutions))
     if not worthy:
         return list(roots)
-    return _Layout(target.current().width, worthy).run(roots)
+    return _Layout(target.current().width, worthy, _largest_tiles([e for e in order if e in worthy])).run(roots)
+
+
+def _largest_tiles(convolutions: Sequence[Expr]) -> dict[Expr, int]:
+    """The largest of Winograd's tiles that each convolution of 3 x 3 may have."""
+    pictures: dict[Expr, Picture] = {}
+    others = 0
+    for e in convolutions:
+        out, channels, *kernel = (int(d) for d in e.args[1].shape if isinstance(d, int))
+        if e.prim == "convolve" and kernel == [3, 3] and e.params["groups"] == 1:
+            places = [d if isinstance(d, int) else USUAL for d in e.shape[2:]]
+            pictures[e] = Picture(out, channels, kernel, e.params["strides"], e.params["dilations"], places)
+        else:
+            others += 4 * out * channels * math.prod(kernel)
+    return dict(zip(pictures, largest_tiles(list(pictures.values()), others, target.threads(),
+                                            target.current().width, together())))
+
+
+def together() -> int:
+    """The products that the direct way adds up in one instruction."""
+    return 2 if target.bf16() and target.multiplies_bf16() else 1
 
 
 def eligible(e: Expr) -> bool:
@@ -120,8 +143,8 @@ def _many_taps(e: Expr) -> bool:
 
 
 class _Layout:
-    def __init__(self, lanes: int, worthy: set[Expr]):
-        self.lanes, self.worthy = lanes, worthy
+    def __init__(self, lanes: int, worthy: set[Expr], largest: Mapping[Expr, int]):
+        self.lanes, self.worthy, self.largest = lanes, worthy, largest
         self.plain: dict[Expr, Expr] = {}
         self.blocks: dict[Expr, Expr] = {}
 
@@ -176,8 +199,8 @@ class _Layout:
         few = not self.fills(e)
         found = transposed.phases(e, 1 if few else self.lanes)
         made: Expr = p.composite("blocked_convolve", _convolve, self.of(x), found.weights, channels=x.shape[1],
-                                 lanes=self.lanes, plain_x=False, strides=ones, pads=found.pads, dilations=ones,
-                                 groups=1)
+                                 lanes=self.lanes, plain_x=False, largest=LARGEST, strides=ones, pads=found.pads,
+                                 dilations=ones, groups=1)
         if few:
             plain = to_plain(made, (made.shape[0], found.weights.shape[0], *made.shape[2:-1]))
             self.plain[e] = transposed.shuffled(p, plain, found.strides, e.params["pads"], e.shape[2:])
@@ -195,7 +218,7 @@ class _Layout:
         plain_x = x not in self.blocks and x.shape[1] < self.lanes and e.params["groups"] == 1  # type: ignore[operator]
         operand = self.plain[x] if plain_x else self.of(x)
         made = p.composite("blocked_convolve", _convolve, operand, w, channels=x.shape[1], lanes=self.lanes,
-                           plain_x=plain_x, **e.params)
+                           plain_x=plain_x, largest=self.largest.get(e, LARGEST), **e.params)
         made.name = e.name
         return made
 
@@ -341,9 +364,9 @@ def _to_plain(p: Builder, x: Expr, *, channels: int) -> Expr:
     return p.take(plain, 1, 0, channels) if channels != blocks * lanes else plain
 
 
-def _convolve(p: Builder, x: Expr, w: Expr, *, channels: int, lanes: int, plain_x: bool, strides: Sequence[int],
-              pads: Sequence[tuple[int, int]], dilations: Sequence[int], groups: int) -> Expr:
-    """What a blocked convolution means."""
+def _convolve(p: Builder, x: Expr, w: Expr, *, channels: int, lanes: int, plain_x: bool, largest: int,
+              strides: Sequence[int], pads: Sequence[tuple[int, int]], dilations: Sequence[int], groups: int) -> Expr:
+    """What a blocked convolution means, whatever the `largest` tile that it may be made with."""
     plain = x if plain_x else _to_plain(p, x, channels=channels)
     return _to_blocks(p, p.convolve(plain, w, strides, pads, dilations, groups), lanes=lanes)
 

@@ -54,6 +54,19 @@ def depthwise_shape(C: int, KH: int, KW: int, b: int) -> tuple[int, ...]:
     return (blocks_of(C, b), KH * KW, b)
 
 
+def pack_few(w: np.ndarray, b: int) -> np.ndarray:
+    """w (O,C,KH,KW) as `GsBlocked.w` for gs_blocked_few_f32: (C / b rounded up, KH * KW, O, b), 0 beyond C."""
+    O, C, taps = len(w), w.shape[1], w.shape[2] * w.shape[3]
+    out = np.zeros((O, blocks_of(C, b) * b, taps), w.dtype)
+    out[:, :C] = w.reshape(O, C, taps)
+    return np.ascontiguousarray(out.reshape(O, -1, b, taps).transpose(1, 3, 0, 2))
+
+
+def few_shape(O: int, C: int, KH: int, KW: int, b: int) -> tuple[int, ...]:
+    """The shape of `pack_few` of a w of (O,C,KH,KW)."""
+    return (blocks_of(C, b), KH * KW, O, b)
+
+
 def _panels(w: np.ndarray, b: int) -> np.ndarray:
     """w (O,K) as panels [K][2b] and, where the number of blocks is odd, at last [K][b]; flat."""
     O, K = w.shape

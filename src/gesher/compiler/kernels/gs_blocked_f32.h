@@ -292,8 +292,12 @@ GS_LOCAL void gs_blocked_fill(const GsBlockedPlan* p, const float* x, int64_t to
     }
 }
 
-GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int thread) {
-  const GsBlockedJob* job = arg;
+typedef void (*GsBlockedMicro)(const GsBlockedTile*);
+
+// The units [begin, end) of a run, by tiles of `most` places; `micros` makes those of 1, 2, .. places, NULL for
+// gs_blocked_micros.
+GS_INLINE void gs_blocked_units(const GsBlockedJob* job, int64_t begin, int64_t end, int thread, int64_t most,
+                                const GsBlockedMicro* micros) {
   const GsBlocked* v = job->v;
   const GsBlockedPlan* p = &job->p;
   int64_t strips = p->down * p->across, filled = -1, K = v->C / v->group * v->kernel[0] * v->kernel[1];
@@ -324,7 +328,7 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
                        .count = {p->count[0], p->count[1]}, .length = {p->length[0], p->length[1]},
                        .y_block = places * GS_W};
     // Tiles of nearly equal size: two of ten go quicker than one of fourteen and one of six.
-    int64_t tiles = gs_ceil_div(count, GS_BLOCKED_MR), size = count / tiles, larger = count % tiles, told = 0;
+    int64_t tiles = gs_ceil_div(count, most), size = count / tiles, larger = count % tiles, told = 0;
     // The last two ask for the weights of the next pair, which follow these: the stream from memory then never rests.
     int64_t soon = unit + 1 < end && pair + 1 < p->pairs ? tiles - 2 : tiles;
     for (int64_t i = 0, j = 0; i < tiles; i++) {
@@ -340,7 +344,7 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
         gs_blocked_soon(t.y + b * t.y_block, held * GS_W);
         if (v->residual) gs_blocked_soon(v->residual + (t.y - v->y) + b * t.y_block, held * GS_W);
       }
-      gs_blocked_micros[half][blocks - 1][held - 1](&t);
+      (micros ? micros : gs_blocked_micros[half][blocks - 1])[held - 1](&t);
       j += held;
       if ((v->silu || v->epilogue) && (j - told >= GS_BLOCKED_RUN || j == count)) {
         for (int64_t b = 0; b < blocks; b++) {
@@ -353,6 +357,10 @@ GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int th
       }
     }
   }
+}
+
+GS_LOCAL void gs_blocked_conv_task(void* arg, int64_t begin, int64_t end, int thread) {
+  gs_blocked_units(arg, begin, end, thread, GS_BLOCKED_MR, 0);
 }
 
 // The weights of blocks of outputs times the gate of the image that begins with the unit `first`.
@@ -374,7 +382,7 @@ GS_LOCAL void gs_blocked_gate_task(void* arg, int64_t begin, int64_t end, int th
   }
 }
 
-GS_LOCAL void gs_blocked_conv_f32(const GsBlocked* v, GsPool* pool) {
+GS_INLINE void gs_blocked_conv_by(const GsBlocked* v, GsPool* pool, void (*task)(void*, int64_t, int64_t, int)) {
   if (v->out[0] <= 0 || v->out[1] <= 0 || v->O <= 0 || v->N <= 0) return;
   int64_t KH = v->kernel[0], KW = v->kernel[1];
   double work = (double)v->N * (double)v->O * (double)(v->out[0] * v->out[1]) * (double)(v->C / v->group * KH * KW);
@@ -399,7 +407,7 @@ GS_LOCAL void gs_blocked_conv_f32(const GsBlocked* v, GsPool* pool) {
   job.w = v->w;
   int64_t units = v->group * p->down * p->across * p->pairs;
   if (!v->gate) {
-    gs_parallel_for(pool, v->N * units, gs_blocked_conv_task, &job);
+    gs_parallel_for(pool, v->N * units, task, &job);
     return;
   }
   job.gated = job.strips + gs_pool_size(pool) * job.strip_floats;
@@ -407,6 +415,10 @@ GS_LOCAL void gs_blocked_conv_f32(const GsBlocked* v, GsPool* pool) {
   for (int64_t n = 0; n < v->N; n++) {
     job.first = n * units;
     gs_parallel_for(pool, p->blocks, gs_blocked_gate_task, &job);
-    gs_parallel_for(pool, units, gs_blocked_conv_task, &job);
+    gs_parallel_for(pool, units, task, &job);
   }
+}
+
+GS_LOCAL void gs_blocked_conv_f32(const GsBlocked* v, GsPool* pool) {
+  gs_blocked_conv_by(v, pool, gs_blocked_conv_task);
 }
