@@ -30,7 +30,7 @@ def out_size(n, k, s, d, b, e, ceil):
 
 
 def pool(isa, name, x, kernel, stride=None, dilation=None, pad=None, pad_end=None, ceil=False, mean=False,
-         count_pad=False, indices=False, column_major=False, threads=1, scaled=False):
+         count_pad=False, indices=False, column_major=False, threads=1, scaled=False, summed=False):
     rank = x.ndim - 1
     stride, dilation, pad = stride or (1,) * rank, dilation or (1,) * rank, pad or (0,) * rank
     pad_end = pad_end or pad
@@ -40,10 +40,10 @@ def pool(isa, name, x, kernel, stride=None, dilation=None, pad=None, pad_end=Non
     y = guarded(np.full((len(x), *out), 7, np.float32))
     places = guarded(np.zeros(y.shape, np.int64)) if indices else None
     scale = guarded(np.random.default_rng(1).standard_normal(out).astype(np.float32)) if scaled else None
-    call(SOURCE, isa, name, shape, int(mean), int(count_pad), guarded(x), y, places, int(column_major), scale,
+    call(SOURCE, isa, name, shape, 2 if summed else int(mean), int(count_pad), guarded(x), y, places, int(column_major), scale,
          threads=threads)
     expected, where = meanings.pooling(x, kernel, stride, dilation, pad, pad_end, out, mean, count_pad)
-    expected = expected * scale if scaled else expected
+    expected = expected * (scale if scaled else 1) * (np.prod(kernel) if summed else 1)
     assert np.allclose(y, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
     if indices and not column_major:
         assert np.array_equal(places, where)
@@ -112,3 +112,19 @@ def test_random_windows(isa):
         size = tuple(int(rng.integers(1, 45)) + (k - 1) * d for k, d in zip(kernel, dilation))
         pool(isa, "fast", picture(2, *size, seed=seed), kernel, stride, dilation, pad, pad_end, ceil=rng.random() < .5,
              mean=rng.random() < .5, count_pad=rng.random() < .5, scaled=seed % 3 == 0, threads=int(rng.integers(1, 3)))
+
+
+@isas
+@pytest.mark.parametrize("taps", [2, 3, 5])
+def test_windows_a_step_apart_of_all_sizes(isa, taps):
+    rng = np.random.default_rng(taps)
+    for height, width in [(1, 1), (5, 5), (8, 17), (9, 16), (13, 7), (12, 33), (31, 3), (17, 48)]:
+        x = picture(3, height, width, seed=height)
+        x.reshape(-1)[rng.integers(x.size, size=1 + x.size // 40)] = np.nan
+        x.reshape(-1)[rng.integers(x.size, size=2)] = [-np.inf, np.inf]
+        for pad, pad_end in [((taps - 1,) * 2, (taps - 1, taps)), ((taps // 2, taps - 1), (taps - 1, taps // 2)),
+                             ((0, 0), (0, 0)), ((1, 0), (0, 1))]:
+            if all(n + b + e >= taps for n, b, e in zip((height, width), pad, pad_end)):
+                at = {"pad": pad, "pad_end": pad_end, "threads": 2}
+                pool(isa, "fast", x, (taps, taps), **at)
+                pool(isa, "fast", x, (taps, taps), mean=True, count_pad=True, summed=True, scaled=True, **at)

@@ -36,6 +36,15 @@ def test_average_pool(attributes: Any, last: int, dtype: str, zero: int) -> None
     agrees_by_counts(case, symbols={(0, 0): "n", (0, 1 if last else 2): "h"})
 
 
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 0, 1, 1]])
+@pytest.mark.parametrize("zero", [4, 7])
+def test_averages_of_halves_are_the_same_on_all_engines(zero: int, pads: list[int]) -> None:
+    # Sums of halves and quarters are exact in float, whoever sums them: ONNX Runtime's bits too.
+    case = ms("QLinearAveragePool", counts("uint8", 2, 5, 9, 12), f(0.25), np.array(zero, np.uint8), f(0.5),
+              np.array(zero, np.uint8), kernel_shape=[2, 2], pads=pads, count_include_pad=1)
+    check(case, rtol=0, atol=0, symbols={(0, 0): "n", (0, 2): "h"})
+
+
 @pytest.mark.parametrize(("dtype", "zero"), POINTS)
 @pytest.mark.parametrize("last", [0, 1])
 @pytest.mark.parametrize("spatial", [(5, 7), (4,)])

@@ -68,6 +68,7 @@ GS_LOCAL void gs_window_f32_plain(const GsWindow* v, GsPool* pool) {
 // Several rows are folded before the first is folded along itself: what was just stored cannot be loaded at another
 // place until it has left the store buffer.
 #define GS_WINDOW_ROWS 8
+#define GS_WINDOW_STEP 5  // the largest window of gs_window_steps
 #define GS_WINDOW_FOLD(r, a) (sum ? (r) + (a) : gs_maxv(r, a))
 
 // Floats of the folded row with its borders and room to read on; then, for a mean, the columns that count for each output.
@@ -75,7 +76,7 @@ GS_INLINE int64_t gs_window_width(const GsWindow* v) {
   return gs_round_up((v->out[1] + 2 * GS_W) * v->stride[1] + (v->kernel[1] - 1) * v->dilation[1] + 2 * GS_W, GS_W);
 }
 GS_LOCAL int64_t gs_window2d_f32_scratch(const GsWindow* v, int threads) {
-  return threads * (GS_WINDOW_ROWS * gs_window_width(v) + (v->mean == 1 ? gs_round_up(v->out[1], GS_W) + GS_W : 0));
+  return threads * ((GS_WINDOW_ROWS + GS_WINDOW_STEP - 1) * gs_window_width(v) + (v->mean == 1 ? gs_round_up(v->out[1], GS_W) + GS_W : 0));
 }
 
 // Fold the rows of the picture under row `oy` of the output into `to`; gives how many count.
@@ -173,12 +174,83 @@ GS_INLINE void gs_window_plane(const GsWindow* v, int64_t plane, float* rows, co
   }
 }
 
+// Windows of `taps` x `taps`, a step apart, of a plane: rows are copied between what counts for nothing, each is folded
+// along itself once, in registers, and what comes of `taps` of them is folded into a row of the output.
+//
+// A row's last vector is stored whole: what it writes beyond the row is written again. So columns are taken from the
+// last to the first, rows from the first to the last.
+GS_INLINE void gs_window_steps(const GsWindow* v, int64_t plane, float* rows, const int sum, const int taps) {
+  int64_t H = v->in[0], W = v->in[1], OH = v->out[0], OW = v->out[1], width = gs_window_width(v), pad = v->pad[1];
+  const float* x = v->x + plane * H * W;
+  float* y = v->y + plane * OH * OW;
+  int64_t columns = gs_min_i64(W, OW + taps - 1 - pad);
+  const gs_vf nothing = sum ? (gs_vf){0} : gs_splat(-__builtin_inff());
+  int32_t in_tail[GS_W];
+  for (int i = 0; i < GS_W; i++) in_tail[i] = -(i < columns - (columns - 1) / GS_W * GS_W);
+  gs_vi tail;
+  memcpy(&tail, in_tail, sizeof tail);
+  for (int64_t oy = 0; oy < OH; oy += GS_WINDOW_ROWS) {
+    int64_t count = gs_min_i64(GS_WINDOW_ROWS, OH - oy);
+    for (int64_t i = 0; i < count + taps - 1; i++) {
+      int64_t from = oy + i - v->pad[0];
+      float* to = rows + i * width + pad;
+      int inside = from >= 0 && from < H;
+      for (int64_t c = 0; c < columns; c += GS_W) {
+        gs_vf a = nothing;
+        if (inside) {
+          int64_t left = H * W - from * W - c;
+          a = left >= GS_W ? gs_load(x + from * W + c) : gs_load_n(x + from * W + c, left);
+          if (columns - c < GS_W) a = gs_select(tail, a, nothing);
+        }
+        gs_store(to + c, a);
+      }
+    }
+    for (int64_t ox = (OW - 1) / GS_W * GS_W; ox >= 0; ox -= GS_W) {
+      gs_vf h[GS_WINDOW_STEP];
+      // (More than `count` rows lie there, from the last time: they are read, and not stored.)
+#pragma GCC unroll 16
+      for (int i = 0; i < GS_WINDOW_ROWS + taps - 1; i++) {
+        const float* p = rows + i * width + ox;
+        gs_vf a = gs_load(p);
+#pragma GCC unroll 8
+        for (int k = 1; k < taps; k++) a = GS_WINDOW_FOLD(a, gs_load(p + k));
+        h[i % taps] = a;
+        int64_t row = i - taps + 1, at = (oy + row) * OW + ox;
+        if (row < 0) continue;
+        if (row >= count) break;
+        a = h[row % taps];
+#pragma GCC unroll 8
+        for (int k = 1; k < taps; k++) a = GS_WINDOW_FOLD(a, h[(row + k) % taps]);
+        if (at + GS_W <= OH * OW) {
+          if (v->scale) a *= gs_load(v->scale + at);
+          gs_store(y + at, a);
+        } else {
+          int64_t lanes = gs_min_i64(GS_W, OW - ox);
+          if (v->scale) a *= gs_load_some(v->scale + at, lanes);
+          gs_store_some(y + at, a, lanes);
+        }
+      }
+    }
+  }
+}
+
+#define GS_WINDOW_STEPS(name, sum, taps)                                                                          \
+  GS_LOCAL __attribute__((noinline)) void gs_window_steps_##name(const GsWindow* v, int64_t plane, float* rows) { \
+    gs_window_steps(v, plane, rows, sum, taps);                                                                   \
+  }
+GS_WINDOW_STEPS(max2, 0, 2)
+GS_WINDOW_STEPS(max3, 0, 3)
+GS_WINDOW_STEPS(max5, 0, 5)
+GS_WINDOW_STEPS(sum2, 1, 2)
+GS_WINDOW_STEPS(sum3, 1, 3)
+GS_WINDOW_STEPS(sum5, 1, 5)
+
 GS_LOCAL void gs_window_task(void* arg, int64_t begin, int64_t end, int thread) {
   const GsWindow* v = arg;
   int64_t width = gs_window_width(v), OW = v->out[1], KW = v->kernel[1], dx = v->dilation[1];
   float* row = v->scratch + gs_window2d_f32_scratch(v, thread);
-  float* counts = v->mean == 1 ? row + GS_WINDOW_ROWS * width : 0;
-  for (int64_t i = 0; i < GS_WINDOW_ROWS * width; i++) row[i] = v->mean ? 0 : -__builtin_inff();
+  float* counts = v->mean == 1 ? row + (GS_WINDOW_ROWS + GS_WINDOW_STEP - 1) * width : 0;
+  for (int64_t i = 0; i < (GS_WINDOW_ROWS + GS_WINDOW_STEP - 1) * width; i++) row[i] = v->mean ? 0 : -__builtin_inff();
   for (int64_t ox = 0; counts && ox < gs_round_up(OW, GS_W); ox++) {
     int64_t left = ox * v->stride[1] - v->pad[1];
     int64_t c0 = left < 0 ? gs_min_i64(KW, gs_ceil_div(-left, dx)) : 0;
@@ -193,8 +265,15 @@ GS_LOCAL void gs_window_task(void* arg, int64_t begin, int64_t end, int thread) 
     {{gs_window_down_sum, gs_window_along_sum}, {gs_window_down_sum2, gs_window_along_sum2},
      {gs_window_down_sum3, gs_window_along_sum3}}};
   int64_t taps = v->kernel[0] == v->kernel[1] && v->kernel[0] <= 3 ? v->kernel[0] - 1 : 0;
+  static void (*const steps[2][6])(const GsWindow*, int64_t, float*) = {
+    {0, 0, gs_window_steps_max2, gs_window_steps_max3, 0, gs_window_steps_max5},
+    {0, 0, gs_window_steps_sum2, gs_window_steps_sum3, 0, gs_window_steps_sum5}};
+  int stepping = v->mean != 1 && KW == v->kernel[0] && KW <= GS_WINDOW_STEP && v->stride[0] == 1 && v->stride[1] == 1 &&
+                 v->dilation[0] == 1 && dx == 1;
+  void (*step)(const GsWindow*, int64_t, float*) = stepping ? steps[v->mean != 0][KW] : 0;
   for (int64_t plane = begin; plane < end; plane++) {
-    gs_window_plane(v, plane, row, counts, ways[v->mean != 0][taps]);
+    if (step) step(v, plane, row);
+    else gs_window_plane(v, plane, row, counts, ways[v->mean != 0][taps]);
     if (v->epilogue) v->epilogue(v->context, v->y + plane * v->out[0] * OW, OW, plane, 0, 0, v->out[0], OW);
   }
 }

@@ -72,5 +72,6 @@ GS_INLINE float gs_maxf(float a, float b) { return a > b || a != a ? a : b; }
 GS_INLINE float gs_minf(float a, float b) { return a < b || a != a ? a : b; }
 GS_INLINE double gs_max(double a, double b) { return a > b || a != a ? a : b; }
 GS_INLINE double gs_min(double a, double b) { return a < b || a != a ? a : b; }
-GS_INLINE gs_vf gs_maxv(gs_vf a, gs_vf b) { return gs_select((a > b) | (a != a), a, b); }
-GS_INLINE gs_vf gs_minv(gs_vf a, gs_vf b) { return gs_select((a < b) | (a != a), a, b); }
+// The machine's own keep a NaN of b; that of a is put back.
+GS_INLINE gs_vf gs_maxv(gs_vf a, gs_vf b) { return gs_select(a != a, a, gs_vmax(a, b)); }
+GS_INLINE gs_vf gs_minv(gs_vf a, gs_vf b) { return gs_select(a != a, a, gs_vmin(a, b)); }

@@ -1,10 +1,12 @@
 """Quantised convolution and pooling; with `channels_last` the data (not the weight) is (N,*,C) and so is the result.
 
-An average is taken of the real numbers and counted anew; a global one is an exact sum of integers, scaled once.
+Averages are exact sums of integers, scaled once. What a reader would guess wrong: QLinearAveragePool adds the zero
+point of its result before it rounds, QLinearGlobalAveragePool afterwards, as ONNX Runtime does; halves tell.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,15 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.ops.borrowing import channels_first, channels_last, infer_channels_last, rule_of
 from gesher.ops.core.convolution import QLinearConv as Convolve
-from gesher.ops.core.pooling import AveragePool, GlobalAveragePool, MaxPool, average_pool, max_pool
-from gesher.ops.quantized import (
-    count_expr,
-    count_of,
-    less_zero,
-    less_zero_expr,
-    quantize,
-    quantize_expr,
-    real_expr,
-    real_of,
+from gesher.ops.core.pooling import (
+    AveragePool,
+    GlobalAveragePool,
+    MaxPool,
+    max_pool,
+    windows_summed,
+    windows_summed_expr,
 )
+from gesher.ops.quantized import less_zero, less_zero_expr, quantize, quantize_expr
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import REQUIRED, Attr, Input, Output, op
 from gesher.primitives import Builder, Expr
@@ -86,8 +86,13 @@ def qlinear_conv(x: Any, *rest: Any, channels_last: int, **at: Any) -> Any:
 @QLinearAveragePool.reference
 def qlinear_average_pool(x: Any, x_scale: Any, x_zero: Any, y_scale: Any, y_zero: Any = None, *, channels_last: int,
                          **at: Any) -> Any:
-    real = average_pool(_first(real_of(x, x_scale, x_zero), channels_last), **at)
-    return _back(count_of(real, y_scale, y_zero, dtypes.from_numpy(x.dtype)), channels_last)
+    less = _first(less_zero(x, None if x_zero is None else x_zero.reshape(())), channels_last).astype(np.int64)
+    summed, count = windows_summed(less, **at)
+    zero = np.zeros((), x.dtype) if y_zero is None else y_zero.reshape(())
+    with np.errstate(all="ignore"):
+        real = summed.astype(np.float32) * (x_scale.reshape(()) / (y_scale.reshape(()) * count))
+        y = quantize(real + zero.astype(np.float32), None, dtypes.from_numpy(x.dtype))
+    return _back(y, channels_last)
 
 
 @QLinearGlobalAveragePool.reference
@@ -126,9 +131,14 @@ def _(p: Builder, x: Expr, *rest: Expr | None, channels_last: int, **at: Any) ->
 @QLinearAveragePool.lower
 def _(p: Builder, x: Expr, x_scale: Expr, x_zero: Expr | None, y_scale: Expr, y_zero: Expr | None = None, *,
       channels_last: int, **at: Any) -> Expr:
-    real = _first_expr(p, real_expr(p, x, x_scale, x_zero), channels_last)
-    y = rule_of(AveragePool, "lower", 10)(p, real, **at)
-    return _back_expr(p, count_expr(p, y, y_scale, y_zero, x.dtype), channels_last)
+    less = _first_expr(p, less_zero_expr(p, x, None if x_zero is None else p.reshape(x_zero, ())), channels_last)
+    # Sums of bytes are exact in float, in any order, as long as the windows are no whole pictures.
+    exact = prod(at["kernel_shape"]) <= 1 << 16
+    summed, count = windows_summed_expr(p, p.cast(less, dtypes.FLOAT if exact else dtypes.INT64), **at)
+    y = p.cast(summed, dtypes.FLOAT) * (p.reshape(x_scale, ()) / (p.reshape(y_scale, ()) * count))
+    if y_zero is not None:
+        y = y + p.cast(p.reshape(y_zero, ()), dtypes.FLOAT)
+    return _back_expr(p, quantize_expr(p, y, None, x.dtype), channels_last)
 
 
 @QLinearGlobalAveragePool.lower

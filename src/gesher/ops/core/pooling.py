@@ -152,10 +152,16 @@ def _count(at: Windows, include_pad: int) -> Any:
     return count
 
 
-@computed
-def average_pool(x: Any, *, kernel_shape: Any, count_include_pad: int = 0, **at: Any) -> Any:
+def windows_summed(x: Any, *, kernel_shape: Any, count_include_pad: int = 0, **at: Any) -> tuple[Any, Any]:
+    """The sum of every window, and how many elements it averages over (float32, of the spatial shape)."""
     laid = _lay(x, kernel_shape, at)
-    return sum(_seen(x, laid, 0)) / _count(laid, count_include_pad).astype(x.dtype)
+    return sum(_seen(x, laid, 0)), _count(laid, count_include_pad)
+
+
+@computed
+def average_pool(x: Any, **at: Any) -> Any:
+    summed, count = windows_summed(x, **at)
+    return summed / count.astype(x.dtype)
 
 
 @computed
@@ -232,30 +238,51 @@ def _max_places(p: Builder, x: Expr, y: Expr, at: Windows, storage_order: int) -
     return found
 
 
+def windows_summed_expr(p: Builder, x: Expr, *, kernel_shape: Any, count_include_pad: int = 0, **at: Any
+                        ) -> tuple[Expr, Expr]:
+    """As `windows_summed`, of expressions."""
+    laid = _lay(x, kernel_shape, at)
+    y = _window(p, x, "sum", laid)
+    if _all_known(laid):
+        return y, p.constant(np.broadcast_to(_count(laid, count_include_pad), whole(laid.counts)))
+    box, boxes = _boxes(p, laid, count_include_pad, dtypes.FLOAT, x.rank)
+    return y, p.scalar(box, dtypes.FLOAT) if boxes is None else boxes * box
+
+
+def _all_known(laid: Windows) -> bool:
+    return all(isinstance(d, int) for d in (*laid.sizes, *laid.counts))
+
+
+def _boxes(p: Builder, laid: Windows, include_pad: int, dtype: dtypes.DType, rank: int) -> tuple[float, Expr | None]:
+    """How many elements the windows count, axis by axis: a factor of all, and one of each place (None: 1)."""
+    box, boxes = 1.0, None
+    for i, (size, (low, high), (_, filled)) in enumerate(zip(laid.sizes, laid.pads, laid.filled)):
+        k, s, d = whole(laid.kernel)[i], laid.strides[i], laid.dilations[i]
+        n, reach = laid.counts[i], laid.reach[i]
+        all_counts = low == filled == 0 if not include_pad else n == (size + low + high - reach) // s + 1
+        if all_counts:
+            box *= k
+            continue
+        counted = size + low + high if include_pad else size
+        around = (0, maximum(filled - high, 0)) if include_pad else (low, filled)
+        count = p.window(p.full((counted,), 1, dtype), "sum", [k], [s], [around], [d])
+        # Windows that start in the padding behind have been left out, those counted here not.
+        along = p.reshape(p.take(count, 0, 0, n), (n, *(1,) * (rank - 3 - i)))
+        boxes = along if boxes is None else boxes * along
+    return box, boxes
+
+
 @AveragePool.lower
 @lowered
 def _(p: Builder, x: Expr, *, kernel_shape: Any, count_include_pad: int = 0, **at: Any) -> Expr:
     laid = _lay(x, kernel_shape, at)
     y = _window(p, x, "sum", laid)
-    if all(isinstance(d, int) for d in (*laid.sizes, *laid.counts)) and x.dtype is not dtypes.DOUBLE:
+    if _all_known(laid) and x.dtype is not dtypes.DOUBLE:
         # A quotient a place, not one a channel: divisions cost ten times what products do.
         counts = np.broadcast_to(_count(laid, count_include_pad), whole(laid.counts))
         return y * p.constant((1 / counts.astype(np.float64)).astype(np.float32))
     # The windows of a box are counted axis by axis, and their sum divided once.
-    box, boxes = 1.0, None
-    for i, (size, (low, high), (_, filled)) in enumerate(zip(laid.sizes, laid.pads, laid.filled)):
-        k, s, d = whole(laid.kernel)[i], laid.strides[i], laid.dilations[i]
-        n, reach = laid.counts[i], laid.reach[i]
-        all_counts = low == filled == 0 if not count_include_pad else n == (size + low + high - reach) // s + 1
-        if all_counts:
-            box *= k
-            continue
-        counted = size + low + high if count_include_pad else size
-        around = (0, maximum(filled - high, 0)) if count_include_pad else (low, filled)
-        count = p.window(p.full((counted,), 1, x.dtype), "sum", [k], [s], [around], [d])
-        # Windows that start in the padding behind have been left out, those counted here not.
-        along = p.reshape(p.take(count, 0, 0, n), (n, *(1,) * (x.rank - 3 - i)))
-        boxes = along if boxes is None else boxes * along
+    box, boxes = _boxes(p, laid, count_include_pad, x.dtype, x.rank)
     return y / box if boxes is None else y / (boxes if box == 1 else boxes * box)
 
 
