@@ -40,8 +40,8 @@ def pool(isa, name, x, kernel, stride=None, dilation=None, pad=None, pad_end=Non
     y = guarded(np.full((len(x), *out), 7, np.float32))
     places = guarded(np.zeros(y.shape, np.int64)) if indices else None
     scale = guarded(np.random.default_rng(1).standard_normal(out).astype(np.float32)) if scaled else None
-    call(SOURCE, isa, name, shape, 2 if summed else int(mean), int(count_pad), guarded(x), y, places, int(column_major), scale,
-         threads=threads)
+    call(SOURCE, isa, name, shape, 2 if summed else int(mean), int(count_pad), guarded(x), y, places,
+         int(column_major), scale, threads=threads)
     expected, where = meanings.pooling(x, kernel, stride, dilation, pad, pad_end, out, mean, count_pad)
     expected = expected * (scale if scaled else 1) * (np.prod(kernel) if summed else 1)
     assert np.allclose(y, expected, rtol=1e-5, atol=1e-6, equal_nan=True)

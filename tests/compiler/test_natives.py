@@ -8,6 +8,7 @@ import pytest
 
 from gesher.compiler import cpu, natives, toolchain
 from gesher.ops.core.ordering import non_max_suppression, unique
+from gesher.ops.core.regions import max_roi_pool, roi_align
 
 pytestmark = pytest.mark.skipif(toolchain.missing() is not None, reason=f"no C compiler: {toolchain.missing()}")
 
@@ -83,3 +84,60 @@ def test_rows_that_differ(isa, dtype):
 def test_rows_that_are_left_to_the_rule():
     assert natives._unique(np.array(["a"], object), axis=None, sorted=1) is None
     assert natives._unique(np.zeros(2, np.complex64), axis=None, sorted=1) is None
+
+
+def regions_of(rng, count: int, size: int) -> np.ndarray:
+    """Regions inside, over the edges, beside the picture, of no extent and turned around; on halves and anywhere."""
+    regions = rng.uniform(-4, size + 4, (count, 4)).astype(np.float32)
+    regions[::3] = np.round(2 * regions[::3]) / 2
+    regions[1::4, 2:] = regions[1::4, :2] + rng.uniform(0, 1.5 * size, regions[1::4, 2:].shape)
+    regions[::5] += size * 2
+    return regions.astype(np.float32)
+
+
+@pytest.mark.parametrize("isa", cpu.here().isas(), ids=lambda i: i.name)
+@pytest.mark.parametrize("how", ["half_pixel", "output_half_pixel"])
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_regions_whose_samples_follow_from_their_size(isa, mode, how):
+    rng = np.random.default_rng(3)
+    for shape, out, scale, dtype in [((2, 3, 17, 23), (7, 7), 1.0, np.float32), ((1, 1, 1, 1), (1, 2), 0.5, np.float32),
+                                     ((3, 2, 40, 5), (3, 1), 0.7, np.float32), ((2, 5, 9, 33), (2, 3), 0.25, np.float16),
+                                     ((1, 2, 6, 6), (2, 2), 1.0, ml_dtypes.bfloat16)]:
+        x = rng.standard_normal(shape).astype(dtype)
+        if dtype is np.float32 and x.size > 1:
+            # (An infinity that a mean sees with the weight 0, too, is NaN by the rule; weights are added up here.)
+            x.reshape(-1)[rng.integers(x.size, size=3)] = [np.nan, np.inf if mode == "max" else 1, -0.0]
+        regions = (regions_of(rng, 40, max(shape[2:])) / scale).astype(dtype)
+        at = {"mode": mode, "output_height": out[0], "output_width": out[1], "sampling_ratio": 0, "spatial_scale": scale,
+              "coordinate_transformation_mode": how}
+        batch = rng.integers(0, shape[0], len(regions))
+        with np.errstate(all="ignore"):
+            want = roi_align(x, regions, batch, **at)
+        got = natives._roi_align(x, regions, batch, **at, isa=isa)
+        assert got.dtype == want.dtype
+        got, want = got.astype(np.float32), want.astype(np.float32)
+        rounding = 1e-5 if dtype is np.float32 else 2e-3 if dtype is np.float16 else 1e-2
+        np.testing.assert_allclose(got, want, **({"rtol": rounding, "atol": rounding} if mode == "avg" else {"rtol": 0}))
+
+
+@pytest.mark.parametrize("isa", cpu.here().isas(), ids=lambda i: i.name)
+def test_the_largest_of_regions(isa):
+    rng = np.random.default_rng(4)
+    for shape, out, scale, dtype in [((2, 3, 17, 23), (7, 7), 1.0, np.float32), ((1, 1, 1, 1), (1, 2), 0.5, np.float32),
+                                     ((3, 2, 40, 5), (3, 1), 0.7, np.float32), ((2, 5, 9, 33), (9, 40), 1.0, np.float16)]:
+        x = rng.standard_normal(shape).astype(dtype)
+        if dtype is np.float32 and x.size > 1:
+            x.reshape(-1)[rng.integers(x.size, size=3)] = [np.nan, np.inf, -0.0]
+        regions = regions_of(rng, 40, max(shape[2:])) / np.float32(scale)
+        rois = np.concatenate([rng.integers(0, shape[0], (40, 1)), regions], 1).astype(dtype)
+        want = max_roi_pool(x, rois, pooled_shape=out, spatial_scale=scale)
+        got = natives._max_roi_pool(x, rois, pooled_shape=out, spatial_scale=scale, isa=isa)
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got.view(f"u{dtype().itemsize}"), want.view(f"u{dtype().itemsize}"))
+
+
+def test_regions_that_are_left_to_the_rule():
+    x, at = np.zeros((1, 1, 4, 4), np.float32), {"pooled_shape": [2, 2], "spatial_scale": 1.0}
+    for roi in ([1, 0, 0, 2, 2], [-1, 0, 0, 2, 2], [0, 0, 0, np.nan, 2], [0, 0, 0, 1e30, 2]):
+        assert natives._max_roi_pool(x, np.float32([roi]), **at) is None
+    assert natives._max_roi_pool(x.astype(np.float64), np.float64([[0, 0, 0, 2, 2]]), **at) is None

@@ -82,6 +82,7 @@ class Writer:
         self.number_of = {s: i for i, s in enumerate(self.steps)}
         # Accumulators of the largest or smallest float, in loops where whole numbers stand for them.
         self.keys: dict[Var, str] = {}
+        self.bits: set[Var] = set()  # those of half size whose bits have a name, too
 
     def text(self) -> str:
         """The C of this program, without headers."""
@@ -199,8 +200,16 @@ class Writer:
         out = self.lines
         for s in body:
             if isinstance(s, Let):
-                const = "" if s.changes else "const "
-                out.append(f"{indent}{const}{scalar_type(s.var.dtype)} {s.var.name} = {self.scalar(s.value, spell)};")
+                const, text = "" if s.changes else "const ", self.scalar(s.value, spell)
+                narrow = NARROW.get(s.var.dtype.name)
+                self.bits.discard(s.var)
+                if not s.changes and narrow is not None and text.startswith(f"gs_round_{narrow}("):
+                    # Its bits may be stored as they are.
+                    of = text.removeprefix(f"gs_round_{narrow}")
+                    out.append(f"{indent}const {s.var.dtype.c} {s.var.name}_bits = gs_{narrow}_of_f32{of};")
+                    text = f"gs_f32_of_{narrow}({s.var.name}_bits)"
+                    self.bits.add(s.var)
+                out.append(f"{indent}{const}{scalar_type(s.var.dtype)} {s.var.name} = {text};")
             elif isinstance(s, Assign):
                 out.append(f"{indent}{self._assigned(s, spell)};")
             elif isinstance(s, Store):
@@ -268,8 +277,10 @@ class Writer:
     # Scalars
 
     def _narrowed(self, s: Store, spell: Spelling) -> str:
-        text = self.scalar(s.value, spell)
         narrow = NARROW.get(s.buffer.dtype.name)
+        if s.value in self.bits and s.value.dtype is s.buffer.dtype:
+            return f"{s.value.name}_bits"
+        text = self.scalar(s.value, spell)
         return f"gs_{narrow}_of_f32({text})" if narrow else text
 
     def scalar(self, s: Any, spell: Spelling) -> str:

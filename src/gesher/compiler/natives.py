@@ -1,7 +1,7 @@
-"""Nodes whose results have sizes that hang on the data: not part of a segment, but not slow either.
+"""Nodes whose results have sizes that hang on the data, or whose work does: not part of a segment, but not slow either.
 
-Each stands in for the reference rule of its operator and answers the same to the last bit; where it does not fit (other
-types), the reference rule runs.
+Each stands in for the reference rule of its operator and answers the same to the last bit (RoiAlign's means: up to the
+order of their sums); where it does not fit (other types), the reference rule runs.
 """
 
 from __future__ import annotations
@@ -102,7 +102,73 @@ def _unique(x: Any, *, axis: int | None, sorted: int, isa: cpu.Isa | None = None
     return y, first, inverse, counts
 
 
-NATIVES: dict[tuple[str, str], Native] = {("", "NonMaxSuppression"): _non_max_suppression, ("", "Unique"): _unique}
+class _Regions(ctypes.Structure):
+    """The C struct `GsRegions`."""
+
+    _fields_ = (("regions", ctypes.c_int64), ("channels", ctypes.c_int64), ("in", ctypes.c_int64 * 2),
+                ("out", ctypes.c_int64 * 2), ("half", ctypes.c_int), ("largest", ctypes.c_int),
+                ("scale", ctypes.c_float), ("x", ctypes.c_void_p), ("region", ctypes.c_void_p),
+                ("batch", ctypes.c_void_p), ("y", ctypes.c_void_p), ("scratch", ctypes.c_void_p),
+                ("samples", ctypes.c_int64))
+
+
+_REGIONS = """#include "gs_regions.h"
+GS_EXPORT int64_t roi_align(const GsRegions* v) { return gs_roi_align(v); }
+GS_EXPORT int64_t max_roi_pool(const GsRegions* v) { return gs_max_roi_pool(v); }
+GS_EXPORT int64_t regions_samples(const GsRegions* v) { return gs_regions_samples(v); }
+GS_EXPORT int64_t regions_scratch(const GsRegions* v) { return gs_regions_scratch(v); }
+"""
+# Further away no region is pooled natively: numbers of places could be too large, or take forever.
+_FAR = 1e6
+
+
+@cache
+def _regions_functions(isa: cpu.Isa | None = None) -> dict[str, Any]:
+    library = Library(build(_REGIONS, isa=isa).library)
+    return {name: library.function(name, ctypes.c_int64, ctypes.POINTER(_Regions))
+            for name in ("roi_align", "max_roi_pool", "regions_samples", "regions_scratch")}
+
+
+def _pool_regions(name: str, x: Any, regions: Any, batch: Any, out: tuple[int, int], scale: float,
+                  isa: cpu.Isa | None, half: bool = False, largest: bool = False) -> np.ndarray | None:
+    if x.ndim != 4 or 0 in x.shape or x.dtype.itemsize > 4 or min(out) < 1 or regions.shape != (len(batch), 4):
+        return None
+    data, regions = (np.require(a, np.float32, ["C", "A"]) for a in (x, regions))
+    batch = np.require(batch, np.int64, ["C", "A"])
+    with np.errstate(all="ignore"):
+        if not np.all(np.abs(regions * np.float32(scale)) < _FAR) or not np.all((batch >= 0) & (batch < len(x))):
+            return None
+    y = np.empty((len(regions), x.shape[1], *out), np.float32)
+    call = _Regions(len(regions), x.shape[1], x.shape[2:], out, half, largest, scale,
+                    *map(address, (data, regions, batch, y)))
+    functions = _regions_functions(isa)
+    call.samples = functions["regions_samples"](call)
+    room = np.empty(functions["regions_scratch"](call), np.float32)
+    call.scratch = address(room)
+    functions[name](call)
+    return y.astype(x.dtype, copy=False)
+
+
+def _roi_align(x: Any, regions: Any, batch: Any, *, mode: str, output_height: int, output_width: int,
+               sampling_ratio: int, spatial_scale: float, coordinate_transformation_mode: str = "output_half_pixel",
+               isa: cpu.Isa | None = None) -> np.ndarray | None:
+    if sampling_ratio > 0 or mode not in ("avg", "max") \
+            or coordinate_transformation_mode not in ("half_pixel", "output_half_pixel") or batch.ndim != 1:
+        return None
+    return _pool_regions("roi_align", x, regions, batch, (output_height, output_width), spatial_scale, isa,
+                         coordinate_transformation_mode == "half_pixel", mode == "max")
+
+
+def _max_roi_pool(x: Any, rois: Any, *, pooled_shape: Any, spatial_scale: float, isa: cpu.Isa | None = None
+                  ) -> np.ndarray | None:
+    if rois.ndim != 2 or rois.shape[1] != 5 or not np.all(np.abs(rois[:, 0]) < _FAR):
+        return None
+    return _pool_regions("max_roi_pool", x, rois[:, 1:], rois[:, 0].astype(np.int64), tuple(pooled_shape),
+                         spatial_scale, isa)
+
+
+NATIVES: dict[tuple[str, str], Native] = {("", "NonMaxSuppression"): _non_max_suppression, ("", "Unique"): _unique,
+                                           ("", "RoiAlign"): _roi_align, ("", "MaxRoiPool"): _max_roi_pool}
 
 
 def run(node: Node, rule: Callable[..., Any], inputs: list[Any], attributes: dict[str, Any]) -> Any:

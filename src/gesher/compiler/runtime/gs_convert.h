@@ -12,6 +12,23 @@ GS_INLINE uint16_t gs_bf16_of_f32(float x) {
   return (uint16_t)(x != x ? ((u >> 16) | 0x40) : rounded);
 }
 
+#if defined(__F16C__) && defined(__clang__)
+// One instruction does it, either way; a NaN keeps the bits that fit.
+//
+// The bits that are masked are 0. A compiler that saw a half behind the float would round doubles, computed from it, to
+// half at once, by a function (__truncdfhf2) that nothing here has.
+GS_INLINE float gs_f32_of_f16(uint16_t h) {
+  _Float16 x;
+  memcpy(&x, &h, 2);
+  return gs_float((int32_t)((uint32_t)gs_bits((float)x) & 0xFFFFE000u));
+}
+GS_INLINE uint16_t gs_f16_of_f32(float x) {
+  _Float16 h = (_Float16)x;
+  uint16_t u;
+  memcpy(&u, &h, 2);
+  return u;
+}
+#else
 GS_INLINE float gs_f32_of_f16(uint16_t h) {
   uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7FFF) << 13;
   // Exponents are rebiased by a multiplication, which makes denormals right as well; infinity and NaN are set apart.
@@ -20,15 +37,6 @@ GS_INLINE float gs_f32_of_f16(uint16_t h) {
   return gs_float((int32_t)(u | sign));
 }
 
-#if defined(__F16C__) && defined(__clang__)
-// One instruction does it; a NaN keeps the bits that fit.
-GS_INLINE uint16_t gs_f16_of_f32(float x) {
-  _Float16 h = (_Float16)x;
-  uint16_t u;
-  memcpy(&u, &h, 2);
-  return u;
-}
-#else
 GS_INLINE uint16_t gs_f16_of_f32(float x) {
   uint32_t u = (uint32_t)gs_bits(x), sign = (u >> 16) & 0x8000;
   u &= 0x7FFFFFFF;
