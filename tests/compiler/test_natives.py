@@ -100,16 +100,17 @@ def regions_of(rng, count: int, size: int) -> np.ndarray:
 @pytest.mark.parametrize("mode", ["avg", "max"])
 def test_regions_whose_samples_follow_from_their_size(isa, mode, how):
     rng = np.random.default_rng(3)
-    for shape, out, scale, dtype in [((2, 3, 17, 23), (7, 7), 1.0, np.float32), ((1, 1, 1, 1), (1, 2), 0.5, np.float32),
-                                     ((3, 2, 40, 5), (3, 1), 0.7, np.float32), ((2, 5, 9, 33), (2, 3), 0.25, np.float16),
-                                     ((1, 2, 6, 6), (2, 2), 1.0, ml_dtypes.bfloat16)]:
+    for shape, out, scale, dtype in [
+            ((2, 3, 17, 23), (7, 7), 1.0, np.float32), ((1, 1, 1, 1), (1, 2), 0.5, np.float32),
+            ((3, 2, 40, 5), (3, 1), 0.7, np.float32), ((2, 5, 9, 33), (2, 3), 0.25, np.float16),
+            ((1, 2, 6, 6), (2, 2), 1.0, ml_dtypes.bfloat16)]:
         x = rng.standard_normal(shape).astype(dtype)
         if dtype is np.float32 and x.size > 1:
             # (An infinity that a mean sees with the weight 0, too, is NaN by the rule; weights are added up here.)
             x.reshape(-1)[rng.integers(x.size, size=3)] = [np.nan, np.inf if mode == "max" else 1, -0.0]
         regions = (regions_of(rng, 40, max(shape[2:])) / scale).astype(dtype)
-        at = {"mode": mode, "output_height": out[0], "output_width": out[1], "sampling_ratio": 0, "spatial_scale": scale,
-              "coordinate_transformation_mode": how}
+        at = {"mode": mode, "output_height": out[0], "output_width": out[1], "sampling_ratio": 0,
+              "spatial_scale": scale, "coordinate_transformation_mode": how}
         batch = rng.integers(0, shape[0], len(regions))
         with np.errstate(all="ignore"):
             want = roi_align(x, regions, batch, **at)
@@ -117,14 +118,16 @@ def test_regions_whose_samples_follow_from_their_size(isa, mode, how):
         assert got.dtype == want.dtype
         got, want = got.astype(np.float32), want.astype(np.float32)
         rounding = 1e-5 if dtype is np.float32 else 2e-3 if dtype is np.float16 else 1e-2
-        np.testing.assert_allclose(got, want, **({"rtol": rounding, "atol": rounding} if mode == "avg" else {"rtol": 0}))
+        near = {"rtol": rounding, "atol": rounding} if mode == "avg" else {"rtol": 0}
+        np.testing.assert_allclose(got, want, **near)
 
 
 @pytest.mark.parametrize("isa", cpu.here().isas(), ids=lambda i: i.name)
 def test_the_largest_of_regions(isa):
     rng = np.random.default_rng(4)
-    for shape, out, scale, dtype in [((2, 3, 17, 23), (7, 7), 1.0, np.float32), ((1, 1, 1, 1), (1, 2), 0.5, np.float32),
-                                     ((3, 2, 40, 5), (3, 1), 0.7, np.float32), ((2, 5, 9, 33), (9, 40), 1.0, np.float16)]:
+    for shape, out, scale, dtype in [
+            ((2, 3, 17, 23), (7, 7), 1.0, np.float32), ((1, 1, 1, 1), (1, 2), 0.5, np.float32),
+            ((3, 2, 40, 5), (3, 1), 0.7, np.float32), ((2, 5, 9, 33), (9, 40), 1.0, np.float16)]:
         x = rng.standard_normal(shape).astype(dtype)
         if dtype is np.float32 and x.size > 1:
             x.reshape(-1)[rng.integers(x.size, size=3)] = [np.nan, np.inf, -0.0]
