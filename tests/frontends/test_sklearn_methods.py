@@ -4,12 +4,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA, FactorAnalysis
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
+    AdaBoostClassifier,
     BaggingClassifier,
     ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
     RandomForestClassifier,
     StackingClassifier,
     StackingRegressor,
@@ -17,7 +22,10 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier, SGDClassifier
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
@@ -29,9 +37,10 @@ from sklearn.neighbors import (
     RadiusNeighborsClassifier,
     RadiusNeighborsRegressor,
 )
-from sklearn.neural_network import BernoulliRBM, MLPClassifier
+from sklearn.neural_network import BernoulliRBM, MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.semi_supervised import LabelSpreading
 from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier
 
@@ -230,3 +239,43 @@ def test_what_is_drawn_at_random_is_refused_with_that_reason() -> None:
     crosses(uniform, IRIS, ["predict_proba"])
     with pytest.raises(gesher.UnsupportedError, match="at random"):
         gesher.export(uniform, IRIS, methods=["predict"])
+
+
+@pytest.mark.parametrize(("dtype", "estimator", "y"), [
+    (np.float32, SVC(probability=True, random_state=0), WORDS),
+    (np.float64, SVC(probability=True, break_ties=True, random_state=0), np.minimum(2 * KINDS + (IRIS[:, 0] > 6), 4)),
+    (np.float64, SVC(probability=True, random_state=0), KINDS > 0),
+    (np.float32, SGDClassifier(loss="modified_huber", random_state=0), WORDS),
+    (np.float64, SGDClassifier(loss="modified_huber", random_state=0), KINDS > 0),
+    # Its scores are so far from zero that some shares are not numbers any more.
+    (np.float64, SGDClassifier(loss="log_loss", random_state=0), WORDS),
+    (np.float32, SGDClassifier(loss="log_loss", random_state=0), KINDS == 0),
+    (np.float32, CalibratedClassifierCV(SVC(), method="temperature", cv=2), WORDS),
+    (np.float64, CalibratedClassifierCV(GaussianNB(), method="temperature", cv=2), KINDS == 1),
+    (np.float32, FixedThresholdClassifier(logistic(), threshold=0.3, pos_label=False), KINDS > 0),
+    (np.float64, FixedThresholdClassifier(logistic(), threshold=1.5, pos_label=-1,
+                                          response_method="decision_function"), np.where(KINDS > 0, 7, -1)),
+    (np.float32, LabelSpreading(kernel="knn"), WORDS), (np.float32, LinearDiscriminantAnalysis(), KINDS > 0),
+    (np.float64, GradientBoostingClassifier(n_estimators=4, init=GaussianNB()), WORDS),
+    (np.float32, GradientBoostingClassifier(n_estimators=4, init=logistic(), loss="exponential"), KINDS > 0),
+    (np.float32, GradientBoostingRegressor(n_estimators=4, init=Ridge()), IRIS[:, 2]),
+    (np.float32, MLPRegressor(hidden_layer_sizes=(5,), loss="poisson", max_iter=40, random_state=0), KINDS),
+    (np.float64, KernelRidge(kernel="additive_chi2"), IRIS[:, 2]),
+    (np.float32, BaggingClassifier(GaussianNB(), 3, max_features=2, random_state=0), WORDS),
+    (np.float32, AdaBoostClassifier(n_estimators=2), np.full(150, 3)),
+], ids=name_of)
+def test_parameters_beyond_the_defaults_cross(estimator: Any, y: Any, dtype: Any) -> None:
+    x = IRIS.astype(dtype)
+    crosses(estimator.fit(x, y), x)
+
+
+def test_kernels_that_are_given_cross() -> None:
+    k = rbf_kernel(IRIS, IRIS[::2])
+    crosses(SVC(kernel="precomputed").fit(k[::2], WORDS[::2]), k)
+    crosses(KernelRidge(kernel="precomputed").fit(k[::2], IRIS[::2, 2]), k)
+
+
+def test_what_scikit_learn_itself_cannot_answer_is_refused() -> None:
+    fitted = LinearDiscriminantAnalysis().fit(IRIS, np.full(150, 3))
+    with pytest.raises(gesher.UnsupportedError, match="itself cannot answer"):
+        gesher.export(fitted, IRIS, methods=["predict_proba"])

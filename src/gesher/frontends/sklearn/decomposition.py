@@ -188,7 +188,12 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     two = len(model.classes_) == 2
     shares = t.two(t.b.Sigmoid(scores)) if two else t.b.Softmax(scores, axis=1)
     label = t.sign(model.classes_, scores) if two else t.choose(model.classes_, scores)
-    return Outputs(label=label, probabilities=shares, scores=scores, transformed=transformed)
+    # It alone takes the smallest number there is for no share at all; in float32 that shows at shares of 1e-8.
+    least = t.constant(np.finfo(np.float64).smallest_normal)
+    exact = t.two(t.expit(scores)) if two else shares
+    logs = t.b.Log(t.b.Where(t.b.Equal(exact, t.constant(0)), least, exact))
+    return Outputs(label=label, probabilities=shares, scores=scores, transformed=transformed, log_probabilities=logs,
+                   in_float64=True)
 
 
 @translates("discriminant_analysis.QuadraticDiscriminantAnalysis")

@@ -108,10 +108,12 @@ def _members(t: Translation, model: Any, x: Value) -> list[tuple[Any, Outputs]]:
 
 @translates("ensemble.BaggingClassifier")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    n, parts, scores = len(model.classes_), [], []
+    n, parts, scores, logs = len(model.classes_), [], [], []
     for estimator, made in _members(t, model, x):
         if made.scores is not None and len(estimator.classes_) == n:
             scores.append(made.scores)
+        if hasattr(estimator, "predict_log_proba") and len(estimator.classes_) == n and made.probabilities is not None:
+            logs.append(made.log_probabilities or t.b.Log(made.probabilities))
         if hasattr(estimator, "predict_proba"):
             part = need(made.probabilities, estimator, "probabilities")
             if len(estimator.classes_) != n:
@@ -122,7 +124,15 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
         parts.append(part)
     shares = t.mean(parts)
     return Outputs(label=t.choose(model.classes_, shares), probabilities=shares,
-                   scores=t.mean(scores) if len(scores) == len(parts) else None)
+                   scores=t.mean(scores) if len(scores) == len(parts) else None,
+                   log_probabilities=_log_mean(t, logs) if len(logs) == len(parts) else None)
+
+
+def _log_mean(t: Translation, logs: list[Value]) -> Value:
+    """The logarithm of the mean of what has these logarithms, without leaving them."""
+    most = t.b.Max(*logs) if len(logs) > 1 else logs[0]
+    held = t.b.Where(t.b.Equal(most, t.constant(-np.inf)), t.constant(0), most)
+    return t.b.Add(held, t.b.Log(t.mean([t.b.Exp(t.b.Sub(v, held)) for v in logs])))
 
 
 @translates("ensemble.BaggingRegressor")
@@ -134,6 +144,9 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     n = len(model.classes_)
+    if n == 1:
+        none = t.b.Mul(t.number(t.b.IsNaN(t.column(x, 0))), t.constant(0))
+        return Outputs(label=t.choose(model.classes_, none), scores=none, probabilities=t.b.Add(none, t.constant(1)))
     # The estimators of stages that were never reached have no weight.
     weights = np.asarray(model.estimator_weights_[:len(model.estimators_)], float)
     share = model.estimator_weights_.sum()
@@ -179,9 +192,17 @@ def _calibrated(t: Translation, model: Any, x: Value) -> Value:
     """The probabilities (rows, classes) of one classifier and its calibrators."""
     from .expansion import isotonic
 
-    if model.method not in ("sigmoid", "isotonic"):
-        raise refuse(model, f"(method={model.method!r})", "'sigmoid' and 'isotonic' have")
+    if model.method not in ("sigmoid", "isotonic", "temperature"):
+        raise refuse(model, f"(method={model.method!r})", "'sigmoid', 'isotonic' and 'temperature' have")
     made, n = t.apply(model.estimator, x), len(model.classes)
+    if model.method == "temperature":
+        if hasattr(model.estimator, "decision_function"):
+            logits = need(made.scores, model.estimator, "scores")
+            logits = t.b.Concat(t.b.Neg(logits), logits, axis=1) if n == 2 else logits
+        else:
+            shares = need(made.probabilities, model.estimator, "probabilities")
+            logits = t.b.Log(t.b.Add(shares, t.constant(1e-12)))
+        return t.b.Softmax(t.b.Mul(logits, t.constant(model.calibrators[0].beta_)), axis=1)
     if hasattr(model.estimator, "decision_function"):
         scores = need(made.scores, model.estimator, "scores")
     else:

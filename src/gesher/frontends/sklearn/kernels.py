@@ -9,6 +9,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.ir import Value
 
+from .coupling import coupled
 from .distances import nearest
 from .meta import pairs_of, vote
 from .translation import Array, Outputs, Translation, in_double, inverts, refuse, translates
@@ -30,8 +31,18 @@ def kernel(t: Translation, model: Any, name: Any, x: Value, points: Array, gamma
         x = t.b.Div(x, t.b.Where(t.b.Equal(size, t.constant(0)), t.constant(1), size))
         length = np.linalg.norm(points, axis=1, keepdims=True)
         return t.b.MatMul(x, t.constant((points / np.where(length == 0, 1, length)).T))
+    if name == "precomputed":
+        return x
+    if name in ("chi2", "additive_chi2"):
+        wide, fixed = t.b.Unsqueeze(x, t.axes(1)), t.constant(points)
+        gap, size = t.b.Sub(wide, fixed), t.b.Add(wide, fixed)
+        none = t.b.Equal(size, t.constant(0))
+        part = t.b.Div(t.b.Mul(gap, gap), t.b.Where(none, t.constant(1), size))
+        whole = t.b.Neg(t.total(t.b.Where(none, t.constant(0), part), 2, False))
+        return whole if name == "additive_chi2" else t.b.Exp(t.b.Mul(whole, t.constant(gamma)))
     if name not in ("linear", "poly", "polynomial", "sigmoid"):
-        raise refuse(model, f"(kernel={name!r})", "linear, poly, rbf, sigmoid, cosine and laplacian have")
+        raise refuse(model, f"(kernel={name!r})", "linear, poly, rbf, sigmoid, cosine, laplacian, chi2, "
+                     "additive_chi2 and precomputed have")
     product = t.b.MatMul(x, t.constant(points.T))
     if name == "linear":
         return product
@@ -46,7 +57,9 @@ def _dense(x: Any) -> Array:
 
 
 def _libsvm(t: Translation, model: Any, x: Value) -> Value:
-    if model.kernel == "precomputed" or callable(model.kernel):
+    if model.kernel == "precomputed":
+        return t.b.Gather(x, t.b.constant(np.asarray(model.support_, np.int64)), axis=1)
+    if callable(model.kernel):
         raise refuse(model, f"(kernel={model.kernel!r})", "the kernels that have a name have")
     return kernel(t, model, model.kernel, x, _dense(model.support_vectors_), model._gamma, model.degree, model.coef0)
 
@@ -72,8 +85,6 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     classes = model.classes_
     n = len(classes)
-    if model.probability is True:
-        raise refuse(model, "(probability=True)", "calibrate it with CalibratedClassifierCV(ensemble=False) instead")
     coefficients, start = _dense(model._dual_coef_), np.cumsum([0, *model._n_support])
     pairs = pairs_of(n)
     duels = np.zeros((coefficients.shape[1], len(pairs)))
@@ -82,20 +93,22 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
         duels[start[i]:start[i + 1], k] = coefficients[j - 1, start[i]:start[i + 1]]
         duels[start[j]:start[j + 1], k] = coefficients[i, start[j]:start[j + 1]]
     first = t.affine(_libsvm(t, model, x), duels, model._intercept_, "svm")
+    shares = coupled(t, first, model._probA, model._probB, pairs, n) if len(model._probA) else None
     if n == 2:
         scores = t.b.Neg(first)
-        return Outputs(label=t.sign(classes, scores), scores=scores)
+        return Outputs(label=t.sign(classes, scores), scores=scores, probabilities=shares)
     lost = t.number(t.b.Less(first, t.constant(0)))
     over = vote(t, lost, t.b.Neg(first), n)
     if getattr(model, "break_ties", False) and model.decision_function_shape == "ovr":
-        return Outputs(label=t.choose(classes, over), scores=over)
+        return Outputs(label=t.choose(classes, over), scores=over, probabilities=shares)
     # libsvm gives a duel to its first class only where the score is above zero.
     won = t.number(t.b.Greater(first, t.constant(0)))
     gain, base = np.zeros((len(pairs), n)), np.zeros(n)
     for k, (i, j) in enumerate(pairs):
         gain[k, i], gain[k, j], base[j] = 1, -1, base[j] + 1
     label = t.choose(classes, t.affine(won, gain, base, "votes"))
-    return Outputs(label=label, scores=over if model.decision_function_shape == "ovr" else first)
+    return Outputs(label=label, scores=over if model.decision_function_shape == "ovr" else first,
+                   probabilities=shares)
 
 
 @translates("kernel_ridge.KernelRidge")
@@ -168,10 +181,14 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 @translates("semi_supervised.LabelPropagation", "semi_supervised.LabelSpreading")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    if model.kernel != "rbf":
-        raise refuse(model, f"(kernel={model.kernel!r})", "'rbf' has")
-    weights = kernel(t, model, "rbf", x, _dense(model.X_), model.gamma, 3, 1)
-    shares = t.b.MatMul(weights, t.constant(model.label_distributions_))
+    if callable(model.kernel):
+        raise refuse(model, "(kernel=a function)", "'rbf' and 'knn' have")
+    if model.kernel == "knn":
+        _, index = nearest(t, model.nn_fit, x, model.n_neighbors)
+        shares = t.total(t.b.Gather(t.constant(model.label_distributions_), index, axis=0), 1, False)
+    else:
+        weights = kernel(t, model, "rbf", x, _dense(model.X_), model.gamma, 3, 1)
+        shares = t.b.MatMul(weights, t.constant(model.label_distributions_))
     # A row so far from all that every weight is zero gives nan, as in scikit-learn.
     shares = t.b.Div(shares, t.total(shares))
     return Outputs(label=t.choose(model.classes_, shares), probabilities=shares, in_float64=True)

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from gesher.base import dtypes
-from gesher.base.errors import UnsupportedError
 from gesher.ir import Value
 
 from .translation import Outputs, Translation, refuse, translates
@@ -29,10 +27,8 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
         if getattr(model, "multi_class", None) == "multinomial":
             both = t.b.Concat(t.b.Neg(scores), scores, axis=1)
             return Outputs(label=t.sign(classes, scores), probabilities=t.b.Softmax(both, axis=1), scores=scores)
-        # In float32 some engines' sigmoid ends at 1e-8, which a logarithm shows.
-        exact = t.b.Cast(t.b.Sigmoid(t.b.Cast(scores, to=dtypes.DOUBLE.code)), to=t.dtype.code)
         return Outputs(label=t.sign(classes, scores), probabilities=t.two(t.b.Sigmoid(scores)), scores=scores,
-                       log_probabilities=t.b.Log(t.two(exact)))
+                       log_probabilities=t.log_two(scores, np.asarray(model.coef_).dtype == np.float64))
     probabilities = t.one_against_rest(scores) if one_against_rest else t.b.Softmax(scores, axis=1)
     return Outputs(label=t.choose(classes, scores), probabilities=probabilities, scores=scores)
 
@@ -54,12 +50,20 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     classes = model.classes_
     two = len(classes) == 2
     label = t.sign(classes, scores) if two else t.choose(classes, scores)
+    if model.loss == "modified_huber":
+        shares = t.b.Mul(t.b.Add(t.b.Clip(scores, t.constant(-1), t.constant(1)), t.constant(1)), t.constant(0.5))
+        if two:
+            return Outputs(label=label, probabilities=t.two(shares), scores=scores)
+        whole = t.total(shares)
+        none = t.b.Equal(whole, t.constant(0))
+        even = t.b.Div(shares, t.b.Where(none, t.constant(1), whole))
+        return Outputs(label=label, probabilities=t.b.Where(none, t.constant(1 / len(classes)), even), scores=scores)
     if model.loss != "log_loss":
-        if model.loss == "modified_huber":
-            raise UnsupportedError("SGDClassifier(loss='modified_huber') has no way to ONNX yet", who="sklearn")
         return Outputs(label=label, scores=scores)
-    probabilities = t.two(t.b.Sigmoid(scores)) if two else t.one_against_rest(scores)
-    return Outputs(label=label, probabilities=probabilities, scores=scores)
+    if two:
+        return Outputs(label=label, probabilities=t.two(t.b.Sigmoid(scores)), scores=scores,
+                       log_probabilities=t.log_two(scores, np.asarray(model.coef_).dtype == np.float64))
+    return Outputs(label=label, probabilities=t.one_against_rest(scores), scores=scores)
 
 
 @translates(*(f"linear_model.{n}" for n in (

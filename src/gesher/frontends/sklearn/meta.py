@@ -79,16 +79,21 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     inner = whole(t.apply(model.estimator_, x))
     wanted = model.response_method
     proba = inner.probabilities is not None and (wanted == "predict_proba" or wanted == "auto")
-    score = t.column(need(inner.probabilities, model, "probabilities"), 1) if proba else \
-        need(inner.scores, model, "a margin")
+    positive = getattr(model, "pos_label", None)
+    if hasattr(model, "_curve_scorer"):
+        positive = model._curve_scorer._get_pos_label()
+    second = positive is None or positive == model.classes_[1]
+    if proba:
+        score = t.column(need(inner.probabilities, model, "probabilities"), int(second))
+    else:
+        score = need(inner.scores, model, "a margin")
+        score = score if second else t.b.Neg(score)
     threshold = getattr(model, "best_threshold_", getattr(model, "threshold", None))
     if threshold == "auto":
         threshold = 0.5 if proba else 0.0
-    pos = getattr(model, "pos_label", None)
-    if pos is not None and pos != model.classes_[1]:
-        raise refuse(model, f"(pos_label={pos!r})", "the second of the classes has")
     above = t.b.GreaterOrEqual(score, t.constant(threshold))
-    inner.label = t.labels(model.classes_, t.flat(t.b.Cast(above, to=dtypes.INT64.code)))
+    classes = np.asarray(model.classes_)
+    inner.label = t.labels(classes if second else classes[::-1], t.flat(t.b.Cast(above, to=dtypes.INT64.code)))
     return inner
 
 

@@ -83,13 +83,9 @@ def _of_table(t: Translation, estimator: Any, kind: str, table: Table) -> list[O
     return [Output(n, kind, v, i) for i, (n, v) in enumerate(zip(names, values))]
 
 
-def _log(t: Translation, estimator: Any, made: Outputs) -> None:
+def _log(t: Translation, made: Outputs) -> None:
     shares = made.probabilities
     if made.log_probabilities is None and isinstance(shares, Value):
-        if type(estimator).__name__ == "LinearDiscriminantAnalysis":
-            # It alone takes the smallest number there is for no share at all.
-            least = t.constant(np.finfo(t.dtype.numpy).smallest_normal)
-            shares = t.b.Where(t.b.Equal(shares, t.constant(0)), least, shares)
         made.log_probabilities = t.b.Log(shares)
 
 
@@ -103,7 +99,7 @@ def choose(t: Translation, estimator: Any, made: Outputs, asked: list[str] | Non
         UnsupportedError: a method that was asked for has no way to ONNX, or there is nothing to give.
     """
     if asked is not None and "predict_log_proba" in asked:
-        _log(t, estimator, made)
+        _log(t, made)
     # A transformer that predicts as well calls what it predicts `label` or `prediction`; both answer `predict`.
     outputs: list[Output] = []
     for kind, method in METHODS:

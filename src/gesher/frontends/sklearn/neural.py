@@ -36,7 +36,7 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 @translates("neural_network.MLPRegressor")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     prediction = _network(t, model, x)
-    if model.out_activation_ == "exponential":
+    if model.out_activation_ == "exp":
         prediction = t.b.Exp(prediction)
     if model.n_outputs_ == 1:
         prediction = t.b.Squeeze(prediction, t.b.constant(np.array([1], np.int64)))

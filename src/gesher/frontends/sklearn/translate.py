@@ -84,7 +84,7 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
     if source is not None:
         forth_trials = trials_of(b, estimator, source, [o for o, _ in asks], [n for _, n in asks], made.in_float64)
         if made.slack and source.dtype is dtypes.DOUBLE:
-            loose = {n: made.slack for o, n in asks if o.kind in ("transformed", "distances")}
+            loose = {n: made.slack for o, n in asks if o.kind in made.slack_of}
             forth_trials = [replace(trial, atol=loose) for trial in forth_trials]
     if turned is not None:
         asks = [(o, n) for o, n in zip(outputs, names) if o.method == INVERSE]

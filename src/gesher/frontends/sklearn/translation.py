@@ -47,6 +47,8 @@ class Outputs:
     in_float64: bool = False
     # By how much scikit-learn's float64 answer may be off by its own rounding: roots of what cancels to nearly nothing.
     slack: float = 0.0
+    # The fields that this is said of.
+    slack_of: tuple[str, ...] = ("transformed", "distances")
 
 
 @dataclass(slots=True)
@@ -200,8 +202,24 @@ class Translation:
         return self.labels(classes, index)
 
     def one_against_rest(self, scores: Value) -> Value:
-        """The sigmoid of each column, divided by their sum: as a softmax of log sigmoids, which cannot become 0 / 0."""
-        return self.b.Softmax(self.b.Neg(self.b.Softplus(self.b.Neg(scores))), axis=1)
+        """The sigmoid of each column, divided by their sum; nan where all of them are too small to be numbers."""
+        shares = self.expit(scores)
+        return self.b.Div(shares, self.total(shares))
+
+    def expit(self, x: Value) -> Value:
+        """The sigmoid to its last digit, however small: engines' own ends at 1e-8 or 1e-16, which a logarithm shows."""
+        wide = x if self.dtype is dtypes.DOUBLE else self.b.Cast(x, to=dtypes.DOUBLE.code)
+        one = self.b.constant(np.array(1.0))
+        made = self.b.Div(one, self.b.Add(one, self.b.Exp(self.b.Neg(wide))))
+        return made if self.dtype is dtypes.DOUBLE else self.b.Cast(made, to=self.dtype.code)
+
+    def log_two(self, scores: Value, exact: bool) -> Value:
+        """The logarithms of both sigmoids of (rows, 1) scores: of 1 - p and p as float64 has them, where scikit-learn's
+        numbers are float64 whatever it is fed (`exact`), or as the model's type has them."""
+        if not exact or self.dtype is dtypes.DOUBLE:
+            return self.b.Log(self.two(self.expit(scores)))
+        wide = self.wide()
+        return self.b.Cast(wide.log_two(wide.matrix(scores), True), to=self.dtype.code)
 
     def two(self, second: Value) -> Value:
         """Both probabilities from the second class's (rows, 1)."""

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
 from gesher.frontends.forest import LEQ, ML, WIDE, Trees, round_down
 from gesher.ir import Value
 
-from .translation import Array, Outputs, Translation, translates
+from .translation import Array, Outputs, Translation, composes, translates
 
 __all__ = ["ML", "WIDE_ML_OPSET", "Trees", "add_tree", "has_shared_leaves", "isolation_depths", "round_down"]
 
@@ -114,21 +115,53 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     return _regressor(t, model, [e.tree_ for e in model.estimators_], x)
 
 
-def _boosted(t: Translation, model: Any, x: Value) -> Value:
-    """The raw scores (rows, classes or 1) of gradient boosting: a constant, and a tree a stage and column."""
-    stages = model.estimators_
-    init = model.init_
-    if isinstance(init, str) or type(init).__name__ in ("DummyClassifier", "DummyRegressor"):
-        # The first guess is the same for every row.
-        base = np.asarray(model._raw_predict_init(np.zeros((1, model.n_features_in_), np.float32)), float)[0]
+def _is_same_for_all(init: Any) -> bool:
+    return isinstance(init, str) or type(init).__name__ in ("DummyClassifier", "DummyRegressor")
+
+
+composes(lambda e: [] if _is_same_for_all(e.init_) else [e.init_], "ensemble.GradientBoostingClassifier",
+         "ensemble.GradientBoostingRegressor")
+
+
+def _first_guess(t: Translation, model: Any, x: Value) -> Value:
+    """(rows, classes or 1) where an estimator makes it: its answer, on the scale that the trees add to."""
+    narrow = x if t.dtype is dtypes.FLOAT else t.b.Cast(t.b.Cast(x, to=dtypes.FLOAT.code), to=t.dtype.code)
+    made = t.apply(model.init_, narrow)
+    if made.prediction is not None:
+        return t.upright(made.prediction)
+    if made.probabilities is None:
+        raise UnsupportedError(f"{type(model).__name__}(init={type(model.init_).__name__}) without probabilities has "
+                               "no way to ONNX yet", who="sklearn")
+    wide, tiny = t.wide(), np.finfo(np.float64).eps
+    shares = wide.b.Clip(wide.matrix(made.probabilities), wide.constant(tiny), wide.constant(1 - tiny))
+    if model.estimators_.shape[1] == 1:
+        second = wide.column(shares, 1)
+        raw = wide.b.Log(wide.b.Div(second, wide.b.Sub(wide.constant(1), second)))
+        raw = wide.b.Mul(raw, wide.constant(0.5)) if model.loss == "exponential" else raw
     else:
-        raise UnsupportedError(f"{type(model).__name__}(init={type(init).__name__}) has no way to ONNX yet",
-                               who="sklearn", advice="the default first guess has")
+        logs = wide.b.Log(shares)
+        raw = wide.b.Sub(logs, wide.b.Div(wide.total(logs), wide.constant(model.n_classes_)))
+    return raw if t.dtype is dtypes.DOUBLE else t.b.Cast(raw, to=t.dtype.code)
+
+
+def _boosted(t: Translation, model: Any, x: Value) -> Value:
+    """The raw scores (rows, classes or 1) of gradient boosting: a first guess, and a tree a stage and column."""
+    stages = model.estimators_
+    same = _is_same_for_all(model.init_)
+    base = np.asarray(model._raw_predict_init(np.zeros((1, model.n_features_in_), np.float32)), float)[0] if same else 0
     forest = Trees(LEQ, stages.shape[1])
     for stage in stages:
         for k, tree in enumerate(stage):
             add_tree(forest, tree.tree_, model.learning_rate * tree.tree_.value[:, :, 0], k)
-    return forest.votes(t.b, x, base)
+    votes = forest.votes(t.b, x, base)
+    return votes if same else t.b.Add(votes, _first_guess(t, model, x))
+
+
+def _with_slack(model: Any, made: Outputs) -> Outputs:
+    """An estimator that makes the first guess is fed float32, and computes with it."""
+    if not _is_same_for_all(model.init_):
+        made.slack, made.slack_of = 1e-4, ("probabilities", "log_probabilities", "scores", "prediction")
+    return made
 
 
 @translates("ensemble.GradientBoostingClassifier")
@@ -136,16 +169,20 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     scores = _boosted(t, model, x)
     classes = np.asarray(model.classes_)
     if len(classes) > 2:
-        return Outputs(label=t.choose(classes, scores), probabilities=t.b.Softmax(scores, axis=1), scores=scores)
+        return _with_slack(model, Outputs(
+            label=t.choose(classes, scores), probabilities=t.b.Softmax(scores, axis=1), scores=scores,
+            log_probabilities=t.b.LogSoftmax(scores, axis=1)))
     # The exponential loss models half the log odds.
     margin = t.b.Mul(scores, t.constant(2)) if model.loss == "exponential" else scores
     # At a score of exactly zero both classes are equally likely, and scikit-learn's own rule is `>= 0`.
     at_least = t.b.GreaterOrEqual(scores, t.constant(0))
     index = t.b.Squeeze(t.b.Cast(at_least, to=7), t.b.constant(np.array([1], np.int64)))
-    return Outputs(label=t.labels(classes, index), probabilities=t.two(t.b.Sigmoid(margin)), scores=scores)
+    return _with_slack(model, Outputs(
+        label=t.labels(classes, index), probabilities=t.two(t.b.Sigmoid(margin)), scores=scores,
+        log_probabilities=t.log_two(margin, True)))
 
 
 @translates("ensemble.GradientBoostingRegressor")
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     scores = _boosted(t, model, x)
-    return Outputs(prediction=t.b.Squeeze(scores, t.b.constant(np.array([1], np.int64))))
+    return _with_slack(model, Outputs(prediction=t.b.Squeeze(scores, t.b.constant(np.array([1], np.int64)))))
