@@ -52,9 +52,9 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+from tests.frontends.passing import passes
 
 import gesher
-from gesher.evaluator.difference import difference
 from gesher.frontends import frontend_for, verify
 from gesher.frontends.protocol import Exported, ExportOptions
 
@@ -77,13 +77,7 @@ def exported(estimator: Any, example: Any, *methods: str, engines: tuple[str, ..
         settings={"methods": list(methods) or BACK}))
     verify(made)
     assert gesher.check(made.model).ok, str(gesher.check(made.model))
-    for engine in engines:
-        with gesher.session(made.model, engine) as session:
-            for trial in made.trials:
-                got = session.run(trial.feeds)
-                for output, answer in trial.answers.items():
-                    d = difference(got[output], answer, rtol=trial.rtol.get(output), atol=trial.atol.get(output))
-                    assert d.ok, (engine, trial.name, output, d)
+    passes(made, engines)
     return made
 
 

@@ -43,9 +43,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading
 from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier
+from tests.frontends.passing import passes
 
 import gesher
-from gesher.evaluator.difference import difference
 from gesher.frontends import frontend_for
 from gesher.frontends.protocol import ExportOptions
 
@@ -73,13 +73,7 @@ def crosses(estimator: Any, x: np.ndarray[Any, Any], methods: list[str] | None =
     methods = methods or [m for m in METHODS if hasattr(estimator, m)]
     exported = frontend_for(estimator).export(estimator, x, ExportOptions(settings={"methods": methods}))
     assert all(t.answers for t in exported.trials if len(next(iter(t.feeds.values()))) > 1)
-    for engine in ("reference", "compiled", "onnxruntime"):
-        with gesher.session(exported.model, engine) as session:
-            for trial in exported.trials:
-                got = session.run(trial.feeds)
-                for output, answer in trial.answers.items():
-                    d = difference(got[output], answer, rtol=trial.rtol.get(output), atol=trial.atol.get(output))
-                    assert d.ok, (engine, trial.name, output, d)
+    passes(exported, ("reference", "compiled", "onnxruntime"))
     return exported.model
 
 

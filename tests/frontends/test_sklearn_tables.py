@@ -21,9 +21,9 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 from sklearn.tree import DecisionTreeClassifier
+from tests.frontends.passing import passes
 
 import gesher
-from gesher.evaluator.difference import difference
 from gesher.frontends import frontend_for, verify
 from gesher.frontends.protocol import ExportOptions
 
@@ -43,13 +43,7 @@ def crosses(estimator: Any, example: Any, engines: tuple[str, ...] = ENGINES, **
     exported = frontend_for(estimator).export(estimator, example, ExportOptions(settings=settings))
     verify(exported)
     assert gesher.check(exported.model).ok, str(gesher.check(exported.model))
-    for engine in engines:
-        with gesher.session(exported.model, engine) as session:
-            for trial in exported.trials:
-                got = session.run(trial.feeds)
-                for output, answer in trial.answers.items():
-                    d = difference(got[output], answer, rtol=trial.rtol.get(output), atol=trial.atol.get(output))
-                    assert d.ok, (engine, trial.name, output, d)
+    passes(exported, engines)
     return exported.model
 
 

@@ -71,7 +71,7 @@ def source_of_fd(fd: int, path: Path) -> Source:
     """The source over an open file, which may be closed afterwards."""
     info = os.fstat(fd)
     _must_be_plain(path, info.st_mode)
-    stamp = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
+    stamp = stamp_of(info)
     try:
         if info.st_size < MAP_FROM:
             with open(fd, "rb", closefd=False) as f:
@@ -79,6 +79,11 @@ def source_of_fd(fd: int, path: Path) -> Source:
         return Source(mmap.mmap(fd, 0, access=mmap.ACCESS_READ), path, stamp)
     except OSError as e:
         raise FormatError(f"cannot read the file: {e.strerror or e}", place=str(path)) from e
+
+
+def stamp_of(info: os.stat_result) -> tuple[int, ...]:
+    """Which file it is, and as of when: `Source.stamp`."""
+    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
 
 
 def _must_be_plain(path: Path, mode: int) -> None:
@@ -98,7 +103,7 @@ def check_unchanged(source: Source) -> None:
         info = os.stat(source.path)
     except OSError:
         return  # The name is gone; the mapping keeps the content.
-    now = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
+    now = stamp_of(info)
     if now[:2] == source.stamp[:2] and now != source.stamp:
         raise ModelError("the file was changed in place after it was opened", rule="file-changed",
                          place=str(source.path), advice="load the model again")

@@ -22,6 +22,7 @@ from typing import Any
 
 from gesher.base import dtypes, knobs
 from gesher.base.errors import GesherError, ModelError
+from gesher.codec.file import stamp_of
 from gesher.ir import Graph, Model, TensorType, Value
 from gesher.ir.files import load, tensors_of
 from gesher.ir.storages import ExternalStorage
@@ -121,10 +122,9 @@ def _source_of(model: Model) -> tuple[Path, Stamp] | None:
 def _stamp(path: Path | str) -> Stamp | None:
     """As `codec.file` stamps what it opens."""
     try:
-        told = os.stat(path)
+        return stamp_of(os.stat(path))
     except (OSError, ValueError):
         return None
-    return (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns)
 
 
 def _recent(stamp: Stamp, opened: int) -> bool:

@@ -91,8 +91,9 @@ def read_back(model: Model | Path, options: Options, prepare: Prepare | None = N
     told = _told(options, prepare)
     if told is None:
         return None
-    face = faces.find(model, told) if isinstance(model, Path) else None
+    face = None
     if isinstance(model, Path):
+        face = faces.find(model, told)
         if face is None:
             return None
         model, key = face.model, face.key
