@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import gesher
+from gesher.compiler import digest
 
 LAYERS = """
 base
@@ -59,6 +60,12 @@ def test_imports_go_up_only(path: Path) -> None:
 def test_the_table_would_catch_a_wrong_import(tmp_path: Path) -> None:
     assert RANK["ops"] < RANK["inference"] < RANK["compiler"] < RANK["cli"]
     assert imported(ROOT / "ir" / "graph.py") >= {"base"}
+
+
+@pytest.mark.parametrize("package", digest.APART)
+def test_what_does_not_name_a_kept_session_is_out_of_its_reach(package: str) -> None:
+    assert all(RANK[package] > RANK[other] for other in ("compiler", "optimizer"))
+    assert RANK[package] >= RANK["engines"]
 
 
 @pytest.mark.parametrize("module", ["onnx", "google.protobuf", "onnxscript", "sympy"])

@@ -258,7 +258,7 @@ def test_weights_are_hashed_again_only_when_they_changed(monkeypatch):
     entry = cache.get_or_build(KEY, maker(weights="weights"), HELD)
     hashed: list[str] = []
     real = cache._sha256
-    monkeypatch.setattr(cache, "_sha256", lambda path: hashed.append(path.name) or real(path))
+    monkeypatch.setattr(cache, "_sha256", lambda path: hashed.append(Path(path).name) or real(path))
     assert cache.find(KEY, HELD)
     assert hashed == ["model.c", "model.so"]
     os.utime(entry.folder / "weights.bin", (1, 1))

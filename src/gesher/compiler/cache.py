@@ -45,6 +45,7 @@ ABI = 1
 SOURCE, LIBRARY, WEIGHTS, META = "model.c", "model.so", "weights.bin", "meta.json"
 KERNEL_SOURCE, KERNEL = "kernel.c", "kernel.o"
 _COUNT = "bytes"    # in work/: how large all entries are together, and when they were last counted
+_AT_ONCE = 1 << 20    # bytes of a file that is read whole: the buffer for pieces costs more than that
 _STALE_AFTER = 3600.0  # seconds after which unfinished work whose maker is gone is cleared away
 
 
@@ -214,17 +215,19 @@ def _write_meta(folder: Path, key: str, facts: dict[str, Any], shelf: Shelf) -> 
 
 def _open(folder: Path, shelf: Shelf) -> Entry | None:
     """The entry in `folder` where it is whole, None where it is missing or damaged in any way."""
+    # By strings and not by paths: a small session is loaded in the time in which some hundred paths are made.
+    at = str(folder) + os.sep
     try:
-        meta = json.loads((folder / META).read_text())
+        with open(at + META, "rb") as opened:
+            meta = json.loads(opened.read())
         if meta["key"] != folder.name or meta["abi"] != ABI or shelf.main not in meta["files"]:
             return None
         for name, told in meta["files"].items():
-            path = folder / name
-            if path.stat().st_size != told["bytes"]:
+            if os.stat(at + name).st_size != told["bytes"]:
                 return None
-            unchanged = name == WEIGHTS and told["stamp"] == _stamp(path)
-            if not unchanged and _sha256(path) != told["sha256"]:
-                knobs.debug(1, f"cache: {path} is damaged; it will be made again")
+            unchanged = name == WEIGHTS and told["stamp"] == _stamp(at + name)
+            if not unchanged and _sha256(at + name) != told["sha256"]:
+                knobs.debug(1, f"cache: {at}{name} is damaged; it will be made again")
                 return None
         entry = Entry(folder, meta)
         entry.facts  # noqa: B018 - a missing field is damage too
@@ -298,11 +301,13 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path | str) -> str:
     with open(path, "rb") as opened:
+        if os.fstat(opened.fileno()).st_size <= _AT_ONCE:
+            return hashlib.sha256(opened.read()).hexdigest()
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _stamp(path: Path) -> list[int]:
-    told = path.stat()
+def _stamp(path: Path | str) -> list[int]:
+    told = os.stat(path)
     return [told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns]

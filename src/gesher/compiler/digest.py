@@ -24,6 +24,8 @@ from gesher.ir.tensor import RawStorage
 
 # Sizes without a name are numbered anew in each process.
 _ANONYMOUS = re.compile(r"\?\d+")
+# Packages that nothing a session is made of may import (`tests/test_layers.py` sees to it).
+APART = ("cli", "frontends", "server", "viewer")
 
 
 def digest(model: Model) -> str:
@@ -33,25 +35,48 @@ def digest(model: Model) -> str:
 
 @cache
 def house() -> str:
-    """A name for Gesher itself as it lies on disk: what it compiled before it was changed is not used again."""
-    told, lines = hashlib.sha256(), []
+    """A name for Gesher itself as it lies on disk: what it compiled before it was changed is not used again.
+
+    Where an installer put it, that is what the installer wrote down, the sums of all files; a file that is changed
+    under the installer's hands afterwards is not noticed. A checkout is walked, for it changes with every edit.
+    """
     # The folder of the package. In an archive there is nothing to walk, and the archive's own file stands for it.
     root = os.path.dirname(gesher.__file__)
-    pending = [root if os.path.isdir(root) else os.path.dirname(root)]
-    if os.path.isfile(pending[0]):
-        stat = os.stat(pending.pop())
-        told.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+    told = hashlib.sha256(_recorded(root) or _walked(root if os.path.isdir(root) else os.path.dirname(root)))
+    return told.hexdigest()
+
+
+def _recorded(root: str) -> bytes:
+    """What the installer wrote of the package in the folder `root`; nothing where none did."""
+    try:
+        with open(os.path.join(os.path.dirname(root), f"gesher-{gesher.__version__}.dist-info", "RECORD"), "rb") as f:
+            record = f.read()
+    except OSError:
+        return b""
+    # One for a package that lies elsewhere names none of its files.
+    return record if b"gesher/compiler/digest.py,sha256=" in record else b""
+
+
+def _walked(root: str) -> bytes:
+    """Sizes and times of all that may count, in the folder `root`, or of that file."""
+    seen, skipped = [], {"__pycache__", *APART}
+    pending = [root]
+    if os.path.isfile(root):
+        seen.append(("", *_size_and_time(pending.pop())))
     while pending:
         with os.scandir(pending.pop()) as entries:
-            for entry in sorted(entries, key=lambda e: e.name):
-                if entry.is_dir():
-                    if entry.name != "__pycache__":
-                        pending.append(entry.path)
-                elif entry.name.endswith((".py", ".h", ".c", ".inc")):
-                    stat = entry.stat()
-                    lines.append(f"{entry.name} {stat.st_size} {stat.st_mtime_ns}\n")
-    told.update("".join(lines).encode("utf-8", "surrogateescape"))
-    return told.hexdigest()
+            for entry in entries:
+                if entry.name.endswith((".py", ".h", ".c", ".inc")):
+                    seen.append((entry.path, *_size_and_time(entry.path)))
+                elif entry.is_dir() and entry.name not in skipped:
+                    pending.append(entry.path)
+    seen.sort()
+    return repr(seen).replace(root, "").encode("utf-8", "surrogateescape")
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns
 
 
 class _Digest:

@@ -52,10 +52,14 @@ def private_folder(name: str) -> Path:
 
 def existing_folder(name: str) -> Path | None:
     """The folder `name` inside the cache folder for reading, None where there is none. Raises as `private_folder`."""
-    folder = knobs.cache_folder() / name
-    if not folder.is_dir():
+    root = knobs.cache_folder()
+    folder = root / name
+    try:
+        if not stat.S_ISDIR(os.stat(folder).st_mode):
+            return None
+    except OSError:
         return None
-    require_private(folder.parent)
+    require_private(root)
     require_private(folder)
     return folder
 
