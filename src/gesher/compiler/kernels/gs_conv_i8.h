@@ -199,7 +199,7 @@ GS_LOCAL void gs_conv_i8(const GsConvI8* v, GsPool* pool) {
   GsConvI8Run r = {.v = v, .work_bytes = gs_conv_i8_work(v), .block = gs_conv_i8_block(v)};
   r.segments = gs_conv_i8_segments(v, &r.length);
   int64_t K = r.segments * r.length;
-  if ((double)all * (double)v->O * (double)K < 400000.0 * GS_W) pool = 0;
+  if ((double)all * (double)v->O * (double)(K + 64) < 100000.0 * GS_W) pool = 0;
   int threads = gs_pool_size(pool);
   r.work = v->scratch;
   r.init = (int32_t*)(v->scratch + threads * r.work_bytes);
@@ -243,9 +243,32 @@ GS_LOCAL void gs_conv_i8(const GsConvI8* v, GsPool* pool) {
 
 typedef struct GsDepthwiseI8Run {
   const GsConvI8* v;
-  GsFrameI8 frame;
+  int64_t first, last;  // places of a line whose windows look beyond neither end of the picture's lines
   int32_t* init;
+  uint8_t* fill;        // a line of the picture that is all padding
+  uint8_t* weights;     // of blocks of channels, four taps side by side
 } GsDepthwiseI8Run;
+
+// Rounds of four taps.
+GS_INLINE int64_t gs_depthwise_i8_rounds(const GsConvI8* v) { return gs_ceil_div(v->KH * v->KW, 4); }
+
+// Where the taps of the window at (n, oh, ow) find the channels from c0 on; those too many repeat the last. Gives how
+// many places, `most` at the most, find theirs at the same distance from the place before.
+GS_INLINE int64_t gs_depthwise_i8_taps(const GsDepthwiseI8Run* r, int64_t n, int64_t oh, int64_t ow, int64_t c0,
+                                       int64_t most, const uint8_t** at) {
+  const GsConvI8* v = r->v;
+  int64_t t = 0, inside = ow >= r->first && ow < r->last;
+  for (int64_t kh = 0; kh < v->KH; kh++) {
+    int64_t h = oh * v->SH - v->PH + kh * v->DH;
+    const uint8_t* line = h < 0 || h >= v->H ? r->fill : v->x + (n * v->H + h) * v->W * v->C;
+    for (int64_t kw = 0; kw < v->KW; kw++, t++) {
+      int64_t w = ow * v->SW - v->PW + kw * v->DW;
+      at[t] = (inside || (w >= 0 && w < v->W) ? line + w * v->C : r->fill) + c0;
+    }
+  }
+  for (int64_t all = gs_depthwise_i8_rounds(v) * 4; t < all; t++) at[t] = at[t - 1];
+  return inside ? gs_min_i64(most, r->last - ow) : 1;
+}
 
 #if GS_I8_CHANNELS == 64
 // Bytes of four taps side by side: vector j holds, in lane L and place d, the taps of channel 16 L + 4 j + d.
@@ -286,65 +309,55 @@ GS_INLINE void gs_depthwise_i8_places(const int rounds, const GsConvI8* v, const
 }
 #endif
 
-// Turns of one line of the result for one block of channels.
+// One line of the result for one block of channels.
 GS_LOCAL void gs_depthwise_i8_line(const GsDepthwiseI8Run* r, int64_t n, int64_t oh, int64_t c0) {
   const GsConvI8* v = r->v;
-  int64_t taps = v->KH * v->KW, cols = gs_min_i64(GS_I8_CHANNELS, v->O - c0);
+  int64_t taps = v->KH * v->KW, cols = gs_min_i64(GS_I8_CHANNELS, v->O - c0), step = v->SW * v->C;
+  const uint8_t* at[GS_I8_TAPS];
   // Rows one behind the other, written whole vectors at a time.
   int32_t tile[GS_I8_PLACES * GS_I8_CHANNELS + GS_I8_CHANNELS] __attribute__((aligned(64)));
   int32_t seen[GS_I8_PLACES * GS_I8_CHANNELS + GS_I8_CHANNELS] __attribute__((aligned(64)));
-  const uint8_t* line = r->frame.from + (n * r->frame.H + oh * v->SH) * r->frame.W * v->C + c0;
-  const int8_t* w = (const int8_t*)v->w + c0;
-  int64_t step = v->SW * v->C;
 #if GS_I8_CHANNELS == 64
   uint64_t mask = ~0ull >> (64 - cols);
-  __m512i weights[GS_I8_TAPS];
+  int64_t rounds = gs_depthwise_i8_rounds(v);
+  const __m512i* weights = (const __m512i*)r->weights + c0 / 64 * rounds * 4;
   int32_t init[64] = {0}, none[64] = {0};
   // Ones in the places of taps, to see what the windows hold in all.
   __m512i ones[GS_I8_TAPS];
   memcpy(init, r->init + c0, (size_t)cols * 4);
-  int64_t rounds = gs_ceil_div(taps, 4);
-  for (int64_t t = 0; t < rounds; t++) {
-    __m512i x[4];
-    for (int64_t j = 0; j < 4; j++)
-      x[j] = 4 * t + j < taps ? _mm512_maskz_loadu_epi8(mask, w + (4 * t + j) * v->O) : _mm512_setzero_si512();
-    gs_i8_four(x, weights + 4 * t);
-    if (!v->w_zero) continue;
-    for (int64_t j = 0; j < 4; j++)
-      ones[4 * t + j] = _mm512_set1_epi32(0x01010101 & (int32_t)(0xFFFFFFFFu >> 8 * gs_max_i64(4 * t + 4 - taps, 0)));
-  }
+  for (int64_t t = 0; v->w_zero && t < 4 * rounds; t++)
+    ones[t] = _mm512_set1_epi32(0x01010101 & (int32_t)(0xFFFFFFFFu >> 8 * gs_max_i64((t / 4 + 1) * 4 - taps, 0)));
 #else
+  const int8_t* w = (const int8_t*)v->w + c0;
   const uint8_t flip = (uint8_t)gs_i8_flip(v->x_signed);
 #endif
   for (int64_t ow = 0; ow < v->OW; ow += GS_I8_PLACES) {
     int64_t count = gs_min_i64(GS_I8_PLACES, v->OW - ow);
+    for (int64_t first = 0, few; first < count; first += few) {
+      few = gs_depthwise_i8_taps(r, n, oh, ow + first, c0, count - first, at);
+      int32_t *sums = tile + first * cols, *alls = seen + first * cols;
 #if GS_I8_CHANNELS == 64
-    const uint8_t* at[GS_I8_TAPS];
-    for (int64_t t = 0; t < 4 * rounds; t++) {
-      int64_t tap = gs_min_i64(t, taps - 1);  // those too many meet weights of zero
-      at[t] = line + (tap / v->KW * v->DH * r->frame.W + tap % v->KW * v->DW) * v->C + ow * step;
-    }
-    if (rounds == 3) gs_depthwise_i8_places(3, v, at, step, weights, init, mask, count, tile, cols);
-    else gs_depthwise_i8_places((int)rounds, v, at, step, weights, init, mask, count, tile, cols);
-    if (v->w_zero) gs_depthwise_i8_places((int)rounds, v, at, step, ones, none, mask, count, seen, cols);
+      if (rounds == 3) gs_depthwise_i8_places(3, v, at, step, weights, init, mask, few, sums, cols);
+      else gs_depthwise_i8_places((int)rounds, v, at, step, weights, init, mask, few, sums, cols);
+      if (v->w_zero) gs_depthwise_i8_places((int)rounds, v, at, step, ones, none, mask, few, alls, cols);
 #else
-    for (int64_t i = 0; i < count; i++) {
-      int32_t *restrict sum = tile + i * cols, *restrict all = seen + i * cols;
-      for (int64_t c = 0; c < cols; c++) sum[c] = r->init[c0 + c], all[c] = 0;
-      for (int64_t tap = 0; tap < taps; tap++) {
-        const uint8_t* restrict x = line + (tap / v->KW * v->DH * r->frame.W + tap % v->KW * v->DW) * v->C
-                                  + (ow + i) * step;
-        const int8_t* restrict f = w + tap * v->O;
+      for (int64_t i = 0; i < few; i++) {
+        int32_t *restrict sum = sums + i * cols, *restrict all = alls + i * cols;
+        for (int64_t c = 0; c < cols; c++) sum[c] = r->init[c0 + c], all[c] = 0;
+        for (int64_t tap = 0; tap < taps; tap++) {
+          const uint8_t* restrict x = at[tap] + i * step;
+          const int8_t* restrict f = w + tap * v->O;
 #if GS_I8_SIGNED
-        for (int64_t c = 0; c < cols; c++) sum[c] += (int8_t)(x[c] ^ flip) * f[c];
-        if (v->w_zero) for (int64_t c = 0; c < cols; c++) all[c] += (int8_t)(x[c] ^ flip);
+          for (int64_t c = 0; c < cols; c++) sum[c] += (int8_t)(x[c] ^ flip) * f[c];
+          if (v->w_zero) for (int64_t c = 0; c < cols; c++) all[c] += (int8_t)(x[c] ^ flip);
 #else
-        for (int64_t c = 0; c < cols; c++) sum[c] += (uint8_t)(x[c] ^ flip) * f[c];
-        if (v->w_zero) for (int64_t c = 0; c < cols; c++) all[c] += (uint8_t)(x[c] ^ flip);
+          for (int64_t c = 0; c < cols; c++) sum[c] += (uint8_t)(x[c] ^ flip) * f[c];
+          if (v->w_zero) for (int64_t c = 0; c < cols; c++) all[c] += (uint8_t)(x[c] ^ flip);
 #endif
+        }
       }
-    }
 #endif
+    }
     if (v->w_zero)
       for (int64_t i = 0; i < count; i++)
         for (int64_t c = 0; c < cols; c++) tile[i * cols + c] -= v->w_zero[c0 + c] * seen[i * cols + c];
@@ -358,25 +371,50 @@ GS_LOCAL void gs_depthwise_i8_line(const GsDepthwiseI8Run* r, int64_t n, int64_t
 
 GS_LOCAL void gs_depthwise_i8_task(void* arg, int64_t begin, int64_t end, int thread) {
   const GsDepthwiseI8Run* r = arg;
+  int64_t blocks = gs_ceil_div(r->v->O, GS_I8_CHANNELS);
   (void)thread;
   for (int64_t i = begin; i < end; i++)
-    for (int64_t c = 0; c < r->v->O; c += GS_I8_CHANNELS) gs_depthwise_i8_line(r, i / r->v->OH, i % r->v->OH, c);
+    gs_depthwise_i8_line(r, i / blocks / r->v->OH, i / blocks % r->v->OH, i % blocks * GS_I8_CHANNELS);
+}
+
+// Bytes of the weights of all blocks of channels; none where they are read as they are.
+GS_INLINE int64_t gs_depthwise_i8_packed(const GsConvI8* v) {
+  return GS_I8_CHANNELS == 64 ? gs_ceil_div(v->O, 64) * gs_depthwise_i8_rounds(v) * 256 : 0;
 }
 
 GS_LOCAL int64_t gs_depthwise_i8_scratch(const GsConvI8* v, int threads) {
   (void)threads;
-  return (gs_round_up(v->O * 4, 64) + (gs_framed_i8(v, 4) ? gs_frame_i8_bytes(v) : 0)) / 4;
+  return (gs_round_up(v->O * 4, 64) + gs_depthwise_i8_packed(v) + gs_round_up(v->W * v->C, 64)) / 4;
 }
 
 // At most GS_I8_TAPS taps.
 GS_LOCAL void gs_depthwise_i8(const GsConvI8* v, GsPool* pool) {
   if (v->N * v->OH * v->OW <= 0 || v->O <= 0) return;
-  if ((double)v->N * (double)(v->OH * v->OW * v->O) * (double)(v->KH * v->KW) < 100000.0 * GS_W) pool = 0;
+  if ((double)v->N * (double)(v->OH * v->OW * v->O) * (double)(v->KH * v->KW) < 12000.0 * GS_W) pool = 0;
   GsDepthwiseI8Run r = {.v = v, .init = (int32_t*)v->scratch};
-  r.frame = gs_frame_i8(v, 4, v->scratch + gs_round_up(v->O * 4, 64), pool);
+  r.weights = v->scratch + gs_round_up(v->O * 4, 64);
+  r.fill = r.weights + gs_depthwise_i8_packed(v);
+  memset(r.fill, gs_zero_of(v->x_zero, v->x_zero_at, v->x_signed), (size_t)(v->W * v->C));
+  r.first = gs_ceil_div(gs_max_i64(v->PW, 0), v->SW);
+  int64_t room = v->W + v->PW - (v->KW - 1) * v->DW;  // columns at which a window ends inside
+  r.last = room > 0 ? gs_min_i64(gs_ceil_div(room, v->SW), v->OW) : 0;
   int32_t p = gs_zero_of(v->x_zero, v->x_zero_at, v->x_signed) + gs_i8_shift(v->x_signed);
   gs_i8_start(r.init, v->O, v->KH * v->KW, p, v->sums, v->w_zero, 1);
-  gs_parallel_for(pool, v->N * v->OH, gs_depthwise_i8_task, &r);
+#if GS_I8_CHANNELS == 64
+  int64_t taps = v->KH * v->KW, rounds = gs_depthwise_i8_rounds(v);
+  for (int64_t c0 = 0; c0 < v->O; c0 += 64) {
+    uint64_t mask = ~0ull >> (64 - gs_min_i64(64, v->O - c0));
+    const int8_t* w = (const int8_t*)v->w + c0;
+    for (int64_t t = 0; t < rounds; t++) {
+      __m512i x[4];
+      // Taps that are too many weigh nothing.
+      for (int64_t j = 0; j < 4; j++)
+        x[j] = 4 * t + j < taps ? _mm512_maskz_loadu_epi8(mask, w + (4 * t + j) * v->O) : _mm512_setzero_si512();
+      gs_i8_four(x, (__m512i*)r.weights + (c0 / 64 * rounds + t) * 4);
+    }
+  }
+#endif
+  gs_parallel_for(pool, v->N * v->OH * gs_ceil_div(v->O, GS_I8_CHANNELS), gs_depthwise_i8_task, &r);
 }
 
 // ---- the maximum over windows

@@ -53,6 +53,7 @@ struct GsPool {
   _Alignas(64) atomic_uint turn;   // one more with each loop; workers wait for it to change
   _Alignas(64) atomic_int left;    // workers that have not finished the loop; the caller waits for 0
   _Alignas(64) atomic_int sleepers;
+  atomic_int awaited;              // the caller sleeps until `left` is 0
   atomic_int stop;
   pthread_mutex_t mutex;
   pthread_cond_t wake, done;
@@ -65,6 +66,18 @@ GS_INLINE void gs_pause(void) {
 #elif defined(__aarch64__)
   __asm__ volatile("yield");
 #endif
+}
+
+// The clock is asked once in so many looks: it costs as much as a few of them.
+#define GS_POOL_LOOKS 64
+
+// Whether the time to spin is over, asked after `looks` looks; `until` is 0 before the first answer.
+GS_INLINE int gs_spun(const GsPool* pool, unsigned looks, int64_t* until) {
+  gs_pause();
+  if (looks % GS_POOL_LOOKS) return 0;
+  int64_t now = gs_now_ns();
+  if (!*until) *until = now + pool->spin_ns;
+  return now >= *until;
 }
 
 GS_INLINE int gs_pool_size(const GsPool* pool) { return pool ? pool->size : 1; }
@@ -81,13 +94,9 @@ GS_LOCAL void* gs_pool_work(void* arg) {
   GsPool* pool = self->pool;
   unsigned seen = 0;
   for (;;) {
-    if (pool->spin_ns > 0) {
-      int64_t until = gs_now_ns() + pool->spin_ns;
-      while (atomic_load_explicit(&pool->turn, memory_order_acquire) == seen) {
-        for (int i = 0; i < 32; i++) gs_pause();
-        if (gs_now_ns() > until) break;
-      }
-    }
+    int64_t until = 0;
+    for (unsigned looks = 1; pool->spin_ns > 0; looks++)
+      if (atomic_load_explicit(&pool->turn, memory_order_acquire) != seen || gs_spun(pool, looks, &until)) break;
     if (atomic_load_explicit(&pool->turn, memory_order_acquire) == seen) {
       pthread_mutex_lock(&pool->mutex);
       atomic_fetch_add(&pool->sleepers, 1);
@@ -100,7 +109,8 @@ GS_LOCAL void* gs_pool_work(void* arg) {
     seen = atomic_load_explicit(&pool->turn, memory_order_acquire);
     if (atomic_load(&pool->stop)) return 0;
     if (self->index < pool->parts) gs_pool_part(pool, self->index);
-    if (atomic_fetch_sub_explicit(&pool->left, 1, memory_order_acq_rel) == 1) {
+    // The caller says that it sleeps first and looks at `left` second.
+    if (atomic_fetch_sub(&pool->left, 1) == 1 && atomic_load(&pool->awaited)) {
       pthread_mutex_lock(&pool->mutex);
       pthread_cond_signal(&pool->done);
       pthread_mutex_unlock(&pool->mutex);
@@ -145,12 +155,13 @@ GS_LOCAL void gs_parallel_for(GsPool* pool, int64_t n_tasks, GsRangeFn fn, void*
   atomic_store(&pool->left, pool->started);
   if (pool->started) gs_pool_post(pool);
   gs_pool_part(pool, 0);
-  int64_t until = gs_now_ns() + pool->spin_ns;
-  while (atomic_load_explicit(&pool->left, memory_order_acquire) > 0) {
-    for (int i = 0; i < 32; i++) gs_pause();
-    if (gs_now_ns() < until) continue;
+  int64_t until = 0;
+  for (unsigned looks = 1; atomic_load_explicit(&pool->left, memory_order_acquire) > 0; looks++) {
+    if (!gs_spun(pool, looks, &until)) continue;
     pthread_mutex_lock(&pool->mutex);
-    while (atomic_load_explicit(&pool->left, memory_order_acquire) > 0) pthread_cond_wait(&pool->done, &pool->mutex);
+    atomic_store(&pool->awaited, 1);
+    while (atomic_load(&pool->left) > 0) pthread_cond_wait(&pool->done, &pool->mutex);
+    atomic_store(&pool->awaited, 0);
     pthread_mutex_unlock(&pool->mutex);
   }
   atomic_store_explicit(&pool->busy, 0, memory_order_release);
@@ -195,6 +206,7 @@ GS_EXPORT void gs_pool_forked(GsPool* pool) {
   atomic_store(&pool->busy, 0);
   atomic_store(&pool->sleepers, 0);
   atomic_store(&pool->left, 0);
+  atomic_store(&pool->awaited, 0);
   pthread_mutex_init(&pool->mutex, 0);
   pthread_cond_init(&pool->wake, 0);
   pthread_cond_init(&pool->done, 0);
