@@ -233,135 +233,222 @@ GS_LOCAL void gs_conv_i8(const GsConvI8* v, GsPool* pool) {
 
 // ---- each channel by itself
 
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && GS_W == 16
+// Taps are taken four at a time, as the dot product wants them: four lines of one column of the window, or of flat
+// windows two lines of two columns or one line of four. Such a group is the same for every window that it lies in, so
+// the bytes of a line's groups are put side by side once, and windows beside each other share them.
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && GS_W == 16
+#define GS_I8_FOURS 1
 #define GS_I8_CHANNELS 64
 #else
+#define GS_I8_FOURS 0
 #define GS_I8_CHANNELS 32
 #endif
 #define GS_I8_PLACES 8   // places in a row of the picture that go to the epilogue together
-#define GS_I8_TAPS 64    // taps that have their pointers on the stack; longer windows go in rounds
+#define GS_I8_TAPS 64    // taps at the most
+#define GS_I8_GROUPS 64  // groups of a line that are kept: more than the 24 into which 64 taps fall at the most
 
 typedef struct GsDepthwiseI8Run {
   const GsConvI8* v;
-  int64_t first, last;  // places of a line whose windows look beyond neither end of the picture's lines
   int32_t* init;
-  uint8_t* fill;        // a line of the picture that is all padding
-  uint8_t* weights;     // of blocks of channels, four taps side by side
+  uint8_t* fill;           // a line of the picture that is all padding
+  uint8_t* weights;        // of blocks of channels: [down][across][vector][channel][tap]
+  int64_t high, wide;      // lines and columns of a group: 4 and 1, 2 and 2, 1 and 4
+  int64_t down, across;    // groups of a window
 } GsDepthwiseI8Run;
 
-// Rounds of four taps.
-GS_INLINE int64_t gs_depthwise_i8_rounds(const GsConvI8* v) { return gs_ceil_div(v->KH * v->KW, 4); }
-
-// Where the taps of the window at (n, oh, ow) find the channels from c0 on; those too many repeat the last. Gives how
-// many places, `most` at the most, find theirs at the same distance from the place before.
-GS_INLINE int64_t gs_depthwise_i8_taps(const GsDepthwiseI8Run* r, int64_t n, int64_t oh, int64_t ow, int64_t c0,
-                                       int64_t most, const uint8_t** at) {
-  const GsConvI8* v = r->v;
-  int64_t t = 0, inside = ow >= r->first && ow < r->last;
-  for (int64_t kh = 0; kh < v->KH; kh++) {
-    int64_t h = oh * v->SH - v->PH + kh * v->DH;
-    const uint8_t* line = h < 0 || h >= v->H ? r->fill : v->x + (n * v->H + h) * v->W * v->C;
-    for (int64_t kw = 0; kw < v->KW; kw++, t++) {
-      int64_t w = ow * v->SW - v->PW + kw * v->DW;
-      at[t] = (inside || (w >= 0 && w < v->W) ? line + w * v->C : r->fill) + c0;
-    }
-  }
-  for (int64_t all = gs_depthwise_i8_rounds(v) * 4; t < all; t++) at[t] = at[t - 1];
-  return inside ? gs_min_i64(most, r->last - ow) : 1;
+GS_INLINE GsDepthwiseI8Run gs_depthwise_i8_of(const GsConvI8* v) {
+  GsDepthwiseI8Run r = {.v = v, .high = v->KH > 2 ? 4 : v->KH};
+  r.wide = 4 / r.high;
+  r.down = gs_ceil_div(v->KH, r.high), r.across = gs_ceil_div(v->KW, r.wide);
+  return r;
 }
 
-#if GS_I8_CHANNELS == 64
-// Bytes of four taps side by side: vector j holds, in lane L and place d, the taps of channel 16 L + 4 j + d.
-GS_INLINE void gs_i8_four(const __m512i x[4], __m512i out[4]) {
-  __m512i a = _mm512_unpacklo_epi8(x[0], x[1]), b = _mm512_unpackhi_epi8(x[0], x[1]);
-  __m512i c = _mm512_unpacklo_epi8(x[2], x[3]), d = _mm512_unpackhi_epi8(x[2], x[3]);
-  out[0] = _mm512_unpacklo_epi16(a, c), out[1] = _mm512_unpackhi_epi16(a, c);
-  out[2] = _mm512_unpacklo_epi16(b, d), out[3] = _mm512_unpackhi_epi16(b, d);
+#if GS_I8_FOURS
+
+// For vectors V of 64, 32 and 16 bytes, as many channels as the block needs and no more:
+//   four    bytes of four taps side by side: vector j holds, in lane L and place d, the taps of channel 16 L + 4 j + d
+//   lanes   of sums in that order the channels' own
+//   groups  the groups at the columns `column` + i * `step` (i < count), one behind the other
+//   sums    of a group's dot products, for places whose first groups lie `step` groups apart
+#define GS_I8_WIDE(NAME, V, P, SI)                                                                                    \
+GS_INLINE void gs_i8_four_##NAME(const V x[4], V out[4]) {                                                            \
+  V a = P##_unpacklo_epi8(x[0], x[1]), b = P##_unpackhi_epi8(x[0], x[1]);                                             \
+  V c = P##_unpacklo_epi8(x[2], x[3]), d = P##_unpackhi_epi8(x[2], x[3]);                                             \
+  out[0] = P##_unpacklo_epi16(a, c), out[1] = P##_unpackhi_epi16(a, c);                                               \
+  out[2] = P##_unpacklo_epi16(b, d), out[3] = P##_unpackhi_epi16(b, d);                                               \
+}                                                                                                                     \
+GS_INLINE void gs_i8_groups_##NAME(const GsDepthwiseI8Run* r, const uint8_t* const* lines, uint64_t mask,             \
+                                   int64_t column, int64_t step, int64_t count, V* out) {                             \
+  const GsConvI8* v = r->v;                                                                                           \
+  const V flip = P##_set1_epi32((int)gs_i8_flip(v->x_signed));                                                        \
+  for (int64_t i = 0; i < count; i++, column += step)                                                                 \
+    for (int64_t g = 0; g < r->down; g++, out += 4) {                                                                 \
+      V x[4];                                                                                                         \
+      if (r->wide == 1) {                                                                                             \
+        int out_of_it = column < 0 || column >= v->W;                                                                 \
+        for (int t = 0; t < 4; t++)                                                                                   \
+          x[t] = P##_maskz_loadu_epi8(mask, out_of_it ? r->fill : lines[g * 4 + t] + column * v->C);                  \
+      } else {                                                                                                        \
+        for (int64_t t = 0; t < 4; t++) {                                                                             \
+          int64_t w = column + t % r->wide * v->DW;                                                                   \
+          x[t] = P##_maskz_loadu_epi8(mask, w < 0 || w >= v->W ? r->fill                                              \
+                                                               : lines[g * r->high + t / r->wide] + w * v->C);        \
+        }                                                                                                             \
+      }                                                                                                               \
+      for (int t = 0; t < 4; t++) x[t] = P##_xor_##SI(x[t], flip);                                                    \
+      gs_i8_four_##NAME(x, out);                                                                                      \
+    }                                                                                                                 \
+}                                                                                                                     \
+GS_INLINE void gs_i8_sums_##NAME(const int groups, const V* from, const int64_t* where, int64_t step, const V* w,     \
+                                 const int32_t* init, int64_t count, int32_t* tile, int64_t ldt) {                    \
+  V start[4];                                                                                                         \
+  for (int j = 0; j < 4; j++) start[j] = P##_loadu_##SI((const void*)(init + j * (int)(sizeof(V) / 4)));              \
+  gs_i8_unlanes_##NAME(start);                                                                                        \
+  for (int64_t i = 0; i < count; i++, from += step) {                                                                 \
+    V sum[4] = {start[0], start[1], start[2], start[3]};                                                              \
+    _Pragma("GCC unroll 4") for (int g = 0; g < groups; g++)                                                          \
+      for (int j = 0; j < 4; j++) sum[j] = P##_dpbusd_epi32(sum[j], from[where[g] + j], w[4 * g + j]);                \
+    gs_i8_lanes_##NAME(sum);                                                                                          \
+    for (int j = 0; j < 4; j++) P##_storeu_##SI((void*)(tile + i * ldt + j * (int)(sizeof(V) / 4)), sum[j]);          \
+  }                                                                                                                   \
 }
-// Between that order and the channels' own.
-GS_INLINE void gs_i8_lanes(__m512i v[4]) {
+
+GS_INLINE void gs_i8_lanes_64(__m512i v[4]) {
   __m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x44), b = _mm512_shuffle_i32x4(v[0], v[1], 0xEE);
   __m512i c = _mm512_shuffle_i32x4(v[2], v[3], 0x44), d = _mm512_shuffle_i32x4(v[2], v[3], 0xEE);
   v[0] = _mm512_shuffle_i32x4(a, c, 0x88), v[1] = _mm512_shuffle_i32x4(a, c, 0xDD);
   v[2] = _mm512_shuffle_i32x4(b, d, 0x88), v[3] = _mm512_shuffle_i32x4(b, d, 0xDD);
 }
+// Its own inverse.
+GS_INLINE void gs_i8_unlanes_64(__m512i v[4]) { gs_i8_lanes_64(v); }
+GS_INLINE void gs_i8_lanes_32(__m256i v[4]) {
+  __m256i a = v[0], b = v[1], c = v[2], d = v[3];
+  v[0] = _mm256_permute2x128_si256(a, b, 0x20), v[1] = _mm256_permute2x128_si256(c, d, 0x20);
+  v[2] = _mm256_permute2x128_si256(a, b, 0x31), v[3] = _mm256_permute2x128_si256(c, d, 0x31);
+}
+GS_INLINE void gs_i8_unlanes_32(__m256i v[4]) {
+  __m256i a = v[0], b = v[1], c = v[2], d = v[3];
+  v[0] = _mm256_permute2x128_si256(a, c, 0x20), v[1] = _mm256_permute2x128_si256(a, c, 0x31);
+  v[2] = _mm256_permute2x128_si256(b, d, 0x20), v[3] = _mm256_permute2x128_si256(b, d, 0x31);
+}
+GS_INLINE void gs_i8_lanes_16(__m128i v[4]) { (void)v; }
+GS_INLINE void gs_i8_unlanes_16(__m128i v[4]) { (void)v; }
 
-GS_INLINE void gs_depthwise_i8_places(const int rounds, const GsConvI8* v, const uint8_t* const* taps, int64_t step,
-                                      const __m512i* w, const int32_t* init, uint64_t mask, int64_t count,
-                                      int32_t* tile, int64_t ldt) {
-  const __m512i flip = _mm512_set1_epi32((int)gs_i8_flip(v->x_signed));
-  __m512i start[4];
-  for (int j = 0; j < 4; j++) start[j] = _mm512_loadu_si512(init + j * 16);
-  gs_i8_lanes(start);
-  for (int64_t i = 0; i < count; i++) {
-    __m512i sum[4] = {start[0], start[1], start[2], start[3]};
-#pragma GCC unroll 4
-    for (int t = 0; t < rounds; t++) {
-      __m512i x[4], four[4];
-      for (int j = 0; j < 4; j++)
-        x[j] = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, taps[4 * t + j] + i * step), flip);
-      gs_i8_four(x, four);
-      for (int j = 0; j < 4; j++) sum[j] = _mm512_dpbusd_epi32(sum[j], four[j], w[4 * t + j]);
+GS_I8_WIDE(64, __m512i, _mm512, si512)
+GS_I8_WIDE(32, __m256i, _mm256, si256)
+GS_I8_WIDE(16, __m128i, _mm, si128)
+
+// Bytes of the vectors for that many channels.
+GS_INLINE int64_t gs_i8_vector(int64_t channels) { return channels > 32 ? 64 : channels > 16 ? 32 : 16; }
+
+// The weights of the channels from c0 on, or (`ones`) a 1 for every tap, in the order of the groups.
+GS_LOCAL void gs_depthwise_i8_pack(const GsDepthwiseI8Run* r, int64_t c0, int ones, uint8_t* out) {
+  const GsConvI8* v = r->v;
+  int64_t channels = gs_min_i64(GS_I8_CHANNELS, v->O - c0), vector = gs_i8_vector(channels);
+  uint64_t mask = ~0ull >> (64 - channels);
+  for (int64_t g = 0; g < r->down * r->across; g++, out += 4 * vector) {
+    __m512i x[4];
+    for (int64_t t = 0; t < 4; t++) {
+      int64_t kh = g / r->across * r->high + t / r->wide, kw = g % r->across * r->wide + t % r->wide;
+      x[t] = kh >= v->KH || kw >= v->KW ? _mm512_setzero_si512() : ones ? _mm512_set1_epi8(1)
+           : _mm512_maskz_loadu_epi8(mask, (const int8_t*)v->w + (kh * v->KW + kw) * v->O + c0);
     }
-    gs_i8_lanes(sum);
-    for (int j = 0; j < 4; j++) _mm512_storeu_si512(tile + i * ldt + j * 16, sum[j]);
+#define GS_I8_PACK(NAME, V, CAST)                                              \
+  {                                                                            \
+    V few[4] = {CAST(x[0]), CAST(x[1]), CAST(x[2]), CAST(x[3])};               \
+    gs_i8_four_##NAME(few, (V*)(void*)out);                                    \
+  }
+    if (vector == 64) gs_i8_four_64(x, (__m512i*)(void*)out);
+    else if (vector == 32) GS_I8_PACK(32, __m256i, _mm512_castsi512_si256)
+    else GS_I8_PACK(16, __m128i, _mm512_castsi512_si128)
+#undef GS_I8_PACK
   }
 }
+
 #endif
+
+// Bytes of the weights of all blocks of channels; none where they are read as they are.
+GS_INLINE int64_t gs_depthwise_i8_packed(const GsDepthwiseI8Run* r) {
+  return GS_I8_FOURS ? gs_ceil_div(r->v->O, GS_I8_CHANNELS) * r->down * r->across * 256 : 0;
+}
+
+// `count` places of a line, GS_I8_PLACES at the most, for the channels from c0 on: the sums into rows of `tile`, which
+// are written whole vectors at a time, and (`seen`, not NULL) of what the windows hold.
+GS_INLINE void gs_depthwise_i8_places(const GsDepthwiseI8Run* r, const uint8_t* const* lines, int64_t c0, int64_t ow,
+                                      int64_t count, int32_t* tile, int32_t* seen) {
+  const GsConvI8* v = r->v;
+  int64_t cols = gs_min_i64(GS_I8_CHANNELS, v->O - c0);
+#if GS_I8_FOURS
+  // Columns of the picture that the windows read; where few of them are wanted, those of one window after the other.
+  int64_t span = (r->across - 1) * r->wide * v->DW + 1, columns = (count - 1) * v->SW + span, few = count;
+  int64_t groups = r->down * r->across, apart = 1, between = r->wide * v->DW;
+  if (columns * r->down > GS_I8_GROUPS || columns > count * r->across)
+    few = 1, columns = r->across, apart = between, between = 1;
+  uint64_t mask = ~0ull >> (64 - cols);
+  int64_t where[GS_I8_TAPS];
+  for (int64_t g = 0; g < groups; g++) where[g] = (g % r->across * between * r->down + g / r->across) * 4;
+  int32_t init[GS_I8_CHANNELS] = {0}, none[GS_I8_CHANNELS] = {0};
+  memcpy(init, r->init + c0, (size_t)cols * 4);
+  _Alignas(64) uint8_t room[GS_I8_GROUPS * 256], ones[GS_I8_TAPS * 256];
+  const uint8_t* weights = r->weights + c0 / GS_I8_CHANNELS * groups * 256;
+  if (seen) gs_depthwise_i8_pack(r, c0, 1, ones);
+#define GS_I8_RUN(NAME, V)                                                                                            \
+  for (int64_t i = 0; i < count; i += few) {                                                                          \
+    V* from = (V*)(void*)room;                                                                                        \
+    gs_i8_groups_##NAME(r, lines, mask, (ow + i) * v->SW - v->PW, apart, columns, from);                              \
+    if (groups == 3) gs_i8_sums_##NAME(3, from, where, v->SW * r->down * 4, (const V*)(const void*)weights, init, few,\
+                                       tile + i * cols, cols);                                                        \
+    else gs_i8_sums_##NAME((int)groups, from, where, v->SW * r->down * 4, (const V*)(const void*)weights, init, few,  \
+                           tile + i * cols, cols);                                                                    \
+    if (seen) gs_i8_sums_##NAME((int)groups, from, where, v->SW * r->down * 4, (const V*)(const void*)ones, none,     \
+                                few, seen + i * cols, cols);                                                          \
+  }
+  if (gs_i8_vector(cols) == 64) { GS_I8_RUN(64, __m512i) }
+  else if (gs_i8_vector(cols) == 32) { GS_I8_RUN(32, __m256i) }
+  else { GS_I8_RUN(16, __m128i) }
+#undef GS_I8_RUN
+#else
+  const uint8_t flip = (uint8_t)gs_i8_flip(v->x_signed);
+  for (int64_t i = 0; i < count; i++) {
+    int32_t *restrict sum = tile + i * cols, *restrict all = seen + i * cols;
+    for (int64_t c = 0; c < cols; c++) sum[c] = r->init[c0 + c];
+    if (seen) memset(all, 0, (size_t)cols * 4);
+    for (int64_t kh = 0; kh < v->KH; kh++)
+      for (int64_t kw = 0; kw < v->KW; kw++) {
+        int64_t at = (ow + i) * v->SW - v->PW + kw * v->DW;
+        const uint8_t* restrict x = at < 0 || at >= v->W ? r->fill : lines[kh] + at * v->C;
+        const int8_t* restrict f = (const int8_t*)v->w + (kh * v->KW + kw) * v->O + c0;
+#if GS_I8_SIGNED
+        for (int64_t c = 0; c < cols; c++) sum[c] += (int8_t)(x[c] ^ flip) * f[c];
+        if (seen) for (int64_t c = 0; c < cols; c++) all[c] += (int8_t)(x[c] ^ flip);
+#else
+        for (int64_t c = 0; c < cols; c++) sum[c] += (uint8_t)(x[c] ^ flip) * f[c];
+        if (seen) for (int64_t c = 0; c < cols; c++) all[c] += (uint8_t)(x[c] ^ flip);
+#endif
+      }
+  }
+#endif
+}
 
 // One line of the result for one block of channels.
 GS_LOCAL void gs_depthwise_i8_line(const GsDepthwiseI8Run* r, int64_t n, int64_t oh, int64_t c0) {
   const GsConvI8* v = r->v;
-  int64_t taps = v->KH * v->KW, cols = gs_min_i64(GS_I8_CHANNELS, v->O - c0), step = v->SW * v->C;
-  const uint8_t* at[GS_I8_TAPS];
-  // Rows one behind the other, written whole vectors at a time.
+  int64_t cols = gs_min_i64(GS_I8_CHANNELS, v->O - c0);
+  // Rows one behind the other.
   int32_t tile[GS_I8_PLACES * GS_I8_CHANNELS + GS_I8_CHANNELS] __attribute__((aligned(64)));
   int32_t seen[GS_I8_PLACES * GS_I8_CHANNELS + GS_I8_CHANNELS] __attribute__((aligned(64)));
-#if GS_I8_CHANNELS == 64
-  uint64_t mask = ~0ull >> (64 - cols);
-  int64_t rounds = gs_depthwise_i8_rounds(v);
-  const __m512i* weights = (const __m512i*)r->weights + c0 / 64 * rounds * 4;
-  int32_t init[64] = {0}, none[64] = {0};
-  // Ones in the places of taps, to see what the windows hold in all.
-  __m512i ones[GS_I8_TAPS];
-  memcpy(init, r->init + c0, (size_t)cols * 4);
-  for (int64_t t = 0; v->w_zero && t < 4 * rounds; t++)
-    ones[t] = _mm512_set1_epi32(0x01010101 & (int32_t)(0xFFFFFFFFu >> 8 * gs_max_i64((t / 4 + 1) * 4 - taps, 0)));
-#else
-  const int8_t* w = (const int8_t*)v->w + c0;
-  const uint8_t flip = (uint8_t)gs_i8_flip(v->x_signed);
-#endif
+  const uint8_t* lines[GS_I8_TAPS + 4];
+  for (int64_t kh = 0; kh < r->down * r->high; kh++) {
+    int64_t h = oh * v->SH - v->PH + kh * v->DH;
+    lines[kh] = (kh >= v->KH || h < 0 || h >= v->H ? r->fill : v->x + (n * v->H + h) * v->W * v->C) + c0;
+  }
   for (int64_t ow = 0; ow < v->OW; ow += GS_I8_PLACES) {
-    int64_t count = gs_min_i64(GS_I8_PLACES, v->OW - ow);
-    for (int64_t first = 0, few; first < count; first += few) {
-      few = gs_depthwise_i8_taps(r, n, oh, ow + first, c0, count - first, at);
-      int32_t *sums = tile + first * cols, *alls = seen + first * cols;
-#if GS_I8_CHANNELS == 64
-      if (rounds == 3) gs_depthwise_i8_places(3, v, at, step, weights, init, mask, few, sums, cols);
-      else gs_depthwise_i8_places((int)rounds, v, at, step, weights, init, mask, few, sums, cols);
-      if (v->w_zero) gs_depthwise_i8_places((int)rounds, v, at, step, ones, none, mask, few, alls, cols);
-#else
-      for (int64_t i = 0; i < few; i++) {
-        int32_t *restrict sum = sums + i * cols, *restrict all = alls + i * cols;
-        for (int64_t c = 0; c < cols; c++) sum[c] = r->init[c0 + c], all[c] = 0;
-        for (int64_t tap = 0; tap < taps; tap++) {
-          const uint8_t* restrict x = at[tap] + i * step;
-          const int8_t* restrict f = w + tap * v->O;
-#if GS_I8_SIGNED
-          for (int64_t c = 0; c < cols; c++) sum[c] += (int8_t)(x[c] ^ flip) * f[c];
-          if (v->w_zero) for (int64_t c = 0; c < cols; c++) all[c] += (int8_t)(x[c] ^ flip);
-#else
-          for (int64_t c = 0; c < cols; c++) sum[c] += (uint8_t)(x[c] ^ flip) * f[c];
-          if (v->w_zero) for (int64_t c = 0; c < cols; c++) all[c] += (uint8_t)(x[c] ^ flip);
-#endif
-        }
-      }
-#endif
-    }
+    int64_t count = gs_min_i64(GS_I8_PLACES, v->OW - ow), m = (n * v->OH + oh) * v->OW + ow;
+    gs_depthwise_i8_places(r, lines, c0, ow, count, tile, v->w_zero ? seen : 0);
     if (v->w_zero)
       for (int64_t i = 0; i < count; i++)
         for (int64_t c = 0; c < cols; c++) tile[i * cols + c] -= v->w_zero[c0 + c] * seen[i * cols + c];
-    int64_t m = (n * v->OH + oh) * v->OW + ow;
     if (v->epilogue) v->epilogue(v->context, tile, cols, 0, m, c0, count, cols);
     else
       for (int64_t i = 0; i < count; i++)
@@ -377,42 +464,26 @@ GS_LOCAL void gs_depthwise_i8_task(void* arg, int64_t begin, int64_t end, int th
     gs_depthwise_i8_line(r, i / blocks / r->v->OH, i / blocks % r->v->OH, i % blocks * GS_I8_CHANNELS);
 }
 
-// Bytes of the weights of all blocks of channels; none where they are read as they are.
-GS_INLINE int64_t gs_depthwise_i8_packed(const GsConvI8* v) {
-  return GS_I8_CHANNELS == 64 ? gs_ceil_div(v->O, 64) * gs_depthwise_i8_rounds(v) * 256 : 0;
-}
-
 GS_LOCAL int64_t gs_depthwise_i8_scratch(const GsConvI8* v, int threads) {
+  GsDepthwiseI8Run r = gs_depthwise_i8_of(v);
   (void)threads;
-  return (gs_round_up(v->O * 4, 64) + gs_depthwise_i8_packed(v) + gs_round_up(v->W * v->C, 64)) / 4;
+  return (gs_round_up(v->O * 4, 64) + gs_depthwise_i8_packed(&r) + gs_round_up(v->W * v->C, 64)) / 4;
 }
 
 // At most GS_I8_TAPS taps.
 GS_LOCAL void gs_depthwise_i8(const GsConvI8* v, GsPool* pool) {
   if (v->N * v->OH * v->OW <= 0 || v->O <= 0) return;
   if ((double)v->N * (double)(v->OH * v->OW * v->O) * (double)(v->KH * v->KW) < 12000.0 * GS_W) pool = 0;
-  GsDepthwiseI8Run r = {.v = v, .init = (int32_t*)v->scratch};
+  GsDepthwiseI8Run r = gs_depthwise_i8_of(v);
+  r.init = (int32_t*)v->scratch;
   r.weights = v->scratch + gs_round_up(v->O * 4, 64);
-  r.fill = r.weights + gs_depthwise_i8_packed(v);
+  r.fill = r.weights + gs_depthwise_i8_packed(&r);
   memset(r.fill, gs_zero_of(v->x_zero, v->x_zero_at, v->x_signed), (size_t)(v->W * v->C));
-  r.first = gs_ceil_div(gs_max_i64(v->PW, 0), v->SW);
-  int64_t room = v->W + v->PW - (v->KW - 1) * v->DW;  // columns at which a window ends inside
-  r.last = room > 0 ? gs_min_i64(gs_ceil_div(room, v->SW), v->OW) : 0;
   int32_t p = gs_zero_of(v->x_zero, v->x_zero_at, v->x_signed) + gs_i8_shift(v->x_signed);
   gs_i8_start(r.init, v->O, v->KH * v->KW, p, v->sums, v->w_zero, 1);
-#if GS_I8_CHANNELS == 64
-  int64_t taps = v->KH * v->KW, rounds = gs_depthwise_i8_rounds(v);
-  for (int64_t c0 = 0; c0 < v->O; c0 += 64) {
-    uint64_t mask = ~0ull >> (64 - gs_min_i64(64, v->O - c0));
-    const int8_t* w = (const int8_t*)v->w + c0;
-    for (int64_t t = 0; t < rounds; t++) {
-      __m512i x[4];
-      // Taps that are too many weigh nothing.
-      for (int64_t j = 0; j < 4; j++)
-        x[j] = 4 * t + j < taps ? _mm512_maskz_loadu_epi8(mask, w + (4 * t + j) * v->O) : _mm512_setzero_si512();
-      gs_i8_four(x, (__m512i*)r.weights + (c0 / 64 * rounds + t) * 4);
-    }
-  }
+#if GS_I8_FOURS
+  for (int64_t c0 = 0; c0 < v->O; c0 += GS_I8_CHANNELS)
+    gs_depthwise_i8_pack(&r, c0, 0, r.weights + c0 / GS_I8_CHANNELS * r.down * r.across * 256);
 #endif
   gs_parallel_for(pool, v->N * v->OH * gs_ceil_div(v->O, GS_I8_CHANNELS), gs_depthwise_i8_task, &r);
 }
