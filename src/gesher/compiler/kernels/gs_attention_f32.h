@@ -261,5 +261,5 @@ GS_LOCAL void gs_attention_f32(const GsAttention* a, GsPool* pool) {
   GsAttentionRun r = gs_attention_run(a);
   double work = (double)a->batch * (double)a->groups * (double)a->each * (double)a->S * (double)a->T
               * (double)(a->D + a->E);
-  gs_parallel_for(work < 60000.0 * GS_W ? 0 : pool, a->batch * a->groups * r.blocks, gs_attention_task, &r);
+  gs_parallel_for(work < 25000.0 * GS_W ? 0 : pool, a->batch * a->groups * r.blocks, gs_attention_task, &r);
 }

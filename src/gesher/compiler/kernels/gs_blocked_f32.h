@@ -387,7 +387,7 @@ GS_INLINE void gs_blocked_conv_by(const GsBlocked* v, GsPool* pool, void (*task)
   int64_t KH = v->kernel[0], KW = v->kernel[1];
   double work = (double)v->N * (double)v->O * (double)(v->out[0] * v->out[1]) * (double)(v->C / v->group * KH * KW);
   // Waking the others takes microseconds: about what one core needs for this many multiplications.
-  if (work < 60000.0 * GS_W) pool = 0;
+  if (work < 25000.0 * GS_W) pool = 0;
   GsBlockedJob job = {.v = v, .p = gs_blocked_plan(v)};
   GsBlockedPlan* p = &job.p;
   job.strip_floats = gs_blocked_strip(p);

@@ -297,7 +297,7 @@ GS_LOCAL void gs_conv2d_f32(const GsConv* v, GsPool* pool) {
   GsConvJob job = {.v = v, .panels = gs_conv_panels(v)};
   job.scratch_floats = gs_conv2d_f32_scratch(v, 1);
   double work = (double)v->N * (double)v->O * (double)out * (double)(v->C / v->group * v->kernel[0] * v->kernel[1]);
-  if (work < 60000.0 * GS_W) pool = 0, threads = 1;
+  if (work < 25000.0 * GS_W) pool = 0, threads = 1;
   int64_t together = gs_min_i64(gs_conv_together(v), gs_ceil_div(v->N, threads));
   if (together > 1) {
     job.panels = together;

@@ -474,7 +474,7 @@ GS_LOCAL void gs_gemm_f32(const GsGemm* g, GsPool* pool) {
   GsGemmRun r = {.g = g, .packed = g->scratch, .direct = gs_gemm_direct(g)};
   double work = (double)g->M * (double)g->N * (double)g->K * (double)g->batch;
   // Waking the others takes microseconds: about what one core needs for this many multiplications.
-  if (work < 60000.0 * GS_W) pool = 0, threads = 1;
+  if (work < 25000.0 * GS_W) pool = 0, threads = 1;
   if (gs_gemm_is_dots(g)) {
     gs_parallel_for(pool, g->batch * g->M * g->N, gs_gemm_dot_task, &r);
     return;

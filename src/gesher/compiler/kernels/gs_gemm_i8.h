@@ -152,7 +152,7 @@ GS_LOCAL int64_t gs_gemm_i8_scratch(const GsGemmI8* g, int threads) {
 
 GS_LOCAL void gs_gemm_i8(const GsGemmI8* g, GsPool* pool) {
   if (g->M <= 0 || g->N <= 0 || g->batch <= 0) return;
-  if ((double)g->M * (double)g->N * (double)g->K * (double)g->batch < 400000.0 * GS_W) pool = 0;
+  if ((double)g->M * (double)g->N * (double)g->K * (double)g->batch < 60000.0 * GS_W) pool = 0;
   int threads = gs_pool_size(pool);
   GsGemmI8Run r = {.g = g, .thread_bytes = gs_gemm_i8_thread_bytes(g), .work = g->scratch,
                    .block = gs_gemm_i8_block(g)};
