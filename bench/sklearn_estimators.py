@@ -38,7 +38,8 @@ def made(name: str, kind: Any) -> Any:
         "SelfTrainingClassifier": ((classifier,), {}), "MissingIndicator": ((), {}),
         "GaussianRandomProjection": ((), {"n_components": 2}), "SparseRandomProjection": ((), {"n_components": 2}),
         "Birch": ((), {"threshold": 0.2}), "SimpleImputer": ((), {"add_indicator": True}),
-        "KernelPCA": ((), {"fit_inverse_transform": True}),
+        "KernelPCA": ((), {"fit_inverse_transform": True}), "HashingVectorizer": ((), {"n_features": 2**10}),
+        "FeatureHasher": ((), {"n_features": 2**10}), "PatchExtractor": ((), {"patch_size": (2, 2)}),
     }
     if name in given:
         positional, named = given[name]
@@ -59,8 +60,12 @@ def made(name: str, kind: Any) -> Any:
     return estimator
 
 
-def data(name: str, dtype: Any) -> tuple[np.ndarray[Any, Any], Any]:
+def data(name: str, dtype: Any) -> tuple[Any, Any]:
     """What to fit the estimator on."""
+    if name in ("DictVectorizer", "FeatureHasher"):
+        return [{"length": dtype(a), "width": dtype(b), "kind": str(k)} for (a, b, *_), k in zip(IRIS, KINDS)], KINDS
+    if name == "PatchExtractor":
+        return IRIS[:36].reshape(4, 6, 6).astype(dtype), None
     x = IRIS.astype(dtype)
     y: Any = KINDS
     if name in ("MultiOutputClassifier", "ClassifierChain"):

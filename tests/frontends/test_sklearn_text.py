@@ -60,6 +60,27 @@ def test_counts_are_those_of_scikit_learn(way: dict[str, Any]) -> None:
             assert session.run({"X": NASTY[5:6]})["transformed"].tolist() == wanted[5:6].tolist(), engine
 
 
+@pytest.mark.parametrize("way", [{k: v for k, v in w.items() if k not in ("max_features", "vocabulary")}
+                                 for w in WAYS if "max_features" not in w or "ngram_range" in w], ids=str)
+def test_hashes_are_those_of_scikit_learn(way: dict[str, Any]) -> None:
+    hows: list[dict[str, Any]] = [{"norm": None}, {"alternate_sign": False, "norm": "l1"}, {}]
+    vectorizer = HashingVectorizer(n_features=61, **way, **hows[len(str(way)) % 3])
+    model = gesher.export(vectorizer, EXAMPLE)
+    wanted = vectorizer.transform(NASTY).toarray()
+    for engine in ("reference", "compiled", "onnxruntime"):
+        with gesher.session(model, engine) as session:
+            np.testing.assert_allclose(session.run({"X": NASTY})["transformed"], wanted, atol=1e-14)
+            np.testing.assert_allclose(session.run({"X": NASTY[5:6]})["transformed"], wanted[5:6], atol=1e-14)
+
+
+def test_a_million_columns_of_hashes_before_a_linear_model() -> None:
+    texts = np.array(["the quick fox", "lazy dog", "the dog barks", "a fox"] * 3, object)
+    pipeline = make_pipeline(HashingVectorizer(), LogisticRegression()).fit(texts, np.arange(12) % 2)
+    with gesher.session(gesher.export(pipeline, texts), "compiled") as session:
+        got = session.run({"X": texts})["probabilities"]
+    np.testing.assert_allclose(got, pipeline.predict_proba(texts), atol=1e-12)
+
+
 @pytest.mark.parametrize("how", [{}, {"norm": "l1", "sublinear_tf": True}, {"use_idf": False, "norm": None},
                                  {"smooth_idf": False}], ids=str)
 def test_weights_are_those_of_scikit_learn(how: dict[str, Any]) -> None:
@@ -97,8 +118,8 @@ def test_a_column_of_texts_among_numbers() -> None:
     (CountVectorizer(token_pattern=r"\b[a-z']+\b"), "reaches beyond"),
     (CountVectorizer(token_pattern=r"[^,]+", ngram_range=(1, 2)), "spaces in them"),
     (CountVectorizer(tokenizer=str.split, token_pattern=None), "tokenizer of its own"),
-    (CountVectorizer(preprocessor=str.upper), "preprocessor of its own"), (HashingVectorizer(), "hash of words")],
-    ids=str)
+    (CountVectorizer(preprocessor=str.upper), "preprocessor of its own"),
+    (HashingVectorizer(token_pattern="(?s).+"), "words of any character")], ids=str)
 def test_what_cannot_be_said_exactly_is_refused(vectorizer: Any, why: str) -> None:
     with pytest.raises(UnsupportedError, match=why):
         gesher.export(vectorizer.fit(["abc1 d2e3, it's here"]), EXAMPLE)

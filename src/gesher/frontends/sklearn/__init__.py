@@ -1,7 +1,8 @@
 """From scikit-learn to ONNX: one file of translators for each family of estimators.
 
 A model of an array takes one matrix `X` of rows and features, its rows always free; a model of a DataFrame takes one
-input (rows, 1) for each column, under the column's name and of its type; a model of texts or labels takes `X` (rows,).
+input (rows, 1) for each column, under the column's name and of its type; a model of texts or labels takes `X` (rows,);
+one of dictionaries takes an input (rows, 1) for each key, where a number that a row has not got is 0 and a string "".
 A classifier gives `label` and `probabilities` (or `scores`), a regressor `prediction`, a transformer `transformed`, a
 density `log_density`, a search for neighbours `distances` and `neighbors`; what does several of these gives them all.
 `inverse_transform` gives `inverse` where it is asked for: of `X`, which are transformed rows then, or of a second input
@@ -70,8 +71,8 @@ class SklearnFrontend(Frontend):
 
 BOOSTERS = ("catboost", "lightgbm", "xgboost")
 FAMILIES = ("bayes", "boosting", "clustering", "composing", "decomposition", "embedding", "encoding", "ensembles",
-            "expansion", "factorization", "gaussian", "imputing", "kernels", "linear", "meta", "neighbors",
-            "neural", "preprocessing", "selection", "sparse_coding", "text", "trees")
+            "expansion", "factorization", "gaussian", "hashing", "imputing", "kernels", "linear", "meta", "neighbors",
+            "neural", "pictures", "preprocessing", "records", "selection", "sparse_coding", "text", "trees")
 
 
 @cache

@@ -14,17 +14,12 @@ from gesher.ir import Value
 from gesher.ops.build import Builder
 from gesher.symbolic import sym
 
+from .records import Records, read_records, takes_records
 from .tables import Array, Frame, Matrix, Rows, Table, as_frame, column_array, is_frame
 
 # They take labels or texts (rows,), one for each row, and not a matrix.
 VECTORS = ("LabelEncoder", "LabelBinarizer", "CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
 TEXTS = VECTORS[2:]
-# What they take is no input that a model of rows has.
-_NO_INPUTS = {
-    "DictVectorizer": "takes a dictionary for each row, and ONNX's maps are of one row each",
-    "FeatureHasher": "takes dictionaries or lists of any length for rows, which are no tensor",
-    "PatchExtractor": "takes pictures and gives more rows than it was given, which a model of rows does not",
-}
 
 
 @dataclass(slots=True)
@@ -46,6 +41,9 @@ class Source:
 
     def enter(self, b: Builder) -> Value | Table:
         """Declare the inputs."""
+        if isinstance(self.rows, Records):
+            keys = list(self.types)
+            return Table([b.input(self.names[k], self.types[k], (sym(self.count), 1)) for k in keys], keys)
         if not isinstance(self.rows, Frame):
             (key, kind), = self.types.items()
             return b.input(self.names[key], kind, (sym(self.count), *self.shape))
@@ -71,17 +69,6 @@ def first_of(estimator: Any) -> Any:
             return estimator
 
 
-def refuse_no_inputs(estimator: Any) -> None:
-    """Tell of an estimator whose data are no input that a model has.
-
-    Raises:
-        UnsupportedError: it is one.
-    """
-    kind = type(first_of(estimator)).__name__
-    if kind in _NO_INPUTS:
-        raise UnsupportedError(f"{kind} {_NO_INPUTS[kind]}", who="sklearn", advice="export the steps after it")
-
-
 def read_example(estimator: Any, example: Any, wished: str | None, dtype: Any = None) -> Source:
     """What the example says about the inputs.
 
@@ -93,6 +80,11 @@ def read_example(estimator: Any, example: Any, wished: str | None, dtype: Any = 
         UnsupportedError: the estimator is not fitted, or the example does not fit it.
     """
     name = wished or "X"
+    if example is not None and takes_records(first_of(estimator)) and not is_frame(example):
+        rows = read_records(first_of(estimator), example)
+        only = set(rows.kinds.values()) - {dtypes.STRING}
+        return in_type(Source(rows, dtypes.FLOAT if only == {dtypes.FLOAT} else dtypes.DOUBLE, dict(rows.kinds),
+                              {k: k for k in rows.kinds}), dtype)
     if isinstance(example, dict):
         if len(example) == 1 and not hasattr(estimator, "feature_names_in_"):
             name, example = next(iter(example.items()))
@@ -158,6 +150,10 @@ def _of_array(estimator: Any, example: Any, name: str) -> Source:
         if array.ndim != 1:
             raise UnsupportedError(f"the example of {kind} is one value for each row, its shape is {array.shape}",
                                    who="sklearn")
+    elif kind == "PatchExtractor":
+        if array.ndim not in (3, 4):
+            raise UnsupportedError(f"the example is no array (pictures, height, width[, channels]), its shape is "
+                                   f"{array.shape}", who="sklearn")
     elif array.ndim != 2 and not (kind == "IsotonicRegression" and array.ndim == 1):
         raise UnsupportedError(f"the example is no matrix of rows and features, its shape is {array.shape}",
                                who="sklearn")
@@ -177,7 +173,7 @@ def of_matrix(array: Array, name: str) -> Source:
     if fed is None:
         raise UnsupportedError(f"the example {why}", who="sklearn",
                                advice="give a DataFrame, whose columns may be of several types")
-    shape = () if fed.ndim == 1 else (fed.shape[1],)
+    shape = fed.shape[1:]
     if fed.dtype == object:
         # The estimator is shown what the model is, with None and NaN in the place of "".
         return Source(Matrix(name, fed), dtypes.DOUBLE, {name: dtypes.STRING}, {name: name}, shape)
@@ -201,7 +197,11 @@ def plain_array(example: Any, kind: str = "") -> Any:
     values = getattr(example, "to_numpy", lambda: example)()
     if isinstance(values, np.ndarray):
         return values
-    made = np.asarray(values)
+    try:
+        made = np.asarray(values)
+    except ValueError as e:
+        raise UnsupportedError(f"the example's rows are of several lengths: {e}", who="sklearn",
+                               advice="give rows of one length, as an array has them") from e
     if made.dtype.kind in "US" and any(not isinstance(v, str) for v in _leaves(values)):
         # numpy makes strings of numbers that stand among them; they keep their types here.
         return np.asarray(values, object)
@@ -218,7 +218,7 @@ def _leaves(values: Any) -> Any:
 
 def _features(estimator: Any, kind: str, otherwise: int | None = None) -> int:
     n = getattr(estimator, "n_features_in_", 1 if hasattr(estimator, "X_thresholds_") else None)
-    if n is None and kind in ("FunctionTransformer", "MultiLabelBinarizer", "SparseCoder"):
+    if n is None and kind in ("FunctionTransformer", "MultiLabelBinarizer", "SparseCoder", "FeatureHasher"):
         n = otherwise
     if n is None:
         seen = (estimator, first_of(estimator), *(step for _, step in getattr(estimator, "steps", ())))

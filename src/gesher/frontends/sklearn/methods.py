@@ -66,6 +66,8 @@ def _several(t: Translation, kind: str, values: list[Value]) -> list[Output]:
 def _of_table(t: Translation, estimator: Any, kind: str, table: Table) -> list[Output]:
     """A table as one matrix where its columns are of one kind, else an output for each, named as the features."""
     values = table.values()
+    if table.apart:
+        return [Output(n, kind, v, i) for i, (n, v) in enumerate(zip(table.names, values))]
     strings = [t.b.dtype(v) is dtypes.STRING for v in values]
     if not any(strings):
         return [Output(kind, kind, t.matrix(table))]
@@ -140,8 +142,10 @@ def answer(estimator: Any, output: Output, x: Any, rank: int) -> Any:
     said = getattr(estimator, output.method)(x)
     if output.kind in ("distances", "neighbors"):
         said = said[("distances", "neighbors").index(output.kind)]
-    elif output.part is not None and isinstance(said, list):
+    elif output.part is not None and isinstance(said, list) and output.kind != "inverse":
         said = said[output.part]
+    if output.kind == "inverse" and isinstance(said, list) and said and isinstance(said[0], dict):
+        return np.array([[row.get(output.name, 0)] for row in said])
     if output.kind == "inverse" and isinstance(said, list):
         # Lists of words, or of labels, one for each row.
         return [np.asarray(row, None if len(row) else object) for row in said]

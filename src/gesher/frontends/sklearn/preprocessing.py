@@ -82,7 +82,7 @@ def _(t: Translation, scaler: Any, x: Value) -> Value:
     return _scaled_back(t, x, None, scaler.scale_)
 
 
-def _normalized(t: Translation, x: Value, norm: str) -> Value:
+def normalized(t: Translation, x: Value, norm: str) -> Value:
     """Each row divided by its norm; a row of zeros stays."""
     axes = t.b.constant(np.array([1], np.int64))
     if norm == "l2":
@@ -98,7 +98,7 @@ def _normalized(t: Translation, x: Value, norm: str) -> Value:
 
 @translates("preprocessing.Normalizer")
 def _(t: Translation, normalizer: Any, x: Value) -> Outputs:
-    return Outputs(transformed=_normalized(t, x, normalizer.norm))
+    return Outputs(transformed=normalized(t, x, normalizer.norm))
 
 
 @translates("feature_extraction.TfidfTransformer")
@@ -108,7 +108,7 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
         x = t.b.Where(present, t.b.Add(t.b.Log(t.b.Where(present, x, t.constant(1))), t.constant(1)), x)
     if model.use_idf:
         x = t.b.Mul(x, t.constant(model.idf_))
-    return Outputs(transformed=x if model.norm is None else _normalized(t, x, model.norm))
+    return Outputs(transformed=x if model.norm is None else normalized(t, x, model.norm))
 
 
 @translates("preprocessing.Binarizer")

@@ -27,10 +27,15 @@ MISSING_STRING = ""
 
 @dataclass(slots=True)
 class Table:
-    """Columns (rows, 1) beside each other; in the place of one that ONNX has no type for stands the reason."""
+    """Columns (rows, 1) beside each other; in the place of one that ONNX has no type for stands the reason.
+
+    Attributes:
+        apart: each is an output of its own, under its name, also where all of them would make one matrix.
+    """
 
     columns: list[Value | str]
     names: list[str]
+    apart: bool = False
 
     def take(self, positions: Iterable[int]) -> Table:
         at = [int(i) for i in positions]
@@ -143,6 +148,8 @@ class Matrix(Rows):
     def mixed(self, rng: np.random.Generator, count: int) -> Matrix:
         if self.array.ndim == 1:
             return Matrix(self.name, rng.choice(self.array, count))
+        if self.array.ndim > 2:
+            return self.take(rng.integers(0, len(self.array), count))
         columns = [rng.choice(self.array[:, j], count) for j in range(self.array.shape[1])]
         return Matrix(self.name, np.stack(columns, 1).astype(self.array.dtype) if columns else self.array)
 

@@ -28,13 +28,12 @@ from .translation import Outputs, Translation, columnwise, inverts, refuse, tran
 
 MS, ML = "com.microsoft", "ai.onnx.ml"
 # StringSplit, StringConcat and RegexFullMatch came with it.
-_OPSET = 20
+OPSET = 20
 # Characters that share what becomes of them are listed as a class where they are more than this.
-_MANY = 40
+MANY = 40
 _GONE, _UNKNOWN = -2, -1
 
-columnwise("feature_extraction.CountVectorizer", "feature_extraction.TfidfVectorizer",
-           "feature_extraction.HashingVectorizer")
+columnwise("feature_extraction.CountVectorizer", "feature_extraction.TfidfVectorizer")
 
 
 class Text:
@@ -112,7 +111,7 @@ class Text:
             sets.setdefault(made, set()).add(c)
         for c in self.alphabet - changed.keys():
             single[c] = piece(c)
-        for made in [m for m, cs in sets.items() if len(cs) <= _MANY]:
+        for made in [m for m, cs in sets.items() if len(cs) <= MANY]:
             single |= dict.fromkeys(sets.pop(made), made)
         named = frozenset({*changed, *self.alphabet})
         whole = {m: cs - named for m, cs in marks.items()}
@@ -183,7 +182,12 @@ class Text:
         return self.b.Pad(made, self.ints(0, 0, 0, lacking)) if lacking > 0 else made
 
 
-def _refuse_custom(model: Any) -> None:
+def refuse_custom(model: Any) -> None:
+    """Tell of what a vectorizer does by Python of its own.
+
+    Raises:
+        UnsupportedError: it does.
+    """
     for name in ("preprocessor", "tokenizer"):
         if getattr(model, name) is not None:
             raise refuse(model, f" with a {name} of its own", "its Python cannot be read")
@@ -195,7 +199,7 @@ def _refuse_custom(model: Any) -> None:
         raise refuse(model, f"(input={model.input!r})", "give texts, not files")
 
 
-def _flat(t: Translation, model: Any, x: Value | Table) -> Value:
+def flat_texts(t: Translation, model: Any, x: Value | Table) -> Value:
     """The texts (rows,).
 
     Raises:
@@ -335,15 +339,15 @@ def _chars_of_words(t: Translation, model: Any, source: Value) -> Value:
 
 def _counted(t: Translation, model: Any, x: Value | Table) -> Value:
     """Counts (rows, vocabulary), as numbers of the model's type."""
-    _refuse_custom(model)
+    refuse_custom(model)
     if not hasattr(model, "vocabulary_"):
         model._validate_vocabulary()
     if not hasattr(model, "vocabulary_"):
         raise refuse(model, " that is not fitted", "call fit before exporting")
-    if t.b.opsets[""] < _OPSET:
-        raise UnsupportedError(f"texts need opset {_OPSET}, where StringSplit came", who="sklearn",
+    if t.b.opsets[""] < OPSET:
+        raise UnsupportedError(f"texts need opset {OPSET}, where StringSplit came", who="sklearn",
                                advice="ask for a newer opset")
-    source = _flat(t, model, x)
+    source = flat_texts(t, model, x)
     how = {"word": _words, "char": _chars, "char_wb": _chars_of_words}[model.analyzer]
     made = t.b.Cast(how(t, model, source), to=t.dtype.code)
     return t.b.Min(made, t.constant(1)) if model.binary else made
@@ -364,9 +368,3 @@ def _(t: Translation, model: Any, x: Any) -> Value:
     """The words that each row has some of, by their places: a sequence of arrays, one for each row."""
     words = sorted(model.vocabulary_, key=model.vocabulary_.__getitem__)
     return listed(t, t.matrix(x, model), t.b.constant(np.array(words, object)))
-
-
-@translates("feature_extraction.HashingVectorizer")
-def _(t: Translation, model: Any, x: Any) -> Outputs:
-    raise refuse(model, ", whose hash of words is in no operator of ONNX's own,", "CountVectorizer and TfidfVectorizer "
-                                                                                   "have")

@@ -14,7 +14,7 @@ from gesher.frontends.protocol import Exported, ExportOptions, Trial
 from gesher.ir import Edit, Model
 from gesher.ops.build import Builder
 
-from .inputs import Source, read_example, refuse_no_inputs
+from .inputs import Source, read_example
 from .inverses import inverse_trials, joined, read_transformed
 from .methods import INVERSE, asked_methods, choose
 from .tables import MISSING_STRING, Frame
@@ -49,7 +49,6 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
     on_error = options.settings.get("on_error", "fail")
     if on_error not in ("fail", "nan"):
         raise UnsupportedError(f"there is no on_error={on_error!r}", who="sklearn", advice="'fail' and 'nan' there are")
-    refuse_no_inputs(estimator)
     asked = asked_methods(estimator, options.settings)
     forth = asked is None or asked != [INVERSE]
     back = asked is not None and INVERSE in asked

@@ -348,7 +348,7 @@ def in_double(translator: F) -> F:
         if isinstance(value, Value):
             return t.b.Cast(value, to=t.dtype.code) if t.b.dtype(value) is dtypes.DOUBLE else value
         if isinstance(value, Table):
-            return Table([narrow(t, c) for c in value.columns], value.names)
+            return Table([narrow(t, c) for c in value.columns], value.names, value.apart)
         if isinstance(value, Outputs):
             for f in fields(Outputs):
                 setattr(value, f.name, narrow(t, getattr(value, f.name)))

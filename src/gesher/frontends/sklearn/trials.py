@@ -18,11 +18,14 @@ from gesher.ops.build import Builder
 from .inputs import TEXTS as TEXT_TAKERS
 from .inputs import Source, first_of
 from .methods import Output, answer, as_model
+from .records import Records
 from .tables import Frame, Matrix, Rows
 
 # Comparisons that a trial's rows may cost in a forest, as reckoned by `_steps`; trees that are tried at thresholds, and
 # how many of each.
 _BUDGET, _TREES, _OF_TREE = 1_500_000, 20, 50
+# Numbers that a matrix of a trial may have.
+_CELLS = 2**22
 
 
 def _alone(estimator: Any) -> Any:
@@ -90,6 +93,14 @@ def _rows(estimator: Any, most: int) -> int:
     return int(min(most, max(_BUDGET // max(_steps(estimator), 1), 60)))
 
 
+def _widest(b: Builder) -> int:
+    """The number of columns of the widest matrix of rows: words by their hashes have a million of them."""
+    shapes = [b.shape(o) or () for node in b.graph.nodes for o in node.outputs
+              if o is not None and isinstance(o.type, TensorType)]
+    return max((s[1] for s in shapes if len(s) == 2 and not isinstance(s[0], int) and isinstance(s[1], int)),
+               default=1)
+
+
 def _boundaries(source: Source, estimator: Any, rng: np.random.Generator) -> Iterator[tuple[str, Rows]]:
     """Rows at the edges: on thresholds, of values that training has not seen."""
     rows = source.rows
@@ -119,8 +130,8 @@ def _boundaries(source: Source, estimator: Any, rng: np.random.Generator) -> Ite
             unseen = rows.array[:4].copy()
             unseen[::2, 0] = "?unseen?"
             yield "unseen values", Matrix(rows.name, unseen)
-    elif isinstance(rows, Frame) and len(rows):
-        strange = _strange(rows)
+    elif isinstance(rows, (Frame, Records)) and len(rows):
+        strange = rows.strange() if isinstance(rows, Records) else _strange(rows)
         if strange is not None:
             yield "unseen values", strange
 
@@ -148,6 +159,7 @@ def trials_of(b: Builder, estimator: Any, source: Source, outputs: list[Output],
     rng = np.random.default_rng(0)
     sets: dict[str, Rows] = {}
     given = source.rows
+    most = max(_CELLS // _widest(b), 4)
     if given is not None and len(given):
         sets["example"] = given.take(np.arange(min(len(given), _rows(estimator, 2000))))
         sets["one row"] = given.take(np.arange(1))
@@ -159,6 +171,7 @@ def trials_of(b: Builder, estimator: Any, source: Source, outputs: list[Output],
             sets["one row"] = source.rows.take(np.arange(1))
     must = set(sets) - {"columns shuffled"}
     sets.update(_boundaries(source, estimator, rng))
+    sets = {title: rows if len(rows) <= most else rows.take(np.arange(most)) for title, rows in sets.items()}
     heard: dict[str, dict[str, Any]] = {}
     trials = []
     for title, rows, answers in answered(b, estimator, sets, must, outputs, names, in_float64, heard):
