@@ -63,6 +63,15 @@ def test_threads_share_a_transposition(isa):
 
 
 @isas
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+def test_long_and_narrow_rectangles(isa, dtype):
+    for shape in ((3, 300), (300, 3), (1, 5, 200), (15, 40), (31, 33), (2, 7, 129)):
+        x = np.arange(int(np.prod(shape))).astype(dtype).reshape(shape)
+        for threads in (1, 2):
+            transpose(isa, "transpose", x, (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2), threads)
+
+
+@isas
 def test_an_empty_tensor_has_nothing_to_move(isa):
     transpose(isa, "transpose", np.zeros((3, 0, 2), np.float32), (2, 0, 1))
 

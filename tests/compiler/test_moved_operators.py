@@ -74,3 +74,31 @@ def test_means_over_edges():
             with gesher.session(model, "compiled", threads=1) as session:
                 np.testing.assert_allclose(session.run({"x": fed})["y"], Evaluator(model).run({"x": fed})["y"],
                                            rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 20, 20), (1, 3, 160, 160), (2, 200, 1, 64), (1, 16, 4, 4)])
+@pytest.mark.parametrize("perm", [(0, 2, 3, 1), (0, 3, 2, 1)])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_transpositions_between_steps(shape, perm, dtype):
+    b = Graph({"": 22})
+    x = b.input("x", gesher.base.dtypes.from_numpy(np.dtype(dtype)), shape)
+    moved = b.op("Transpose", b.op("Add", x, np.array(3, dtype)), perm=perm)
+    b.output(b.op("Mul", moved, np.array(2, dtype)), "y")
+    b.output(b.op("Slice", moved, np.int64([1]), np.int64([3]), np.int64([3])), "part")
+    model = b.model()
+    fed = np.random.default_rng(3).integers(0, 99, shape).astype(dtype)
+    with gesher.session(model, "compiled", threads=1) as session:
+        for name, value in session.run({"x": fed}).items():
+            np.testing.assert_array_equal(value, Evaluator(model).run({"x": fed})[name])
+
+
+def test_a_transposition_that_moves_far_is_made_in_blocks():
+    def explained(channels):
+        b = Graph({"": 22})
+        x = b.input("x", gesher.base.dtypes.FLOAT, (1, channels, 64, 64))
+        b.output(b.op("Tanh", b.op("Transpose", b.op("Tanh", x), perm=(0, 2, 3, 1))), "y")
+        with gesher.session(b.model(), "compiled", threads=1) as session:
+            return session.explain()
+
+    assert "gs_transpose" in explained(64)
+    assert "gs_transpose" not in explained(3)

@@ -15,12 +15,17 @@ from dataclasses import dataclass, field
 
 from gesher.base.dtypes import FLOAT
 from gesher.primitives import MAPS, Expr
-from gesher.symbolic import decide_eq, product
+from gesher.symbolic import decide_eq, decide_lt, product
 
 from .kernel import Kernel
 from .matching import match
+from .moves import Transpose
 
 CHEAP = 3
+# A transposition with fewer elements on its innermost axes, or fewer bytes in all, is read in large steps at no great
+# cost: few lines of the cache are in turn.
+_FEW_LINES = 16
+_FEW_BYTES = 32768
 LARGEST = 40  # primitives in one nest: more are cut, for the compiler's sake and the reader's
 
 _ELEMENTWISE = frozenset(("select", "cast", "bitcast", "is_inf", *MAPS))
@@ -29,6 +34,8 @@ _MOVES = frozenset(("broadcast", "reshape", "transpose", "slice"))
 _ALONE = frozenset(("concat", "scatter_along", "scatter_nd", "cumulate", "sort_order", "contract", "convolve",
                     "convolve_transposed", "window", "argreduce", "item", "loop", "branch"))
 _FREE = frozenset(("size", "iota"))
+# What may read little of its operand, or reads it in an order of its own.
+_PARTLY = frozenset(("slice", "gather", "gather_along", "gather_nd", "reduce"))
 
 
 @dataclass(slots=True)
@@ -108,6 +115,9 @@ def fuse(roots: Sequence[Expr], leaves: set[Expr], given: set[Expr], extra: Sequ
             # Loops and branches read and write whole tensors.
             forced.update(e.args[0].args)
     users = _users(order, kernels, given)
+    for e in order:
+        if e not in kernels and e not in given and (moved := _far(e, users.get(e, ()))) is not None:
+            forced.update((e, *moved.operands))
     costs = _costs(order, leaves, given)
     fusion = Fusion(order, given=given, kernels=kernels)
     kept: set[Expr] = set()
@@ -195,6 +205,15 @@ def _repeated(e: Expr, readers: Sequence[Expr], users: dict[Expr, list[Expr]], k
     # A reduction under a step that moves indices would loop inside loops that walk another way.
     return e.prim == "reduce" and any(r.prim not in _ELEMENTWISE and r.prim not in ("reshape", "broadcast", "reduce")
                                       for r in readers)
+
+
+def _far(e: Expr, readers: Sequence[Expr]) -> Transpose | None:
+    """How to make `e`, where it is a transposition that a nest would read in large steps: in blocks, from memory."""
+    moved = Transpose.of(e)
+    if moved is None or any(r.prim in _PARTLY for r in readers):
+        return None
+    few = any(decide_lt(x.shape[-1], _FEW_LINES) for x in (e, e.args[0]))
+    return None if few or decide_lt(product(e.shape), _FEW_BYTES // e.dtype.numpy.itemsize) else moved
 
 
 def _expands(b: Expr) -> bool:

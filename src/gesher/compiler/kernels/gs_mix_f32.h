@@ -62,13 +62,13 @@ GS_LOCAL void gs_mix_rows_task(void* arg, int64_t begin, int64_t end, int thread
     int64_t row = task * GS_W, lanes = gs_min_i64(GS_W, v->outer - row);
     // Lanes of no row are never given out, but what lies there must not be slow.
     if (lanes < GS_W) memset(in, 0, (size_t)(v->n * GS_W) * sizeof(float));
-    gs_move_words((const uint32_t*)(const void*)(v->x + row * v->n), (uint32_t*)(void*)in, v->n, lanes, v->n, GS_W);
+    gs_move_words((const char*)(v->x + row * v->n), (char*)in, v->n, lanes, v->n, GS_W);
     for (int64_t i = 0; i < v->count; i++) {
       gs_vf y = {0};
       for (int64_t t = i * v->taps; t < (i + 1) * v->taps; t++) y += v->weights[t] * gs_load(in + v->index[t] * GS_W);
       gs_store(out + i * GS_W, y);
     }
-    gs_move_words((const uint32_t*)(const void*)out, (uint32_t*)(void*)(v->y + row * v->count), lanes, v->count, GS_W,
+    gs_move_words((const char*)out, (char*)(v->y + row * v->count), lanes, v->count, GS_W,
                   v->count);
   }
 }

@@ -34,50 +34,73 @@ typedef struct GsTransposeRun {
 #define GS_MOVE_BLOCK 128
 
 // A rectangle: rows lie side by side in x, columns side by side in y.
-#define GS_MOVE(T)                                                                     \
-  for (int64_t i = 0; i < rows; i++)                                                   \
-    for (int64_t j = 0; j < columns; j++) ((T*)y)[i * to + j] = ((const T*)x)[i + j * from]
+#define GS_MOVE(T, i0, i1, j0, j1)                                                     \
+  for (int64_t i = i0; i < i1; i++)                                                    \
+    for (int64_t j = j0; j < j1; j++) ((T*)y)[i * to + j] = ((const T*)x)[i + j * from]
 #if defined(__clang__) || __GNUC__ >= 12
-// Four by four elements of four bytes in registers.
-typedef uint32_t gs_four __attribute__((vector_size(16)));
-typedef uint32_t gs_four_u __attribute__((vector_size(16), aligned(4), may_alias));
-GS_INLINE void gs_move_fours(const uint32_t* x, uint32_t* y, int64_t from, int64_t to) {
-  gs_four a = *(const gs_four_u*)x, b = *(const gs_four_u*)(x + from);
-  gs_four c = *(const gs_four_u*)(x + 2 * from), d = *(const gs_four_u*)(x + 3 * from);
-  gs_four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-  gs_four ba = __builtin_shufflevector(a, b, 2, 6, 3, 7), dc = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-  *(gs_four_u*)y = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-  *(gs_four_u*)(y + to) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-  *(gs_four_u*)(y + 2 * to) = __builtin_shufflevector(ba, dc, 0, 1, 4, 5);
-  *(gs_four_u*)(y + 3 * to) = __builtin_shufflevector(ba, dc, 2, 3, 6, 7);
+// Squares of N elements T each way in registers of 16 bytes: N vectors whose first half is interleaved with the second,
+// element by element, as often as N is halved, are N vectors of the columns.
+#define GS_MOVE_SQUARES(NAME, T, N, LOW, HIGH)                                                                        \
+typedef T gs_##NAME __attribute__((vector_size(16)));                                                                 \
+typedef T gs_##NAME##_u __attribute__((vector_size(16), aligned(1), may_alias));                                      \
+GS_INLINE void gs_move_square_##NAME(const char* x, char* y, int64_t columns, int64_t from, int64_t to) {             \
+  gs_##NAME v[N], u[N];                                                                                               \
+  _Pragma("GCC unroll 16") for (int64_t k = 0; k < N; k++)                                                            \
+    v[k] = *(const gs_##NAME##_u*)(x + gs_min_i64(k, columns - 1) * from * (int64_t)sizeof(T));                       \
+  _Pragma("GCC unroll 4") for (int half = 1; half < N; half *= 2) {                                                   \
+    _Pragma("GCC unroll 16") for (int k = 0; k < N / 2; k++) {                                                        \
+      u[2 * k] = __builtin_shufflevector(v[k], v[k + N / 2], LOW);                                                    \
+      u[2 * k + 1] = __builtin_shufflevector(v[k], v[k + N / 2], HIGH);                                               \
+    }                                                                                                                 \
+    _Pragma("GCC unroll 16") for (int k = 0; k < N; k++) v[k] = u[k];                                                 \
+  }                                                                                                                   \
+  _Pragma("GCC unroll 16") for (int64_t k = 0; k < N; k++) *(gs_##NAME##_u*)(y + k * to * (int64_t)sizeof(T)) = v[k]; \
+}                                                                                                                     \
+GS_INLINE void gs_move_##NAME(const char* x, char* y, int64_t rows, int64_t columns, int64_t from, int64_t to) {      \
+  const int64_t size = (int64_t)sizeof(T);                                                                            \
+  if (rows >= N && columns >= N) {                                                                                    \
+    /* The last squares overlap those before. */                                                                      \
+    for (int64_t at = 0; at < rows; at += N)                                                                          \
+      for (int64_t across = 0, i = gs_min_i64(at, rows - N); across < columns; across += N) {                         \
+        int64_t j = gs_min_i64(across, columns - N);                                                                  \
+        gs_move_square_##NAME(x + (i + j * from) * size, y + (i * to + j) * size, N, from, to);                       \
+      }                                                                                                               \
+    return;                                                                                                           \
+  }                                                                                                                   \
+  int64_t done = 0;                                                                                                   \
+  /* Lines of few elements, one behind the other: each spills into the next, which is written later. */               \
+  if (to == columns)                                                                                                  \
+    for (; done + 2 * N <= rows; done += N)                                                                            \
+      gs_move_square_##NAME(x + done * size, y + done * to * size, columns, from, to);                                \
+  GS_MOVE(T, done, rows, 0, columns);                                                                                 \
 }
-GS_INLINE void gs_move_words(const uint32_t* x, uint32_t* y, int64_t rows, int64_t columns, int64_t from, int64_t to) {
-  int64_t i = 0;
-  for (; i + 4 <= rows; i += 4) {
-    int64_t j = 0;
-    for (; j + 4 <= columns; j += 4) gs_move_fours(x + i + j * from, y + i * to + j, from, to);
-    for (; j < columns; j++)
-      for (int64_t r = i; r < i + 4; r++) y[r * to + j] = x[r + j * from];
-  }
-  for (; i < rows; i++)
-    for (int64_t j = 0; j < columns; j++) y[i * to + j] = x[i + j * from];
-}
+#define GS_LIST(...) __VA_ARGS__
+#define GS_MOVE_ORDER(NAME, T, N, LOW, HIGH) GS_MOVE_SQUARES(NAME, T, N, GS_LIST LOW, GS_LIST HIGH)
+GS_MOVE_ORDER(bytes, uint8_t, 16, (0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+              (8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31))
+GS_MOVE_ORDER(halves, uint16_t, 8, (0, 8, 1, 9, 2, 10, 3, 11), (4, 12, 5, 13, 6, 14, 7, 15))
+GS_MOVE_ORDER(words, uint32_t, 4, (0, 4, 1, 5), (2, 6, 3, 7))
+GS_MOVE_ORDER(doubles, uint64_t, 2, (0, 2), (1, 3))
 #else
-GS_INLINE void gs_move_words(const uint32_t* x, uint32_t* y, int64_t rows, int64_t columns, int64_t from, int64_t to) {
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = 0; j < columns; j++) y[i * to + j] = x[i + j * from];
+#define GS_MOVE_SQUARES(NAME, T)                                                                                      \
+GS_INLINE void gs_move_##NAME(const char* x, char* y, int64_t rows, int64_t columns, int64_t from, int64_t to) {      \
+  GS_MOVE(T, 0, rows, 0, columns);                                                                                    \
 }
+GS_MOVE_SQUARES(bytes, uint8_t)
+GS_MOVE_SQUARES(halves, uint16_t)
+GS_MOVE_SQUARES(words, uint32_t)
+GS_MOVE_SQUARES(doubles, uint64_t)
 #endif
 
 GS_INLINE void gs_move_rectangle(const char* x, char* y, int64_t rows, int64_t columns, int64_t from, int64_t to,
                                  int64_t bytes) {
   typedef struct { uint64_t a, b; } sixteen;
   switch (bytes) {
-    case 1: GS_MOVE(uint8_t); break;
-    case 2: GS_MOVE(uint16_t); break;
-    case 4: gs_move_words((const uint32_t*)(const void*)x, (uint32_t*)(void*)y, rows, columns, from, to); break;
-    case 8: GS_MOVE(uint64_t); break;
-    default: GS_MOVE(sixteen);
+    case 1: gs_move_bytes(x, y, rows, columns, from, to); break;
+    case 2: gs_move_halves(x, y, rows, columns, from, to); break;
+    case 4: gs_move_words(x, y, rows, columns, from, to); break;
+    case 8: gs_move_doubles(x, y, rows, columns, from, to); break;
+    default: GS_MOVE(sixteen, 0, rows, 0, columns);
   }
 }
 

@@ -96,7 +96,7 @@ GS_LOCAL void gs_sample_lay_task(void* arg, int64_t begin, int64_t end, int thre
     float* to = v->scratch + task * v->M * GS_W;
     // Lanes of no channel are never given out, but what lies there must not be slow.
     if (lanes < GS_W) memset(to, 0, (size_t)(v->M * GS_W) * sizeof(float));
-    gs_move_words((const uint32_t*)(const void*)x, (uint32_t*)(void*)to, v->M, lanes, v->M, GS_W);
+    gs_move_words((const char*)x, (char*)to, v->M, lanes, v->M, GS_W);
   }
 }
 
@@ -131,7 +131,7 @@ GS_LOCAL void gs_sample_block_task(void* arg, int64_t begin, int64_t end, int th
     else if (v->taps == 4) gs_sample_places(v, x, b, p0, count, tile, 4, 0);
     else gs_sample_places(v, x, b, p0, count, tile, 0, 0);
     float* y = v->y + (b * v->C + block * GS_W) * v->places + p0;
-    gs_move_words((const uint32_t*)(const void*)tile, (uint32_t*)(void*)y, lanes, count, GS_W, v->places);
+    gs_move_words((const char*)tile, (char*)y, lanes, count, GS_W, v->places);
   }
 }
 
