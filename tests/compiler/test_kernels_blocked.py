@@ -11,6 +11,20 @@ SOURCE = '#include "gs_blocked_f32.h"' + blocked_calls.SOURCE + """
 KERNEL(plain, gs_blocked_conv_f32_plain, 0)
 KERNEL(fast, gs_blocked_conv_f32, gs_blocked_conv_f32_scratch(&v, gs_pool_size(pool)))
 """
+# With v.out places, C and O alone told: where parts of the work begin, in units, and what the units before them cost.
+SHARES = """
+#include "gs_blocked_f32.h"
+GS_EXPORT int64_t shares(int64_t C, int64_t O, int64_t side, int64_t k, int64_t stride, int64_t parts, int64_t* begin,
+                         int64_t* before) {
+  int64_t pad = k / 2, out = (side + 2 * pad - k) / stride + 1;
+  GsBlocked v = {.N = 1, .C = C, .O = O, .group = 1, .in = {side, side}, .out = {out, out}, .kernel = {k, k},
+                 .stride = {stride, stride}, .dilation = {1, 1}, .pad = {pad, pad}};
+  GsBlockedPlan p = gs_blocked_plan(&v);
+  gs_blocked_share(&v, &p, (int)parts);
+  for (int64_t i = 0; i <= parts; i++) begin[i] = gs_blocked_first_unit(&p, 1, i, parts, before + i);
+  return p.down * p.across * p.pairs;
+}
+"""
 MOVES = """
 #include "gs_blocked_move_f32.h"
 #define MOVE(name, kernel) \\
@@ -121,6 +135,17 @@ def test_an_empty_output_is_left_alone(isa):
     for name in ("plain", "fast"):
         check(isa, name, 1, size=(2, 9))
         check(isa, name, 2, N=0)
+
+
+@isas
+@pytest.mark.parametrize("of", [(512, 512, 14, 3, 2), (1024, 2048, 14, 1, 2), (64, 80, 28, 1, 1), (3, 16, 40, 5, 1)])
+def test_threads_get_like_shares_though_last_strips_are_smaller(isa, of):
+    for parts in (1, 2, 3, 5):
+        begin, before = np.zeros(parts + 1, np.int64), np.zeros(parts + 1, np.int64)
+        units = call(SHARES, isa, "shares", *of, parts, begin, before)
+        assert begin[0] == before[0] == 0 and begin[-1] == units and np.all(np.diff(begin) >= 0)
+        if units >= 8 * parts:
+            assert np.diff(before).max() * parts <= 1.15 * before[-1]
 
 
 @isas

@@ -87,15 +87,30 @@ def test_convolutions_in_a_row_change_the_layout_once():
     assert names == ["blocked_convolve"] * 4 + ["to_plain"]
 
 
-def test_a_light_convolution_by_itself_stays_where_it_is():
+# Measured against the plain layout: (channels, outputs, taps of a side, stride, groups, side of the picture).
+@pytest.mark.parametrize(("gains", "of"), [
+    (True, (64, 64, 3, 1, 1, 16)), (True, (64, 16, 3, 1, 1, 56)), (True, (64, 64, 3, 2, 1, 56)),
+    (True, (24, 24, 5, 2, 1, 56)), (True, (64, 64, 5, 1, 1, 28)), (True, (3, 32, 3, 2, 1, 112)),
+    (True, (512, 512, 1, 1, 1, 7)), (True, (64, 64, 3, 1, 64, 16)), (True, (64, 64, 3, 1, 4, 56)),
+    (False, (64, 64, 1, 1, 1, 56)), (False, (64, 64, 1, 1, 1, 16)), (False, (40, 40, 5, 1, 1, 28)),
+    (False, (3, 32, 3, 1, 1, 112)), (False, (3, 768, 32, 32, 1, 224)), (False, (4, 4, 3, 1, 4, 28))])
+def test_a_convolution_by_itself_changes_the_layout_where_that_pays(gains, of):
+    channels, out, k, stride, groups, side = of
     net = Net()
-    x = net.p.input("x", FLOAT, (1, 64, 16, 16))
-    root = net.conv(x, 64, 1)
-    assert blocked_layout([root]) == [root]
-    heavy = net.conv(x, 64, 3)
-    assert blocked_layout([heavy]) != [heavy]
-    light, wide = net.conv(x, 64, 3, groups=64), net.conv(x, 64, 7, groups=64)
-    assert blocked_layout([light]) == [light] and blocked_layout([wide]) != [wide]
+    root = net.conv(net.p.input("x", FLOAT, (1, channels, side, side)), out, k, stride, groups)
+    with target.building_for(cpu.isa("avx512")):
+        assert (blocked_layout([root]) != [root]) == gains
+
+
+@pytest.mark.parametrize(("gains", "of"), [(True, (64, 32, 4, 2)), (True, (64, 64, 3, 1)), (True, (32, 16, 5, 2)),
+                                           (False, (256, 128, 3, 2)), (False, (24, 24, 2, 2)), (False, (32, 1, 2, 2))])
+def test_a_transposed_convolution_by_itself_does_where_its_phases_are_full(gains, of):
+    channels, out, k, stride = of
+    net = Net()
+    x = net.p.input("x", FLOAT, (1, channels, 14, 14))
+    root = net.p.convolve_transposed(x, net.weight(channels, out, k, k), (stride,) * 2, ((0, 0),) * 2, (1, 1))
+    with target.building_for(cpu.isa("avx512")):
+        assert (blocked_layout([root]) != [root]) == gains
 
 
 def test_what_has_no_blocked_kernel_stays_plain():

@@ -22,19 +22,15 @@ from gesher.primitives.expr import walk
 from gesher.primitives.simplify import rebuilt
 from gesher.symbolic import DimLike, decide_eq, decide_le, product
 
-from . import target, transposed
+from . import lone, target, transposed
 from .kernel import composite_of
 from .kernels.blocked_choice import LARGEST, Picture, largest_tiles
 
 _ELEMENTWISE = frozenset(("select", "cast", "bitcast", "is_inf", *MAPS))
-# A convolution that no other one hands pictures to or takes them from pays for two changes of layout by itself: worth
-# it only where Winograd saves more. Multiplications per element of the picture, from which on it does.
-_ALONE = 32 * 9
+# Multiplications for each element that changes its layout, from which on rounding them pays for that.
 _ALONE_ROUNDED = 64
 # What a picture's height or width is taken to be where it is not known.
 USUAL = 56
-# So many taps of each channel by itself are worth it too: over blocks they go several times as fast.
-_TAPS_ALONE = 25
 
 
 def blocked_layout(roots: Sequence[Expr]) -> list[Expr]:
@@ -91,7 +87,7 @@ def is_depthwise(channels: DimLike, groups: int, w: Expr) -> bool:
 
 
 def _worthy(order: Sequence[Expr], eligible_ones: set[Expr]) -> set[Expr]:
-    """The convolutions that are better off in blocks: those that hand pictures to each other, and heavy ones."""
+    """The convolutions that are better off in blocks: those that hand pictures to each other, and others that gain."""
     # Which eligible convolutions a picture comes from, through steps that keep the layout.
     sources: dict[Expr, frozenset[Expr]] = {}
     linked: set[Expr] = set()
@@ -109,11 +105,11 @@ def _worthy(order: Sequence[Expr], eligible_ones: set[Expr]) -> set[Expr]:
                 sources[e] = frozenset(list(found)[:4])
         elif (bundle := _mixing(e)) is not None and bundle.args[0] in sources:
             sources[e] = sources[bundle.args[0]]
-    heavy = {e for e in eligible_ones
-             if e.prim == "convolve" and e.params["groups"] == 1 and product(e.args[1].shape[1:]) >= _ALONE  # type: ignore[operator]
-             and e.args[1].shape[0] >= 32 and set(e.args[1].shape[2:]) == {3}  # type: ignore[operator]
-             and set(e.params["strides"]) == set(e.params["dilations"]) == {1}}
-    return linked | heavy | {e for e in eligible_ones if _gains_by_rounding(e) or _many_taps(e)}
+    return linked | {e for e in eligible_ones if _gains_by_rounding(e) or lone.gains(e, _by_channel(e))}
+
+
+def _by_channel(e: Expr) -> bool:
+    return e.prim == "convolve" and is_depthwise(e.args[0].shape[1], e.params["groups"], e.args[1])
 
 
 def _mixing(e: Expr) -> Expr | None:
@@ -132,14 +128,6 @@ def _gains_by_rounding(e: Expr) -> bool:
     # For each place of the output; few channels are read where they lie.
     moved = out + (0 if channels < lanes else channels * math.prod(e.params["strides"]))
     return out >= lanes and out * channels * math.prod(kernel) >= _ALONE_ROUNDED * moved
-
-
-def _many_taps(e: Expr) -> bool:
-    """Whether a convolution of each channel by itself is worth two changes of layout."""
-    channels, lanes = e.shape[1], target.current().width
-    return e.prim == "convolve" and is_depthwise(e.args[0].shape[1], e.params["groups"], e.args[1]) \
-        and isinstance(channels, int) and 2 * channels >= -(-channels // lanes) * lanes \
-        and decide_le(_TAPS_ALONE, product(e.args[1].shape[2:])) is True
 
 
 class _Layout:

@@ -416,5 +416,5 @@ GS_LOCAL void gs_blocked_conv_bf16(const GsBlocked* v, GsPool* pool) {
       at[i] = (r * seen.stride[0] * p->row + q * seen.stride[1] * p->pixel) / 2;
   job.segments = segments;
   job.at = at;
-  gs_parallel_for(pool, v->N * v->group * p->down * p->across * p->pairs, gs_blocked_bf16_task, &job);
+  gs_blocked_each_unit(p, v->N * v->group, pool, gs_blocked_bf16_task, &job);
 }

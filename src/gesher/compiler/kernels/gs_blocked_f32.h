@@ -159,16 +159,11 @@ GS_INLINE int64_t gs_blocked_in_cols(const GsBlocked* v, int64_t Q) {
   return gs_blocked_reach(Q, v->stride[1], v->kernel[1], v->dilation[1]);
 }
 
-// The most blocks that one of `threads` gets to make, of units that are pairs and at the end of each run a single one.
-GS_INLINE int64_t gs_blocked_load(int64_t units, int64_t threads, int64_t pairs, int64_t blocks) {
-  int64_t most = 0;
-  for (int64_t t = 0, begin = 0; t < threads; t++) {
-    int64_t end = begin + units / threads + (t < units % threads);
-    int64_t singles = blocks % 2 ? end / pairs - begin / pairs : 0;
-    most = gs_max_i64(most, 2 * (end - begin) - singles);
-    begin = end;
-  }
-  return most;
+// Floats of input that R rows of Q columns of outputs see: strides may leave some of it out.
+GS_INLINE int64_t gs_blocked_seen(const GsBlocked* v, const GsBlockedPlan* p, int64_t R, int64_t Q) {
+  int64_t rows = gs_blocked_in_rows(v, R), cols = gs_blocked_in_cols(v, Q);
+  if (!p->copied) rows = gs_min_i64(rows, R * v->kernel[0]), cols = gs_min_i64(cols, Q * v->kernel[1]);
+  return p->planes * p->pixel * rows * cols;
 }
 
 // The strips that fit; how they are cut further for threads makes them smaller only, so the scratch holds those too.
@@ -193,14 +188,13 @@ GS_LOCAL GsBlockedPlan gs_blocked_plan(const GsBlocked* v) {
   p.length[0] = row_taps * p.pixel;
   p.count[1] = rest ? taps : 0;
   p.length[1] = rest;
-  int64_t a_row = p.planes * p.pixel * gs_blocked_in_rows(v, 1);
   p.R = 1;
   p.Q = p.OW;
-  if (a_row * gs_blocked_in_cols(v, p.OW) <= GS_BLOCKED_STRIP) {
-    while (p.R < p.OH && p.planes * p.pixel * gs_blocked_in_rows(v, p.R + 1) * gs_blocked_in_cols(v, p.OW)
-                             <= GS_BLOCKED_STRIP) p.R++;
+  if (gs_blocked_seen(v, &p, 1, p.OW) <= GS_BLOCKED_STRIP) {
+    while (p.R < p.OH && gs_blocked_seen(v, &p, p.R + 1, p.OW) <= GS_BLOCKED_STRIP) p.R++;
   } else {
-    int64_t fits = (GS_BLOCKED_STRIP / a_row - (v->kernel[1] - 1) * v->dilation[1] - 1) / v->stride[1] + 1;
+    int64_t fits = GS_BLOCKED_STRIP / gs_blocked_seen(v, &p, 1, 1);
+    while (fits > 2 * GS_BLOCKED_MR && gs_blocked_seen(v, &p, 1, fits) > GS_BLOCKED_STRIP) fits -= GS_BLOCKED_MR;
     p.Q = gs_min_i64(p.OW, gs_max_i64(fits, 2 * GS_BLOCKED_MR) / GS_BLOCKED_MR * GS_BLOCKED_MR);
   }
   p.down = gs_ceil_div(p.OH, p.R);
@@ -212,17 +206,48 @@ GS_LOCAL GsBlockedPlan gs_blocked_plan(const GsBlocked* v) {
   return p;
 }
 
+// What a block of outputs costs of strip `which` of a picture, counted in places: a tile costs more than its own.
+GS_INLINE int64_t gs_blocked_cost(const GsBlockedPlan* p, int64_t which) {
+  int64_t r0 = which / p->across * p->R, q0 = which % p->across * p->Q;
+  return gs_min_i64(p->R, p->OH - r0) * gs_min_i64(p->Q, p->OW - q0) + GS_BLOCKED_MR / 2;
+}
+GS_INLINE int64_t gs_blocked_image_cost(const GsBlockedPlan* p) {
+  int64_t cost = 0;
+  for (int64_t i = 0; i < p->down * p->across; i++) cost += gs_blocked_cost(p, i);
+  return cost * p->blocks;
+}
+
+// The unit that the part `part` of `parts` begins with, nearly equal in cost: the last strip of a picture is smaller,
+// and so is the last of an odd number of blocks. *before: what the units before it cost.
+GS_LOCAL int64_t gs_blocked_first_unit(const GsBlockedPlan* p, int64_t images, int64_t part, int64_t parts,
+                                       int64_t* before) {
+  int64_t strips = p->down * p->across, whole = gs_blocked_image_cost(p);
+  int64_t target = (int64_t)((double)(images * whole) * (double)part / (double)parts), image = target / whole, i = 0;
+  int64_t left = target - image * whole, unit = image * strips * p->pairs;
+  *before = image * whole;
+  if (image == images) return unit;
+  for (int64_t cost; i < strips && (cost = gs_blocked_cost(p, i) * p->blocks) <= left; i++)
+    left -= cost, *before += cost, unit += p->pairs;
+  int64_t a_pair = i < strips ? 2 * gs_blocked_cost(p, i) : 1, more = (left + a_pair / 2) / a_pair;
+  *before += gs_min_i64(2 * more, p->blocks) * (a_pair / 2);
+  return unit + gs_min_i64(more, p->pairs);
+}
+
 // Cut smaller where that shares the work of few strips better.
 GS_LOCAL void gs_blocked_share(const GsBlocked* v, GsBlockedPlan* p, int threads) {
   int64_t images = v->N * v->group, rows = p->OH > 1 && p->across == 1, size = rows ? p->OH : p->OW;
-  int64_t parts = rows ? p->down : p->across, best = parts;
-  double least = 0;
+  int64_t parts = rows ? p->down : p->across, best = parts, least = 0;
   for (int64_t i = parts; i <= parts + 2 * threads && i <= size && threads > 1; i++) {
-    int64_t step = gs_ceil_div(size, i), units = images * gs_ceil_div(size, step) * (rows ? 1 : p->down) * p->pairs;
-    double cost = (double)gs_blocked_load(units, threads, p->pairs, p->blocks)
-                * ((double)step * (rows ? (double)p->OW : 1) + GS_BLOCKED_MR / 2);
-    if (i == parts || cost < 0.97 * least) least = cost, best = i;
-    if (units >= 32 * threads) break;
+    GsBlockedPlan tried = *p;
+    if (rows) tried.R = gs_ceil_div(size, i), tried.down = gs_ceil_div(size, tried.R);
+    else tried.Q = gs_ceil_div(size, i), tried.across = gs_ceil_div(size, tried.Q);
+    int64_t most = 0, begin = 0, end;
+    for (int part = 1; part <= threads; part++, begin = end) {
+      gs_blocked_first_unit(&tried, images, part, threads, &end);
+      most = gs_max_i64(most, end - begin);
+    }
+    if (i == parts || (double)most < 0.97 * (double)least) least = most, best = i;
+    if (images * tried.down * tried.across * p->pairs >= 32 * threads) break;
   }
   if (rows) p->R = gs_ceil_div(size, best), p->down = gs_ceil_div(size, p->R);
   else p->Q = gs_ceil_div(size, best), p->across = gs_ceil_div(size, p->Q);
@@ -253,6 +278,26 @@ GS_LOCAL int64_t gs_blocked_conv_f32_scratch(const GsBlocked* v, int threads) {
   if (v->out[0] <= 0 || v->out[1] <= 0 || v->O <= 0) return 0;
   GsBlockedPlan p = gs_blocked_plan(v);
   return gs_blocked_tables(&p) + threads * gs_blocked_strip(&p) + gs_blocked_gated(v);
+}
+
+// Units shared by cost: `task` runs with units of `images`.
+typedef struct GsBlockedShares {
+  const GsBlockedPlan* p;
+  int64_t images, parts;
+  GsRangeFn task;
+  void* arg;
+} GsBlockedShares;
+
+GS_LOCAL void gs_blocked_shares_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsBlockedShares* s = arg;
+  int64_t before, first = gs_blocked_first_unit(s->p, s->images, begin, s->parts, &before);
+  int64_t last = gs_blocked_first_unit(s->p, s->images, end, s->parts, &before);
+  if (first < last) s->task(s->arg, first, last, thread);
+}
+
+GS_INLINE void gs_blocked_each_unit(const GsBlockedPlan* p, int64_t images, GsPool* pool, GsRangeFn task, void* arg) {
+  GsBlockedShares shares = {p, images, gs_pool_size(pool), task, arg};
+  gs_parallel_for(pool, shares.parts, gs_blocked_shares_task, &shares);
 }
 
 typedef struct GsBlockedJob {
@@ -405,17 +450,16 @@ GS_INLINE void gs_blocked_conv_by(const GsBlocked* v, GsPool* pool, void (*task)
   job.segments = segments;
   job.at = at;
   job.w = v->w;
-  int64_t units = v->group * p->down * p->across * p->pairs;
   if (!v->gate) {
-    gs_parallel_for(pool, v->N * units, task, &job);
+    gs_blocked_each_unit(p, v->N * v->group, pool, task, &job);
     return;
   }
   job.gated = job.strips + gs_pool_size(pool) * job.strip_floats;
   job.w = job.gated;
   for (int64_t n = 0; n < v->N; n++) {
-    job.first = n * units;
+    job.first = n * v->group * p->down * p->across * p->pairs;
     gs_parallel_for(pool, p->blocks, gs_blocked_gate_task, &job);
-    gs_parallel_for(pool, units, task, &job);
+    gs_blocked_each_unit(p, v->group, pool, task, &job);
   }
 }
 
