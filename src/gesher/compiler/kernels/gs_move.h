@@ -76,7 +76,7 @@ GS_INLINE void gs_move_##NAME(const char* x, char* y, int64_t rows, int64_t colu
 }
 #define GS_LIST(...) __VA_ARGS__
 #define GS_MOVE_ORDER(NAME, T, N, LOW, HIGH) GS_MOVE_SQUARES(NAME, T, N, GS_LIST LOW, GS_LIST HIGH)
-GS_MOVE_ORDER(bytes, uint8_t, 16, (0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+GS_MOVE_ORDER(octets, uint8_t, 16, (0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
               (8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31))
 GS_MOVE_ORDER(halves, uint16_t, 8, (0, 8, 1, 9, 2, 10, 3, 11), (4, 12, 5, 13, 6, 14, 7, 15))
 GS_MOVE_ORDER(words, uint32_t, 4, (0, 4, 1, 5), (2, 6, 3, 7))
@@ -86,7 +86,7 @@ GS_MOVE_ORDER(doubles, uint64_t, 2, (0, 2), (1, 3))
 GS_INLINE void gs_move_##NAME(const char* x, char* y, int64_t rows, int64_t columns, int64_t from, int64_t to) {      \
   GS_MOVE(T, 0, rows, 0, columns);                                                                                    \
 }
-GS_MOVE_SQUARES(bytes, uint8_t)
+GS_MOVE_SQUARES(octets, uint8_t)
 GS_MOVE_SQUARES(halves, uint16_t)
 GS_MOVE_SQUARES(words, uint32_t)
 GS_MOVE_SQUARES(doubles, uint64_t)
@@ -96,7 +96,7 @@ GS_INLINE void gs_move_rectangle(const char* x, char* y, int64_t rows, int64_t c
                                  int64_t bytes) {
   typedef struct { uint64_t a, b; } sixteen;
   switch (bytes) {
-    case 1: gs_move_bytes(x, y, rows, columns, from, to); break;
+    case 1: gs_move_octets(x, y, rows, columns, from, to); break;
     case 2: gs_move_halves(x, y, rows, columns, from, to); break;
     case 4: gs_move_words(x, y, rows, columns, from, to); break;
     case 8: gs_move_doubles(x, y, rows, columns, from, to); break;
