@@ -22,8 +22,7 @@ def coverage(monkeypatch: pytest.MonkeyPatch) -> Any:
     import sklearn_coverage
 
     yield sklearn_coverage
-    for name in [n for n in sys.modules if n.split(".")[0] in ("sklearn_coverage", "sklearn_nested",
-                                                               "sklearn_estimators", "models")]:
+    for name in [n for n in sys.modules if n.startswith("sklearn_") or n.split(".")[0] == "models"]:
         del sys.modules[name]
 
 

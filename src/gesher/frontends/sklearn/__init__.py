@@ -64,9 +64,16 @@ class SklearnFrontend(Frontend):
         return from_framework(obj, "sklearn") and hasattr(obj, "get_params") and not from_framework(obj, *BOOSTERS)
 
     def export(self, obj: Any, example: Any, options: ExportOptions) -> Exported:
-        from .translate import translate
+        from gesher.base.errors import GesherError
 
-        return translate(obj, example, options)
+        from .translate import beyond, translate
+
+        try:
+            return translate(obj, example, options)
+        except GesherError:
+            raise
+        except Exception as e:    # what a translator did not foresee, of whatever kind
+            raise beyond(obj, example, options, e) from e
 
 
 BOOSTERS = ("catboost", "lightgbm", "xgboost")

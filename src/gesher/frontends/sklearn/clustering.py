@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 
 from gesher.base import dtypes
+from gesher.base.dtypes import DType
 from gesher.ir import Value
 
 from .bayes import quadratic
 from .distances import norm
-from .translation import Array, Outputs, Translation, in_double, inverts, refuse, translates
+from .tables import Table
+from .translation import Array, Outputs, Translation, columnwise, in_double, inverts, refuse, translates
+
+columnwise("mixture.GaussianMixture", "mixture.BayesianGaussianMixture")
 
 
 def _distances(t: Translation, x: Value, centers: Array) -> Value:
@@ -35,7 +39,8 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 @translates("cluster.MeanShift", "cluster.AffinityPropagation")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    centers = np.asarray(model.cluster_centers_, float)
+    centers = model.cluster_centers_
+    centers = np.asarray(centers.toarray() if hasattr(centers, "toarray") else centers, float)
     if not len(centers):
         raise refuse(model, " that did not converge")
     return Outputs(label=t.b.ArgMin(_distances(t, x, centers), axis=1, keepdims=0))
@@ -83,13 +88,20 @@ def _(t: Translation, model: Any, x: Value) -> Value:
     return t.b.Gather(x, t.b.constant(place.astype(np.int64)), axis=1)
 
 
-def _log_gaussians(t: Translation, model: Any, x: Value) -> Value:
-    """(rows, components) log density of each, without its weight."""
+def _log_gaussians(t: Translation, model: Any, x: Value, kept: DType) -> Value:
+    """(rows, components) log density of each, without its weight.
+
+    Args:
+        kept: the type of the rows, in which scikit-learn keeps squared distances, also where that cuts them.
+    """
     from sklearn.mixture._gaussian_mixture import _compute_log_det_cholesky
 
     means, chol = np.asarray(model.means_, float), np.asarray(model.precisions_cholesky_, float)
     n, kind = means.shape[1], model.covariance_type
     if kind in ("diag", "spherical"):
+        if kind == "spherical" and kept is dtypes.BOOL:
+            raise refuse(model, "(covariance_type='spherical') of truth values", "scikit-learn adds them up as truth "
+                                                                                 "values; give numbers")
         wide = np.broadcast_to(chol.reshape(len(means), -1), means.shape)
         squares = quadratic(t, x, means, wide**2)
     else:
@@ -97,7 +109,8 @@ def _log_gaussians(t: Translation, model: Any, x: Value) -> Value:
         for k, mean in enumerate(means):
             turn = chol[k] if kind == "full" else chol
             y = t.b.MatMul(t.b.Sub(x, t.constant(mean)), t.constant(turn))
-            parts.append(t.total(t.b.Mul(y, y)))
+            size = t.total(t.b.Mul(y, y))
+            parts.append(t.number(t.b.Cast(size, to=kept.code)) if kept in (dtypes.INT64, dtypes.BOOL) else size)
         squares = t.join(parts)
     base = np.broadcast_to(_compute_log_det_cholesky(chol, kind, n), len(means)) - 0.5 * n * np.log(2 * np.pi)
     return t.b.Add(t.b.Mul(squares, t.constant(-0.5)), t.constant(base))
@@ -105,7 +118,11 @@ def _log_gaussians(t: Translation, model: Any, x: Value) -> Value:
 
 @translates("mixture.GaussianMixture", "mixture.BayesianGaussianMixture")
 @in_double
-def _(t: Translation, model: Any, x: Value) -> Outputs:
+def _(t: Translation, model: Any, x: Value | Table) -> Outputs:
+    kinds = {t.b.dtype(v) for v in (x.values() if isinstance(x, Table) else [x])}
+    # Of columns of several types numpy makes numbers that nothing is cut of.
+    kept = kinds.pop() if len(kinds) == 1 else dtypes.DOUBLE
+    x = t.matrix(x, model)
     extra = np.asarray(model._estimate_log_weights(), float)
     if type(model).__name__ == "BayesianGaussianMixture":
         # What scikit-learn adds to the plain densities is the same for every row: read it off at the first mean.
@@ -114,7 +131,7 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
         at = np.asarray(model.means_[:1], float)
         plain = _estimate_log_gaussian_prob(at, model.means_, model.precisions_cholesky_, model.covariance_type)
         extra = extra + (model._estimate_log_prob(at) - plain)[0]
-    joint = t.b.Add(_log_gaussians(t, model, x), t.constant(extra))
+    joint = t.b.Add(_log_gaussians(t, model, x, kept), t.constant(extra))
     density = t.b.ReduceLogSumExp(joint, t.axes(1), keepdims=0) if t.b.opsets[""] >= 18 else \
         t.b.ReduceLogSumExp(joint, axes=[1], keepdims=0)
     return Outputs(label=t.b.ArgMax(joint, axis=1, keepdims=0), probabilities=t.b.Softmax(joint, axis=1),

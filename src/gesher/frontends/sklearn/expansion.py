@@ -75,36 +75,71 @@ def _(t: Translation, model: Any, x: Value) -> Value:
     return t.join(parts)
 
 
+def _splines(t: Translation, spline: Any, inside: Value, x: Value) -> Value:
+    """(rows, splines): Cox and de Boor's recursion at x (rows, 1), with the polynomials of the piece that `inside` lies
+    in, which is x without what lies beyond the ends."""
+    k, knots = spline.k, spline.t
+    count = len(knots) - k - 1
+    high = knots[-k - 1]
+    # The last real piece takes its right end too; there the piece after it must stay silent.
+    starts, ends = knots[:-1], knots[1:]
+    last = int(np.flatnonzero((starts < ends) & (ends == high))[-1])
+    closing = np.where(np.arange(len(starts)) == last, np.nextafter(high, np.inf), ends)
+    opening = np.where(starts >= high, np.inf, starts)
+    basis = t.number(t.b.And(t.b.GreaterOrEqual(inside, t.constant(opening)), t.b.Less(inside, t.constant(closing))))
+    for d in range(1, k + 1):
+        n = len(knots) - d - 1
+        left, right = knots[d:d + n] - knots[:n], knots[d + 1:d + 1 + n] - knots[1:1 + n]
+        one = np.divide(1, left, out=np.zeros(n), where=left > 0)
+        two = np.divide(1, right, out=np.zeros(n), where=right > 0)
+        rise = t.b.Mul(t.b.Sub(x, t.constant(knots[:n])), t.constant(one))
+        fall = t.b.Mul(t.b.Sub(t.constant(knots[d + 1:d + 1 + n]), x), t.constant(two))
+        before = t.b.Slice(basis, t.axes(0), t.axes(n), t.axes(1))
+        after = t.b.Slice(basis, t.axes(1), t.axes(n + 1), t.axes(1))
+        basis = t.b.Add(t.b.Mul(rise, before), t.b.Mul(fall, after))
+    made = t.b.Slice(basis, t.axes(0), t.axes(count), t.axes(1))
+    # Those of a period are counted together with their first ones.
+    return made if np.array_equal(spline.c, np.eye(count)) else t.b.MatMul(made, t.constant(spline.c))
+
+
 @translates("preprocessing.SplineTransformer")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    if model.extrapolation != "constant" or getattr(model, "handle_missing", "error") != "error":
-        raise refuse(model, f"(extrapolation={model.extrapolation!r})", "'constant' has")
     parts = []
+    degree = model.degree
     for i, spline in enumerate(model.bsplines_):
-        k, knots = spline.k, spline.t
-        count = len(knots) - k - 1
-        low, high = knots[k], knots[-k - 1]
-        column = t.b.Clip(t.column(x, i), t.constant(low), t.constant(high))
-        # Cox and de Boor's recursion; the last real piece takes its right end too.
-        starts, ends = knots[:-1], knots[1:]
-        last = int(np.flatnonzero((starts < ends) & (ends == high))[-1])
-        closing = np.where(np.arange(len(starts)) == last, np.nextafter(high, np.inf), ends)
-        # At the right end the piece after the last must stay silent.
-        opening = np.where(starts >= high, np.inf, starts)
-        basis = t.number(t.b.And(t.b.GreaterOrEqual(column, t.constant(opening)),
-                                 t.b.Less(column, t.constant(closing))))
-        for d in range(1, k + 1):
-            n = len(knots) - d - 1
-            left, right = knots[d:d + n] - knots[:n], knots[d + 1:d + 1 + n] - knots[1:1 + n]
-            one = np.divide(1, left, out=np.zeros(n), where=left > 0)
-            two = np.divide(1, right, out=np.zeros(n), where=right > 0)
-            rise = t.b.Mul(t.b.Sub(column, t.constant(knots[:n])), t.constant(one))
-            fall = t.b.Mul(t.b.Sub(t.constant(knots[d + 1:d + 1 + n]), column), t.constant(two))
-            before = t.b.Slice(basis, t.axes(0), t.axes(n), t.axes(1))
-            after = t.b.Slice(basis, t.axes(1), t.axes(n + 1), t.axes(1))
-            basis = t.b.Add(t.b.Mul(rise, before), t.b.Mul(fall, after))
-        parts.append(t.b.Slice(basis, t.axes(0), t.axes(count), t.axes(1)))
+        low, high = spline.t[degree], spline.t[-degree - 1]
+        column = t.column(x, i)
+        if low == high:
+            if model.extrapolation not in ("constant", "linear"):
+                raise refuse(model, f"(extrapolation={model.extrapolation!r}) of a feature with one value (column {i})",
+                             "leave that feature out")
+            # There is no piece between equal knots, and no spline is more than 0.
+            parts.append(t.b.Mul(t.number(t.b.IsNaN(column)), t.constant(np.zeros((1, spline.c.shape[1])))))
+            continue
+        gone = t.b.IsNaN(column)
+        if model.extrapolation == "periodic":
+            # An engine's Mod has the sign of what is divided, or has not: the whole periods are taken away.
+            period = t.constant(high - low)
+            moved = t.b.Sub(column, t.constant(low))
+            column = t.b.Sub(column, t.b.Mul(t.b.Floor(t.b.Div(moved, period)), period))
+        inside = t.b.Clip(column, t.constant(low), t.constant(high))
+        part = _splines(t, spline, inside, column if model.extrapolation == "continue" else inside)
+        if model.extrapolation == "error":
+            fits = t.b.Or(t.b.Equal(inside, column), gone)
+            part = t.demand(fits, part, f"SplineTransformer meets a value beyond its knots (column {i}, "
+                                        "extrapolation='error')")
+        elif model.extrapolation == "linear":
+            # Of lines scikit-learn goes on with one spline more, also when it looks for the ends of the next feature.
+            degree += degree <= 1
+            beyond, count = t.b.Sub(column, inside), spline.c.shape[1]
+            for side, end, kept in ((t.b.Less, low, np.arange(count) < degree),
+                                    (t.b.Greater, high, np.arange(count) >= count - degree)):
+                line = t.b.Add(t.b.Mul(beyond, t.constant(spline(end, nu=1) * kept)), t.constant(spline(end) * kept))
+                part = t.b.Where(side(column, t.constant(end)), line, part)
+        if getattr(model, "handle_missing", "error") == "zeros":
+            part = t.b.Where(gone, t.constant(0), part)
+        parts.append(part)
     whole = t.join(parts)
     if not model.include_bias:
         width = t.b.shape(whole)

@@ -30,7 +30,8 @@ def variance(t: Translation, k: Any, x: Value, model: Any) -> Value:
     same = {"ConstantKernel": "constant_value", "WhiteKernel": "noise_level"}
     if kind in same:
         return t.constant(np.full((1, 1), getattr(k, same[kind])))
-    if kind not in ("RBF", "Matern", "RationalQuadratic"):
+    if kind not in ("RBF", "Matern", "RationalQuadratic", "ExpSineSquared") and \
+            getattr(k, "metric", None) not in ("rbf", "laplacian"):
         raise refuse(model, f"(kernel={kind})")
     return t.constant(np.ones((1, 1)))
 

@@ -265,6 +265,12 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     return Outputs(transformed=t.join(parts))
 
 
+def _from_gaps(t: Translation, x: Value, points: Array) -> Value:
+    """(rows, points) squared distances from differences, where nothing cancels."""
+    gap = t.b.Sub(t.b.Unsqueeze(x, t.axes(1)), t.constant(points))
+    return t.total(t.b.Mul(gap, gap), 2, False)
+
+
 def covariance(t: Translation, k: Any, x: Value, points: Array, model: Any) -> Value:
     """(rows, points) of a Gaussian process' kernel, which may be a sum and product of others."""
     kind = type(k).__name__
@@ -280,11 +286,22 @@ def covariance(t: Translation, k: Any, x: Value, points: Array, model: Any) -> V
         return t.constant(np.zeros((1, len(points))))
     if kind == "DotProduct":
         return t.b.Add(t.b.MatMul(x, t.constant(points.T)), t.constant(k.sigma_0**2))
+    if kind == "PairwiseKernel":
+        return kernel(t, model, k.metric, x, points, k.gamma, 3, 1, k.pairwise_kernels_kwargs)
     scale = np.asarray(getattr(k, "length_scale", 1.0), float)
-    if kind not in ("RBF", "Matern", "RationalQuadratic"):
-        raise refuse(model, f"(kernel={kind})", "RBF, Matern, RationalQuadratic, DotProduct, ConstantKernel, "
-                                                "WhiteKernel, and their sums and products have")
-    squared = t.squared_distances(t.b.Div(x, t.constant(scale)), points / scale)
+    if kind not in ("RBF", "Matern", "RationalQuadratic", "ExpSineSquared"):
+        raise refuse(model, f"(kernel={kind})", "RBF, Matern, RationalQuadratic, ExpSineSquared, PairwiseKernel, "
+                                                "DotProduct, ConstantKernel, WhiteKernel, and their sums and products "
+                                                "have")
+    if kind == "ExpSineSquared":
+        waves = t.b.Sin(t.b.Mul(t.b.Sqrt(_from_gaps(t, x, points)), t.constant(np.pi / k.periodicity)))
+        return t.b.Exp(t.b.Mul(t.b.Mul(waves, waves), t.constant(-2 / scale**2)))
+    near, far = t.b.Div(x, t.constant(scale)), points / scale
+    spread = float(((far - far.mean(0))**2).sum(1).max(initial=0))
+    # What products cancel shows where points lie many lengths apart, and where large weights cancel after it.
+    weight = max(1.0, float(np.abs(getattr(model, "alpha_", 0)).sum()))
+    squared = _from_gaps(t, near, far) if np.finfo(float).eps * spread * weight > 1e-10 else \
+        t.squared_distances(near, far)
     if kind == "RationalQuadratic":
         return t.b.Pow(t.b.Add(t.b.Div(squared, t.constant(2 * k.alpha)), t.constant(1)), t.constant(-k.alpha))
     if kind == "RBF" or k.nu == np.inf:
@@ -292,15 +309,13 @@ def covariance(t: Translation, k: Any, x: Value, points: Array, model: Any) -> V
     if k.nu not in (0.5, 1.5, 2.5):
         raise refuse(model, f"(kernel=Matern(nu={k.nu}))", "nu of 0.5, 1.5, 2.5 and infinity have")
     # Near points are told apart by their differences, not by their products, since the root shows what cancels.
-    gap = t.b.Sub(t.b.Unsqueeze(t.b.Div(x, t.constant(scale)), t.axes(1)), t.constant(points / scale))
-    far = t.b.Sqrt(t.total(t.b.Mul(gap, gap), 2, False))
-    far = t.b.Mul(far, t.constant(np.sqrt(2 * k.nu)))
-    decay = t.b.Exp(t.b.Neg(far))
+    gap = t.b.Mul(t.b.Sqrt(_from_gaps(t, near, far)), t.constant(np.sqrt(2 * k.nu)))
+    decay = t.b.Exp(t.b.Neg(gap))
     if k.nu == 0.5:
         return decay
-    rise = t.b.Add(far, t.constant(1))
+    rise = t.b.Add(gap, t.constant(1))
     if k.nu == 2.5:
-        rise = t.b.Add(rise, t.b.Div(t.b.Mul(far, far), t.constant(3)))
+        rise = t.b.Add(rise, t.b.Div(t.b.Mul(gap, gap), t.constant(3)))
     return t.b.Mul(rise, decay)
 
 
@@ -317,4 +332,8 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
                 t.constant(np.asarray(model._y_train_mean).reshape(-1)))
     # A kernel without x gives one row for all.
     y = t.b.Add(y, t.b.Mul(t.b.Slice(x, t.axes(0), t.axes(1), t.axes(1)), t.constant(0)))
-    return Outputs(prediction=t.flat(y) if wide.shape[1] == 1 and np.ndim(model.y_train_) == 1 else y)
+    # Where points lie beside each other, alphas are large and cancel: scikit-learn's own answer has that rounding.
+    most = float(np.max(model.kernel_.diag(model.X_train_)))
+    rounding = 64 * np.finfo(float).eps * most * float((np.abs(wide).sum(0) * np.abs(model._y_train_std)).max())
+    return Outputs(prediction=t.flat(y) if wide.shape[1] == 1 and np.ndim(model.y_train_) == 1 else y,
+                   slack=rounding if rounding > 1e-9 else 0.0, slack_of=("prediction",))

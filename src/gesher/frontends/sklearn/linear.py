@@ -26,11 +26,15 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     if len(classes) == 2:
         if getattr(model, "multi_class", None) == "multinomial":
             both = t.b.Concat(t.b.Neg(scores), scores, axis=1)
-            return Outputs(label=t.sign(classes, scores), probabilities=t.b.Softmax(both, axis=1), scores=scores)
+            return Outputs(label=t.sign(classes, scores), probabilities=t.b.Softmax(both, axis=1), scores=scores,
+                           log_probabilities=t.log_softmax(both, np.asarray(model.coef_).dtype == np.float64))
         return Outputs(label=t.sign(classes, scores), probabilities=t.two(t.b.Sigmoid(scores)), scores=scores,
                        log_probabilities=t.log_two(scores, np.asarray(model.coef_).dtype == np.float64))
-    probabilities = t.one_against_rest(scores) if one_against_rest else t.b.Softmax(scores, axis=1)
-    return Outputs(label=t.choose(classes, scores), probabilities=probabilities, scores=scores)
+    label = t.choose(classes, scores)
+    if one_against_rest:
+        return Outputs(label=label, probabilities=t.one_against_rest(scores), scores=scores)
+    return Outputs(label=label, probabilities=t.b.Softmax(scores, axis=1), scores=scores,
+                   log_probabilities=t.log_softmax(scores, np.asarray(model.coef_).dtype == np.float64))
 
 
 @translates("linear_model.RidgeClassifier", "linear_model.RidgeClassifierCV", "linear_model.Perceptron",

@@ -68,11 +68,13 @@ def _searched(t: Translation, model: Any, x: Value) -> tuple[Value, Value]:
 
 
 _FOUND = ("distances", "neighbors")
+# Metrics that nothing is cancelled in.
+_DIFFERENCES = ("precomputed", "manhattan", "cityblock", "l1", "chebyshev", "infinity", "canberra", "braycurtis")
 
 
 def _slack(model: Any) -> float:
     """How far scikit-learn's own distances are off, where it takes them from |x|^2 - 2xp + |p|^2 and looks no more."""
-    if not hasattr(model._fit_X, "toarray") and model.effective_metric_ != "nan_euclidean":
+    if model._fit_method != "brute" or model.effective_metric_ in _DIFFERENCES:
         return 0.0
     points = model._fit_X.toarray() if hasattr(model._fit_X, "toarray") else model._fit_X
     return float(np.sqrt(64 * np.finfo(float).eps * np.nansum(np.asarray(points, float)**2, 1).max(initial=0)))
@@ -222,11 +224,13 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 @translates("neighbors.LocalOutlierFactor")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    k = model.n_neighbors_
-    distances, index = nearest(t, model, x, k)
-    # With fewer points than neighbours wanted, `kneighbors` raises an error.
-    found = Outputs(aside=_FOUND) if model.n_neighbors > model.n_samples_fit_ else \
-        Outputs(distances=distances, neighbors=index, aside=_FOUND if model.novelty else ())
+    k, few = model.n_neighbors_, model.n_neighbors > model.n_samples_fit_
+    # `kneighbors` tells as many as it was asked for, the scores use one less than there are points at the most; with
+    # fewer points than that it raises an error.
+    shown, shown_index = nearest(t, model, x, k if few else max(k, model.n_neighbors))
+    distances, index = (t.b.Slice(v, t.axes(0), t.axes(k), t.axes(1)) for v in (shown, shown_index))
+    found = Outputs(aside=_FOUND) if few else \
+        Outputs(distances=shown, neighbors=shown_index, aside=_FOUND if model.novelty else (), slack=_slack(model))
     if not model.novelty:
         if found.distances is None:
             raise refuse(model, "(novelty=False)", "only novelty=True answers for new rows")

@@ -26,7 +26,8 @@ def _network(t: Translation, model: Any, x: Value) -> Value:
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     scores = _network(t, model, x)
     if model.out_activation_ == "softmax":
-        return Outputs(label=t.choose(model.classes_, scores), probabilities=t.b.Softmax(scores, axis=1))
+        return Outputs(label=t.choose(model.classes_, scores), probabilities=t.b.Softmax(scores, axis=1),
+                       log_probabilities=t.log_softmax(scores, np.asarray(model.coefs_[0]).dtype == np.float64))
     if model._label_binarizer.y_type_ == "multilabel-indicator":
         marks = t.b.Cast(t.b.Greater(scores, t.constant(0)), to=7)
         return Outputs(label=marks, probabilities=t.b.Sigmoid(scores))

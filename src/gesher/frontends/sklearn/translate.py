@@ -16,7 +16,7 @@ from gesher.ops.build import Builder
 
 from .inputs import Source, read_example
 from .inverses import inverse_trials, joined, read_transformed
-from .methods import INVERSE, asked_methods, choose
+from .methods import INVERSE, KNOWN, asked_methods, choose
 from .tables import MISSING_STRING, Frame
 from .translation import (
     INVERTERS,
@@ -89,6 +89,23 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
         asks = [(o, n) for o, n in zip(outputs, names) if o.method == INVERSE]
         back_trials = inverse_trials(b, estimator, turned, [o for o, _ in asks], [n for _, n in asks], t.doubts)
     return Exported(model, joined(forth_trials, back_trials))
+
+
+def beyond(estimator: Any, example: Any, options: ExportOptions, error: Exception) -> UnsupportedError:
+    """The error for an estimator on which a translator failed: as a rule, what was fitted cannot answer either."""
+    name = type(estimator).__name__
+    methods = options.settings.get("methods") or KNOWN
+    for method in ([methods] if isinstance(methods, str) else methods):
+        if method == INVERSE or example is None or not hasattr(estimator, method):
+            continue
+        try:
+            getattr(estimator, method)(example)
+        except Exception as e:    # scikit-learn's own, of many kinds
+            return UnsupportedError(f"{name}.{method} itself cannot answer for the example: {e}", who="sklearn",
+                                    advice="export an estimator that answers for the example that is given")
+    return UnsupportedError(f"{name} as it was fitted is beyond its translator: {type(error).__name__}: {error}",
+                            who="sklearn", advice="this is a fault of the export; please report it with the object "
+                                                  "that you exported")
 
 
 def _refuse_unknown(estimator: Any, forth: bool, back: bool) -> None:

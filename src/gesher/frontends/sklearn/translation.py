@@ -221,6 +221,16 @@ class Translation:
         wide = self.wide()
         return self.b.Cast(wide.log_two(wide.matrix(scores), True), to=self.dtype.code)
 
+    def log_softmax(self, scores: Value, exact: bool) -> Value:
+        """The logarithms of each row's softmax; `exact` as for `log_two`. Shares too small for a number are -inf."""
+        if self.dtype is dtypes.DOUBLE:
+            return self.b.Log(self.b.Softmax(scores, axis=1))
+        shares = self.b.Softmax(self.b.Cast(scores, to=dtypes.DOUBLE.code), axis=1)
+        if not exact:
+            # The smallest numbers of float32, which engines take for 0, have logarithms in scikit-learn.
+            shares = self.b.Cast(self.b.Cast(shares, to=self.dtype.code), to=dtypes.DOUBLE.code)
+        return self.b.Cast(self.b.Log(shares), to=self.dtype.code)
+
     def two(self, second: Value) -> Value:
         """Both probabilities from the second class's (rows, 1)."""
         return self.b.Concat(self.b.Sub(self.constant(1), second), second, axis=1)

@@ -97,7 +97,7 @@ def _widest(b: Builder) -> int:
     """The number of columns of the widest matrix of rows: words by their hashes have a million of them."""
     shapes = [b.shape(o) or () for node in b.graph.nodes for o in node.outputs
               if o is not None and isinstance(o.type, TensorType)]
-    return max((s[1] for s in shapes if len(s) == 2 and not isinstance(s[0], int) and isinstance(s[1], int)),
+    return max((s[1] for s in shapes if len(s) == 2 and not isinstance(s[0], int) and isinstance(s[1], int) and s[1]),
                default=1)
 
 
@@ -282,7 +282,7 @@ def _clearly_near(estimator: Any, x: Any) -> np.ndarray[Any, Any]:
         estimator, x = estimator[-1], estimator[:-1].transform(x)
     if type(estimator).__name__ == "KNNImputer":
         return _clearly_imputed(estimator, np.asarray(x, float))
-    if type(estimator).__name__ == "LocallyLinearEmbedding":
+    if type(estimator).__name__ in ("LocallyLinearEmbedding", "Isomap"):
         estimator = estimator.nbrs_
     if getattr(estimator, "kernel", None) == "knn" and hasattr(estimator, "nn_fit"):
         estimator = estimator.nn_fit
@@ -319,6 +319,11 @@ def _kept(title: str, rows: Rows, answers: dict[str, Any], keep: np.ndarray[Any,
     return rows.take(at), {k: v[:, at] if v.ndim == 3 else v[at] for k, v in answers.items()}
 
 
+def _largest(scores: Any) -> float:
+    """The largest size among the scores that are numbers, and 1 at the least."""
+    return float(np.abs(scores[np.isfinite(scores)]).max(initial=1))
+
+
 def _without_ties(title: str, rows: Rows, answers: dict[str, Any], estimator: Any, outputs: list[Output],
                   heard: Mapping[str, Any]) -> Trial:
     """The trial without the rows whose best two classes are nearer than rounding can tell: their label is a toss-up.
@@ -329,8 +334,8 @@ def _without_ties(title: str, rows: Rows, answers: dict[str, Any], estimator: An
     near, count, own = _clearly_near(estimator, rows.given()), len(rows), estimator
     if not near.all() and near.any():
         rows, answers = _kept(title, rows, answers, near)
-    elif len(rows) == 1 and not near.any():
-        # A single row that is a toss-up still has to run.
+    elif not near.any():
+        # Rows that are all toss-ups still have to run.
         return Trial(title, rows.feeds(), {})
     if getattr(estimator, "multi_class", None) == "one_vs_one" and getattr(estimator, "n_classes_", 2) > 2:
         # A Gaussian process of pairs has no probabilities; those who vote inside it tell how near it was.
@@ -348,10 +353,10 @@ def _without_ties(title: str, rows: Rows, answers: dict[str, Any], estimator: An
     for scores in (said if isinstance(said, list) else [said]):
         scores = np.asarray(scores, float)
         if scores.ndim == 1:
-            gap, size = np.abs(scores), np.abs(scores).max(initial=1)
+            gap, size = np.abs(scores), _largest(scores)
         elif scores.ndim == 2 and scores.shape[1] > 1:
             best = np.sort(scores, 1)
-            gap, size = best[:, -1] - best[:, -2], np.abs(scores).max(initial=1)
+            gap, size = best[:, -1] - best[:, -2], _largest(scores)
         else:
             continue
         keep &= ~(gap <= 1e-5 * size)

@@ -1,0 +1,129 @@
+"""What arguments by chance have found: each once wrong, or refused without need, on rows that nobody had seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.cluster import AffinityPropagation
+from sklearn.feature_selection import GenericUnivariateSelect, SelectFpr
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ExpSineSquared, PairwiseKernel, WhiteKernel
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import SplineTransformer
+from sklearn.semi_supervised import LabelPropagation
+
+import gesher
+from gesher.base.errors import UnsupportedError
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((40, 3)) * 2
+FRESH = np.concatenate([RNG.standard_normal((20, 3)) * 2, RNG.standard_normal((10, 3)) * 30, np.zeros((1, 3))])
+
+
+def holds(estimator: Any, example: Any, fresh: Any, rtol: float = 1e-7, atol: float = 1e-12, **methods: str) -> None:
+    """Both engines answer the methods, by the names of the outputs, as the estimator does."""
+    model = gesher.export(estimator, example, methods=list(dict.fromkeys(methods.values())))
+    for engine in ("reference", "compiled"):
+        with gesher.session(model, engine) as session:
+            got = session.run({"X": fresh})
+        for output, method in methods.items():
+            wanted = np.asarray(getattr(estimator, method)(fresh))
+            np.testing.assert_allclose(got[output], wanted.reshape(got[output].shape), rtol, atol, err_msg=engine)
+
+
+@pytest.mark.parametrize("how", ["constant", "linear", "continue", "periodic"])
+@pytest.mark.parametrize("degree", [1, 3])
+def test_splines_go_on_beyond_their_knots(how: str, degree: int) -> None:
+    model = SplineTransformer(5, degree=degree, extrapolation=how, include_bias=degree != 1).fit(X)
+    holds(model, X, FRESH, transformed="transform")
+
+
+def test_splines_of_gaps_and_beyond_what_is_allowed() -> None:
+    holes = np.where(RNG.random(X.shape) < 0.2, np.nan, X)
+    holds(SplineTransformer(4, handle_missing="zeros").fit(holes), holes, holes[:9], transformed="transform")
+    model = SplineTransformer(4, extrapolation="error").fit(X)
+    with gesher.session(gesher.export(model, X), "reference") as session:
+        np.testing.assert_allclose(session.run({"X": X})["transformed"], model.transform(X), atol=1e-12)
+        with pytest.raises(gesher.GesherError):
+            session.run({"X": FRESH})
+    one_value = np.column_stack([X[:, 0], np.full(40, 1.5)])
+    constant = SplineTransformer(3, knots="quantile").fit(one_value)
+    holds(constant, one_value, np.column_stack([X[:5, 0], np.arange(5.0)]), transformed="transform")
+
+
+@pytest.mark.parametrize("kind", [GaussianMixture, BayesianGaussianMixture], ids=lambda k: k.__name__)
+@pytest.mark.parametrize("shape", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("dtype", [np.int64, bool], ids=str)
+def test_whole_numbers_are_as_far_from_a_mixture_as_scikit_learn_keeps_it(kind: Any, shape: str, dtype: Any) -> None:
+    whole = np.round(X).astype(dtype)
+    model = kind(n_components=2, covariance_type=shape, random_state=0, reg_covar=0.01).fit(whole)
+    if shape == "spherical" and dtype is bool:
+        with pytest.raises(UnsupportedError, match="of truth values"):
+            gesher.export(model, whole)
+        return
+    holds(model, whole, np.round(FRESH).astype(dtype), log_density="score_samples", label="predict")
+
+
+def test_as_many_neighbours_as_there_are_points() -> None:
+    model = LocalOutlierFactor(40, novelty=True).fit(X)
+    holds(model, X, FRESH[:20], label="predict", scores="decision_function")
+    with gesher.session(gesher.export(model, X, methods=["kneighbors"]), "compiled") as session:
+        np.testing.assert_allclose(session.run({"X": FRESH[:5]})["distances"], model.kneighbors(FRESH[:5])[0])
+
+
+def test_a_point_is_at_no_distance_of_itself() -> None:
+    many = RNG.standard_normal((35, 30)) * 2
+    model = gesher.export(NearestNeighbors().fit(many), many)
+    with gesher.session(model, "compiled") as session:
+        assert session.run({"X": many})["distances"][:, 0].max() == 0
+
+
+@pytest.mark.parametrize("model", [LogisticRegression(), MLPClassifier((5,), max_iter=50, random_state=0)], ids=str)
+def test_shares_too_small_for_an_engine_have_logarithms(model: Any) -> None:
+    narrow = X.astype(np.float32)
+    model.fit(narrow, np.digitize(X[:, 0], [-1, 1]))
+    far = (FRESH * np.geomspace(0.1, 30, len(FRESH))[:, None]).astype(np.float32)
+    holds(model, narrow, far, 1e-3, 1e-6, log_probabilities="predict_log_proba")
+
+
+@pytest.mark.parametrize("kernel", [
+    5.0 * RBF(1e-4), RBF(1e-2) + WhiteKernel(0.1), ExpSineSquared(1.5, 2.0) * RBF() + WhiteKernel(0.1),
+    PairwiseKernel(0.5, metric="rbf")], ids=str)
+def test_kernels_of_a_gaussian_process(kernel: Any) -> None:
+    near = np.concatenate([X, X + 1e-5])
+    model = GaussianProcessRegressor(kernel, alpha=0.1, optimizer=None).fit(near, near[:, 0])
+    holds(model, near, np.concatenate([FRESH, X[:9] + 2e-5]), 1e-6, prediction="predict")
+    classifier = GaussianProcessClassifier(kernel, optimizer=None).fit(X, X[:, 0] > 0)
+    holds(classifier, X, FRESH, 1e-6, probabilities="predict_proba")
+
+
+def test_rows_without_any_share_do_not_hide_a_toss_up() -> None:
+    whole = np.round(RNG.standard_normal((90, 6)) * 3)
+    model = LabelPropagation(max_iter=5, tol=0.05).fit(whole, whole[:, 0] > 0)
+    gesher.export(model, whole)
+
+
+def test_centres_that_are_sparse() -> None:
+    some = np.where(RNG.random((40, 5)) < 0.5, 0, RNG.random((40, 5)))
+    model = AffinityPropagation(damping=0.9, random_state=0).fit(sparse.csr_matrix(some))
+    assert sparse.issparse(model.cluster_centers_)
+    holds(model, some, some[:7] + 0.01, label="predict")
+
+
+def test_no_feature_may_be_left() -> None:
+    model = SelectFpr(alpha=0.0).fit(X, X[:, 0] > 0)
+    with gesher.session(gesher.export(model, X), "compiled") as session:
+        assert session.run({"X": FRESH})["transformed"].shape == (len(FRESH), 0)
+
+
+def test_what_scikit_learn_cannot_answer_is_said_to_be_its_own() -> None:
+    with pytest.raises(UnsupportedError, match=r"GenericUnivariateSelect\.transform itself cannot answer"):
+        gesher.export(GenericUnivariateSelect(param="all").fit(X, X[:, 0]), X)
+    with pytest.raises(UnsupportedError, match=r"NearestNeighbors\.kneighbors itself cannot answer"):
+        gesher.export(NearestNeighbors(n_neighbors=None).fit(X), X)
