@@ -391,6 +391,8 @@ class Lowering:
                             and self.stage_of.get(v, here) < here:
                         wanted[v] = None
         held: dict[Expr, Value] = {}
+        # Bodies hand on what they give out; of the model itself it is copied anyway, by the segment in the least time.
+        given_out = set(map(self.source, graph.outputs)) if graph is self.facts.model.graph else ()
         for v in wanted:
             if v in self.made_by_fallback or v not in self.stage_of:
                 constant = self._constant(v) if v not in self.stage_of else None
@@ -398,7 +400,10 @@ class Lowering:
                     aliases[v] = constant.numpy()
                 continue
             e = self.exprs[v]
-            if e in by_expr:
+            if v in given_out:
+                self.stages[self.stage_of[v]].outputs[v] = e
+                held.setdefault(e, v)
+            elif e in by_expr:
                 aliases[v] = by_expr[e]
             elif e.prim == "constant":
                 value = e.params["value"]

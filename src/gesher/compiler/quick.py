@@ -31,7 +31,7 @@ class Quick:
     """The short way where a model is one segment from inputs to outputs: a look-up by shapes, and the call.
 
     The long way checks everything and remembers here, by the shapes that were fed (and the values of small integers on
-    which conditions hang), which segment runs with which sizes.
+    which conditions hang or that were taken for sizes), which segment runs with which sizes.
     """
 
     def __init__(self, session: CompiledSession):
@@ -112,11 +112,10 @@ class Quick:
         except (GesherError, NotAsTaken):
             return None  # the long way tells what is wrong, or plans
         lowered = variant.lowered
-        if len(variant.stages) != 1 or variant.stages[0].segment is None or variant.stages[0].stage.fallbacks \
-                or lowered.learned:
+        if len(variant.stages) != 1 or variant.stages[0].segment is None or variant.stages[0].stage.fallbacks:
             return None
-        small = [i for i, v in enumerate(self.inputs) if v in lowered.leaves
-                 and is_small_integer(lowered.leaves[v])] if lowered.guards else []
+        small = [i for i, v in enumerate(self.inputs) if v in lowered.learned
+                 or (lowered.guards and v in lowered.leaves and is_small_integer(lowered.leaves[v]))]
         if set(small) - set(self.small):
             self.known.clear()
             self.direct.forget()
@@ -127,17 +126,17 @@ class Quick:
         if any(v not in at for v in outputs) or len(set(outputs)) != len(outputs) \
                 or any(v not in place for v in stage.inputs):
             return None
-        try:
-            sizes = variant.sizes(env)
-        except NotAsTaken:
-            return None
         segment = stage.segment
         assert segment is not None
-        numbers = tuple(sizes[s] for s in segment.program.symbols)
+        try:
+            sizes = variant.sizes(env)
+            numbers = tuple(sizes[s] for s in segment.program.symbols)
+            shapes = segment.shapes(numbers, sizes)
+        except (GesherError, NotAsTaken):
+            return None
         inputs, order = [place[v] for v in stage.inputs], [at[v] for v in outputs]
         return _Ready(segment, None if inputs == list(range(len(self.inputs))) else inputs,
-                      None if order == list(range(len(stage.outputs))) else order, numbers,
-                      segment.shapes(numbers, sizes))
+                      None if order == list(range(len(stage.outputs))) else order, numbers, shapes)
 
 
 @dataclass(slots=True)
