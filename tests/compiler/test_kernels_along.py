@@ -12,10 +12,14 @@ from gesher.primitives import Builder, evaluate
 
 SOURCE = """
 #include "gs_along_f32.h"
+#include "gs_argmax_f64.h"
 #define CALL(name) GS_EXPORT void name(GsPool* pool, const int64_t* how, const float* x, int64_t* place, float* y) { \\
   GsAlong a = {.outer = how[0], .n = how[1], .inner = how[2], .x = x, .place = place, .y = y, \\
                .smallest = (int)how[3], .last = (int)how[4], .exclusive = (int)how[5], \\
                .reverse = (int)how[6]}; gs_##name(&a, pool); }
+#define DOUBLE(name) GS_EXPORT void name(GsPool* pool, const int64_t* how, const double* x, int64_t* place) { \\
+  GsArgMaxF64 a = {how[0], how[1], how[2], x, place, (int)how[3], (int)how[4]}; gs_##name(&a, pool); }
+DOUBLE(argmax_f64) DOUBLE(argmax_f64_plain)
 CALL(argmax_f32) CALL(argmax_f32_plain) CALL(cumsum_f32) CALL(cumsum_f32_plain)
 """
 isas = pytest.mark.parametrize("isa", ISAS, ids=lambda i: i.name)
@@ -24,12 +28,13 @@ SHAPES = [(1, 1, 1), (3, 5, 1), (2, 16, 1), (2, 33, 1), (1, 257, 1), (2, 3, 7), 
 
 
 @isas
-@pytest.mark.parametrize("name", ["argmax_f32", "argmax_f32_plain"])
+@pytest.mark.parametrize("name", ["argmax_f32", "argmax_f32_plain", "argmax_f64", "argmax_f64_plain"])
 def test_where_extremes_stand(isa, name):
     rng = np.random.default_rng(1)
+    dtype, rest = (np.float64, ()) if "f64" in name else (np.float32, (None,))
     for shape in SHAPES:
         for odd in ("none", "equal", "nan", "infinite"):
-            x = rng.standard_normal(shape).astype(np.float32)
+            x = rng.standard_normal(shape).astype(dtype)
             if odd == "equal":
                 x = np.round(x)
             elif odd == "nan":
@@ -38,7 +43,7 @@ def test_where_extremes_stand(isa, name):
                 x[:] = rng.choice([np.inf, -np.inf], shape)
             for smallest, last in ((0, 0), (0, 1), (1, 0), (1, 1)):
                 place = guarded(np.full((shape[0], shape[2]), -1, np.int64))
-                call(SOURCE, isa, name, np.int64([*shape, smallest, last, 0, 0]), guarded(x), place, None, threads=2)
+                call(SOURCE, isa, name, np.int64([*shape, smallest, last, 0, 0]), guarded(x), place, *rest, threads=2)
                 want = meanings.extreme(x, smallest=bool(smallest), last=bool(last))
                 np.testing.assert_array_equal(place, want, f"{shape} {odd} {smallest} {last}")
 

@@ -1,8 +1,8 @@
-"""Kernels that go along one axis of float tensors: the place of an extreme, running sums over rows."""
+"""Kernels that go along one axis of tensors of floats or doubles: the place of an extreme, running sums over rows."""
 
 from __future__ import annotations
 
-from gesher.base.dtypes import FLOAT
+from gesher.base.dtypes import DOUBLE, FLOAT
 from gesher.primitives import Expr
 from gesher.symbolic import decide_eq, decide_lt, product
 
@@ -29,13 +29,16 @@ class ArgMax(_Along):
 
     @classmethod
     def match(cls, e: Expr) -> ArgMax | None:
-        if e.prim != "argreduce" or e.args[0].dtype is not FLOAT or e.dtype.name != "int64":
+        if e.prim != "argreduce" or e.args[0].dtype not in (FLOAT, DOUBLE) or e.dtype.name != "int64":
             return None
         size = e.args[0].shape[e.params["axis"]]
-        # Places are counted in 32 bits.
+        # Places of floats are counted in 32 bits.
         if decide_lt(size, _SHORT) or (isinstance(size, int) and size >= 1 << 31):
             return None
-        return cls(e, [same_memory(e.args[0])])
+        made = cls(e, [same_memory(e.args[0])])
+        if e.args[0].dtype is DOUBLE:
+            made.header, made.struct, made.function = "gs_argmax_f64.h", "GsArgMaxF64", "gs_argmax_f64"
+        return made
 
     def fields(self, spell: Spell, point: Point) -> list[tuple[str, str]]:
         p = self.expr.params

@@ -17,8 +17,10 @@ from .forests import RankedTrees, Trees
 from .fourier import Dft
 from .indexing import unravel
 from .integer import INTEGER
+from .inverses import Inverse
 from .kernel import Kernel, Point, Spell
 from .nearest import Nearest
+from .overlaps import Col2Im
 from .products import Gemm
 from .recurrent import Recurrent
 from .rows import LayerNorm, Softmax
@@ -229,7 +231,7 @@ class Select(Kernel):
 
 KERNELS: tuple[type[Kernel], ...] = (Attention, Gemm, BlockedConv, BlockedWindow, ToBlocks, ToPlain, Conv,
                                     ConvTransposed, Window, Softmax, LayerNorm, RankedTrees, Trees, Recurrent,
-                                    Reduce, Select, ArgMax, CumSum, Bytes, Nearest, Sample, Mix, Dft,
+                                    Reduce, Select, ArgMax, CumSum, Bytes, Nearest, Sample, Mix, Dft, Inverse, Col2Im,
                                     MatMulBits, *INTEGER)
 
 

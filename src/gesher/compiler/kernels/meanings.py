@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
@@ -278,6 +279,27 @@ def dft(x: Array, n: int, inverse: bool = False, onesided: bool = False) -> Arra
         return np.fft.irfft(z, n, axis=1)[..., None]
     y = np.fft.ifft(z, n, axis=1) if inverse else np.fft.fft(z, n, axis=1)
     return np.stack([y.real, y.imag], -1)[:, :n // 2 + 1 if onesided else n]
+
+
+def inverse(x: Array) -> Array:
+    """The inverses of x (batch,n,n); NaN where there is none."""
+    y = np.full_like(x, np.nan)
+    for i, matrix in enumerate(x):
+        with contextlib.suppress(np.linalg.LinAlgError):
+            y[i] = np.linalg.inv(matrix)
+    return y
+
+
+def put_back(x: Array, out: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int]
+             ) -> Array:
+    """Windows x (planes,kh,kw,*windows) added up in pictures (planes,*out); what is outside is lost."""
+    y = np.zeros((len(x), *out), np.float64)
+    for tap in np.ndindex(*x.shape[1:3]):
+        for at in np.ndindex(*x.shape[3:]):
+            r, c = (i * s + k * d - p for i, s, k, d, p in zip(at, strides, tap, dilations, pads))
+            if 0 <= r < out[0] and 0 <= c < out[1]:
+                y[:, r, c] += x[(slice(None), *tap, *at)]
+    return y.astype(x.dtype)
 
 
 def nearest(x: Array, rows: Array | None, columns: Array | None) -> Array:

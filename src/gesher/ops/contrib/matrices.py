@@ -14,6 +14,7 @@ from gesher.ops.elementwise import infer_same
 from gesher.ops.rules import InferNode
 from gesher.ops.schema import FLOATS, Attr, Input, Output, op, tensors
 from gesher.primitives import Builder, Expr
+from gesher.symbolic import product
 
 from .types import FLOAT, INT32, MS
 
@@ -54,6 +55,40 @@ def inverse(x: Any) -> Any:
         except np.linalg.LinAlgError:
             y[i] = np.nan
     return y.reshape(x.shape)
+
+
+def _eliminated(p: Builder, x: Expr) -> Expr:
+    """The inverse of x (...,n,n) by elimination in (...,n,2n), each column by its largest element from the diagonal on;
+    NaN where that is 0."""
+    n, square = x.shape[-1], x.shape
+    x = p.reshape(x, (product(square[:-2]), n, n))
+    both = (x.shape[0], n, 2 * n)
+    rows = p.iota((n,), 0)
+    beside = p.cast(p.eq(p.iota((n, n), 0), p.iota((n, n), 1)), x.dtype)
+
+    def turn(p: Builder, k: Expr, carried: tuple[Expr, ...], _: Any) -> tuple[list[Expr], list[Expr]]:
+        y, whole = carried
+        below = p.select(rows >= k, p.abs(p.gather(y, k, 2)), p.scalar(-1, x.dtype))
+        pivot = p.argmax(below, 1, keepdims=True)
+        from_row = p.select(p.eq(rows, k), pivot, p.select(p.eq(rows, pivot), k, rows))
+        y = p.gather_along(y, p.broadcast_to(p.expand_dims(from_row, [2]), both), 1)
+        row, column = p.expand_dims(p.gather(y, k, 1), [1]), p.expand_dims(p.gather(y, k, 2), [2])
+        by = p.expand_dims(p.gather(p.gather(y, k, 2), k, 1), [1, 2])
+        here = p.expand_dims(p.eq(rows, k), [1])
+        y = p.select(here, row / by, y - column * (row / by))
+        return [y, p.and_(whole, p.ne(p.reshape(by, (x.shape[0],)), p.scalar(0, x.dtype)))], []
+
+    start = [p.concat([x, p.broadcast_to(beside, x.shape)], 2), p.full((x.shape[0],), True, dtypes.BOOL)]
+    (y, whole), _ = p.loop(n, start, turn)
+    y = p.select(p.expand_dims(whole, [1, 2]), p.take(y, 2, n, 2 * n), p.scalar(float("nan"), x.dtype))
+    return p.reshape(y, square)
+
+
+@Inverse.lower
+def _(p: Builder, x: Expr) -> Expr:
+    # Sums that nearly cancel are all that some inverses are of.
+    y = p.composite("inverse", _eliminated, p.cast(x, dtypes.DOUBLE))
+    return p.cast(y, x.dtype)
 
 
 # CDist: the distance of every row of A to every row of B

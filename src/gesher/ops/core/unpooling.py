@@ -167,13 +167,21 @@ def _(p: Builder, x: Expr, image_shape: Expr, block_shape: Expr, *, strides: Any
     channels = x.shape[1] // taps
     columns = wide(p, x)
     assert columns is not None
-    # A transposed convolution whose kernel for each tap is a single one at its place.
-    ones = p.constant(np.eye(taps, dtype=columns.dtype.numpy).reshape(taps, 1, *whole(at.kernel)))
     rows = p.reshape(columns, (x.shape[0] * channels, taps, *at.counts))
-    extra = [size + low + high - ((n - 1) * s + r) for size, (low, high), n, s, r in
-             zip(at.sizes, at.pads, at.counts, at.strides, at.reach)]
-    y = p.convolve_transposed(rows, ones, at.strides, [(0, 0)] * len(extra), at.dilations, 1)
-    y = p.pad(y, [0] * y.rank, [0, 0, *extra])
-    ends = [low + d for d, (low, _) in zip(at.sizes, at.pads)]
-    y = p.slice(y, [0, 0, *(low for low, _ in at.pads)], [*y.shape[:2], *ends])
+    y = p.composite("col2im", _put_back, rows, kernel=whole(at.kernel), sizes=tuple(at.sizes), reach=tuple(at.reach),
+                    strides=tuple(at.strides), dilations=tuple(at.dilations), pads=tuple(map(tuple, at.pads)))
     return p.cast(p.reshape(y, (x.shape[0], channels, *at.sizes)), x.dtype)
+
+
+def _put_back(p: Builder, rows: Expr, kernel: Any, sizes: Any, reach: Any, strides: Any, dilations: Any, pads: Any
+              ) -> Expr:
+    """rows (planes, taps, *windows) as pictures (planes, 1, *sizes), by a transposed convolution whose kernel for each
+    tap is a single one at its place."""
+    taps = int(np.prod(kernel))
+    ones = p.constant(np.eye(taps, dtype=rows.dtype.numpy).reshape(taps, 1, *kernel))
+    extra = [size + low + high - ((n - 1) * s + r) for size, (low, high), n, s, r in
+             zip(sizes, pads, rows.shape[2:], strides, reach)]
+    y = p.convolve_transposed(rows, ones, strides, [(0, 0)] * len(extra), dilations, 1)
+    y = p.pad(y, [0] * y.rank, [0, 0, *extra])
+    ends = [low + d for d, (low, _) in zip(sizes, pads)]
+    return p.slice(y, [0, 0, *(low for low, _ in pads)], [*y.shape[:2], *ends])
