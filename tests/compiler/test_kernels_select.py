@@ -100,3 +100,29 @@ def test_rows_in_which_every_element_comes_before_all_so_far(isa, inner):
             x = np.repeat((rising if largest else -rising)[None, :, None], inner, 2)
             x[0, ::7, -1] = np.nan
             check(isa, "fast", x, k, largest)
+
+
+@isas
+@pytest.mark.parametrize("shape", [(2, 40, 16), (1, 300, 37), (3, 5, 9), (1, 1, 8)])
+def test_few_of_columns_side_by_side(isa, shape):
+    rng = np.random.default_rng(4)
+    for coarse in (False, True):
+        x = rng.standard_normal(shape).astype(np.float32)
+        x = np.round(x) if coarse else x
+        for odd in (np.nan, -np.nan, np.inf, -np.inf, -0.0, 0.0):
+            x[rng.random(shape) < 0.05] = odd
+        for k in sorted({1, 3, 16, 17}):
+            for largest in (False, True):
+                check(isa, "fast", x, min(k, shape[1]), largest, threads=2)
+
+
+@isas
+@pytest.mark.parametrize("dtype", TYPES, ids=lambda t: t.__name__)
+def test_long_rows_of_every_type(isa, dtype):
+    rng = np.random.default_rng(5)
+    raw = rng.integers(0, 256, (2, 700, 1, np.dtype(dtype).itemsize), dtype=np.uint8).view(dtype).reshape(2, 700, 1)
+    few = (rng.integers(0, 50, (2, 700, 1)) - (25 if np.dtype(dtype).kind != "u" else 0)).astype(dtype)
+    for x in (raw, few):
+        for k in (5, 100, 700):
+            for largest in (False, True):
+                check(isa, "fast", x, k, largest)

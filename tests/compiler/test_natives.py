@@ -6,7 +6,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import gesher
+from gesher.base.errors import RunError
 from gesher.compiler import cpu, natives, toolchain
+from gesher.evaluator import Evaluator
+from gesher.ops.build import Builder as Graph
 from gesher.ops.core.ordering import non_max_suppression, unique
 from gesher.ops.core.regions import max_roi_pool, roi_align
 
@@ -144,3 +148,37 @@ def test_regions_that_are_left_to_the_rule():
     for roi in ([1, 0, 0, 2, 2], [-1, 0, 0, 2, 2], [0, 0, 0, np.nan, 2], [0, 0, 0, 1e30, 2]):
         assert natives._max_roi_pool(x, np.float32([roi]), **at) is None
     assert natives._max_roi_pool(x.astype(np.float64), np.float64([[0, 0, 0, 2, 2]]), **at) is None
+
+
+@pytest.mark.parametrize("fed", [False, True])
+def test_a_model_of_one_native_node_answers_as_its_rule_at_every_call(fed):
+    """Known shapes go a short way, unless a number that is fed decides."""
+    b = Graph({"": 21}, "boxes")
+    limit = b.input("most", "int64", (1,)) if fed else b.constant(np.int64([3]))
+    b.output(b.op("NonMaxSuppression", b.input("boxes", "float32", (1, "n", 4)),
+                  b.input("scores", "float32", (1, 2, "n")), limit, b.constant(np.float32([0.4]))), "y")
+    model = b.model()
+    session, truth = gesher.session(model, "compiled"), Evaluator(model)
+    rng = np.random.default_rng(3)
+    for turn, count in enumerate((30, 30, 30, 5, 30, 0, 0)):
+        feeds = {"boxes": boxes_of(rng, 1, count, 0), "scores": rng.random((1, 2, count)).astype(np.float32)}
+        if fed:
+            feeds["most"] = np.int64([turn])
+        np.testing.assert_array_equal(session.run(feeds)["y"], truth.run(feeds)["y"])
+    with pytest.raises(RunError):
+        session.run({**feeds, "scores": rng.random((1, 2, 7)).astype(np.float32)})
+
+
+def test_several_results_of_a_native_node():
+    b = Graph({"": 21}, "unique")
+    y, _, inverse, counts = b.op("Unique", b.input("x", "float32", (4, "n")), outputs=4, axis=1)
+    for name, v in (("counts", counts), ("y", y), ("inverse", inverse)):
+        b.output(v, name)
+    model = b.model()
+    session, truth = gesher.session(model, "compiled"), Evaluator(model)
+    for seed in (1, 2, 3):
+        x = np.random.default_rng(seed).integers(0, 2, (4, 30)).astype(np.float32)
+        got, want = session.run({"x": x}), truth.run({"x": x})
+        for name in want:
+            np.testing.assert_array_equal(got[name], want[name])
+            assert got[name].dtype == want[name].dtype

@@ -24,7 +24,7 @@ from gesher.base.dtypes import FLOAT, INT32
 from gesher.base.errors import CompileError
 from gesher.primitives import MAPS
 from gesher.primitives.table import REDUCTIONS, computing
-from gesher.symbolic import Dim, DimLike, bounds
+from gesher.symbolic import Dim, DimLike, bounds, substitute
 
 from . import memory
 from .loops import (
@@ -164,11 +164,16 @@ class Writer:
         elif len(loops) == 1:
             loop = loops[0]
             names[loop.symbol] = "i0"
-            if loop.vector:
-                out.append("#pragma omp simd")
-            out.append("  for (int64_t i0 = begin; i0 < end; i0++) {")
-            self._body(loop.body, "    ", spell)
-            out.append("  }")
+            copied = copied_row(loop)
+            if copied is not None:
+                to, of = (f"{b.name} + {spell(at)} + begin" for b, at in copied)
+                out.append(f"  memcpy({to}, {of}, (size_t)(end - begin) * sizeof *{copied[0][0].name});")
+            else:
+                if loop.vector:
+                    out.append("#pragma omp simd")
+                out.append("  for (int64_t i0 = begin; i0 < end; i0++) {")
+                self._body(loop.body, "    ", spell)
+                out.append("  }")
         else:
             out.append("  for (int64_t task = begin; task < end; task++) {")
             rest = "task"
@@ -244,6 +249,12 @@ class Writer:
 
     def _for(self, s: For, indent: str, spell: Spelling) -> None:
         out = self.lines
+        copied = copied_row(s)
+        if copied is not None:
+            to, of = (f"{b.name} + {spell(at)}" for b, at in copied)
+            extent = str(s.extent) if isinstance(s.extent, int) else f"gs_max_i64({bare(spell(s.extent))}, 0)"
+            out.append(f"{indent}memcpy({to}, {of}, (size_t){extent} * sizeof *{copied[0][0].name});")
+            return
         name = f"i{len(spell.names)}"
         spell.names[s.symbol] = name
         pragma = _reduction_pragma(s) if s.vector else None
@@ -562,6 +573,21 @@ def _reduction_pragma(s: For) -> str | None:
         else:
             return None
     return "#pragma omp simd" + "".join(clauses)
+
+
+def copied_row(s: For) -> tuple[tuple[Buffer, DimLike], tuple[Buffer, DimLike]] | None:
+    """Where a loop that only copies neighbours begins to write and to read; None for any other loop."""
+    if not s.vector or len(s.body) != 2:
+        return None
+    read, kept = s.body
+    if not (isinstance(read, Let) and isinstance(read.value, Load) and isinstance(kept, Store)) \
+            or kept.value != read.var or read.value.buffer is kept.buffer \
+            or read.value.dtype is not kept.buffer.dtype:
+        return None
+    starts = [substitute(d, {s.symbol: 0}) if isinstance(d, Dim) else d for d in (kept.index, read.value.index)]
+    if any(d is None or start + s.symbol != d for d, start in zip((kept.index, read.value.index), starts)):
+        return None
+    return (kept.buffer, starts[0]), (read.value.buffer, starts[1])
 
 
 def _renumbered(text: str) -> str:

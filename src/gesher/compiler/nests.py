@@ -46,6 +46,8 @@ from .merging import loop_symbol, merge_loops
 At = tuple[DimLike, ...]
 _FOLD = {name: r.map for name, r in REDUCTIONS.items()}
 _SMOOTH = frozenset(("erf", "tanh", "exp", "sigmoid"))
+# Parts of a nest that are surely enough for all threads to have their share.
+PARTS = 64
 _UPDATE = {"add": "add", "mul": "mul", "max": "max", "min": "min"}
 
 
@@ -267,6 +269,10 @@ class Puller:
 
     def checked(self, indices: Expr, at: At, size: DimLike, scope: Scope, what: str) -> tuple[Dim, Var]:
         """An index taken from data, and whether it is inside."""
+        # What is repeated along rows is asked once for each.
+        while indices.prim == "broadcast" and indices not in self.held:
+            x = indices.args[0]
+            indices, at = x, tuple(indexing.through_broadcast(x.shape, indices.shape, at))
         key = ("checked", indices, at, size)
         known = scope.find(key)
         if known is not None:
@@ -663,10 +669,14 @@ def _cost(body: Sequence[Any]) -> int:
 
 
 def parallel_loops(nest: Nest) -> int:
-    """How many outer loops may be cut among threads: perfectly nested, all but what runs along the rows."""
-    n = 0
+    """How many outer loops may be cut among threads: perfectly nested, all but what runs along the rows, and no more
+    than make enough parts: the place of a part is found by divisions."""
+    n, enough, parts = 0, 0, 1
     body = nest.body
     while len(body) == 1 and isinstance(body[0], For) and not body[0].folds:
         n += 1
+        parts = parts * body[0].extent if isinstance(body[0].extent, int) else 0
+        enough = enough or (n if parts >= PARTS else 0)
         body = body[0].body
-    return max(n - 1, 1) if n else 0
+    most = max(n - 1, 1) if n else 0
+    return min(most, enough or most)

@@ -207,6 +207,8 @@ class _Planner:
             return None
         if not (e.dtype.is_integer or e.dtype.name == "bool"):
             return None
+        if e.prim in ("broadcast", "reshape") and is_scalar_constant(e.args[0]):
+            return None
         size = product(e.shape)
         if not isinstance(size, int) or not 0 < size <= 64 or e.scopes:
             return None

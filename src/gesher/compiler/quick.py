@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gesher.base import dtypes
+from gesher.base import dtypes, knobs
 from gesher.base.errors import GesherError
-from gesher.ir import TensorType
+from gesher.ir import TensorType, Value
 
+from . import natives
 from .conditions import is_small_integer
 from .direct import Direct
 from .segment import Segment
 
 if TYPE_CHECKING:
     from .session import CompiledSession
+    from .variant import Variant
 
+# Integers that may decide on shapes, where a native reads no more of them.
+_STEERING = 64
 # Shapes that are remembered.
 _REMEMBERED = 256
 
@@ -28,7 +32,8 @@ class NotAsTaken(Exception):  # noqa: N818  (what happened, not a fault)
 
 
 class Quick:
-    """The short way where a model is one segment from inputs to outputs: a look-up by shapes, and the call.
+    """The short way where a model is one segment, or one native node, from inputs to outputs: a look-up by shapes, and
+    the call.
 
     The long way checks everything and remembers here, by the shapes that were fed (and the values of small integers on
     which conditions hang or that were taken for sizes), which segment runs with which sizes.
@@ -45,7 +50,7 @@ class Quick:
         self.possible = plain and all(t.kind in ("float", "int", "uint", "bool") for t in types)
         self.dtypes = [t.numpy for t in types] if self.possible else []
         self.names = frozenset(self.order)
-        self.known: dict[Any, _Ready | None] = {}
+        self.known: dict[Any, _Ready | _Alone | None] = {}
         self.small: list[int] = []
         self.direct = Direct(session.lock, self.order, self.dtypes, session.outputs)
 
@@ -71,7 +76,10 @@ class Quick:
             self.known[key] = ready
             if ready is None:
                 return None
-            self._directly(ready, arrays)
+            if isinstance(ready, _Ready):
+                self._directly(ready, arrays)
+        if isinstance(ready, _Alone):
+            return ready.run(arrays)
         taken = arrays if ready.inputs is None else [arrays[i] for i in ready.inputs]
         for i, x in enumerate(taken):
             flags = x.flags
@@ -101,8 +109,8 @@ class Quick:
             return (*(x.shape for x in arrays), *(arrays[i].tobytes() for i in self.small))
         return tuple([x.shape for x in arrays])
 
-    def _prepared(self, arrays: list[np.ndarray]) -> _Ready | None:
-        """The segment for these inputs, where one alone does all."""
+    def _prepared(self, arrays: list[np.ndarray]) -> _Ready | _Alone | None:
+        """The segment or native for these inputs, where one alone does all."""
         session = self.session
         if not session._trust or session._main.outdated:
             return None
@@ -112,7 +120,11 @@ class Quick:
         except (GesherError, NotAsTaken):
             return None  # the long way tells what is wrong, or plans
         lowered = variant.lowered
-        if len(variant.stages) != 1 or variant.stages[0].segment is None or variant.stages[0].stage.fallbacks:
+        if len(variant.stages) != 1:
+            return None
+        if variant.stages[0].segment is None:
+            return self._alone(variant, env)
+        if variant.stages[0].stage.fallbacks:
             return None
         small = [i for i, v in enumerate(self.inputs) if v in lowered.learned
                  or (lowered.guards and v in lowered.leaves and is_small_integer(lowered.leaves[v]))]
@@ -137,6 +149,59 @@ class Quick:
         inputs, order = [place[v] for v in stage.inputs], [at[v] for v in outputs]
         return _Ready(segment, None if inputs == list(range(len(self.inputs))) else inputs,
                       None if order == list(range(len(stage.outputs))) else order, numbers, shapes)
+
+
+    def _alone(self, variant: Variant, env: dict[Value, Any]) -> _Alone | None:
+        """The one node that is the graph, where it runs natively. What small integers it reads may decide on shapes."""
+        fallbacks = variant.stages[0].stage.fallbacks
+        native = natives.NATIVES.get((fallbacks[0].node.domain, fallbacks[0].node.op_type)) if fallbacks else None
+        if native is None or len(fallbacks) != 1:
+            return None
+        step = fallbacks[0].step
+        if step.attributes is None or step.fitting is None or any(i in self.small for i in range(len(self.inputs))):
+            return None
+        places = {v: i for i, v in enumerate(self.inputs)}
+        outputs = [variant.source(v) for v in variant.graph.outputs]
+        if any(v not in step.node.outputs for v in outputs) or len(set(outputs)) != len(outputs):
+            return None
+        given: list[Any] = []
+        try:
+            for v in step.inputs:
+                x = None if v is None else variant.get(v, env)
+                if x is not None and (not isinstance(x, np.ndarray) or (v in places and x.dtype.kind in "iub"
+                                                                        and x.size <= _STEERING)):
+                    return None
+                given.append(places.get(v, x) if v is not None else None)
+            # What every run of these shapes is held to.
+            step.fitting.hold(step.node, [x if not isinstance(x, int) else env[self.inputs[x]] for x in given],
+                              knobs.BUDGET_MB.number << 20, True)
+        except GesherError:
+            return None
+        return _Alone(native, given, dict(step.attributes), [step.node.outputs.index(v) for v in outputs])
+
+
+@dataclass(slots=True)
+class _Alone:
+    """A native node by itself.
+
+    Attributes:
+        inputs: of each its place among what is fed, or the array that it always is, or None.
+        outputs: which of its results are given out.
+    """
+
+    native: natives.Native
+    inputs: list[Any]
+    attributes: dict[str, Any]
+    outputs: list[int]
+
+    def run(self, arrays: list[np.ndarray]) -> list[np.ndarray] | None:
+        """The results; None where the reference rule must do it after all."""
+        given = [arrays[x] if isinstance(x, int) else x for x in self.inputs]
+        found = self.native(*given, **self.attributes)
+        if found is None:
+            return None
+        results = found if isinstance(found, tuple) else (found,)
+        return [results[i] for i in self.outputs]
 
 
 @dataclass(slots=True)

@@ -102,9 +102,23 @@ GS_INLINE void gs_sink(GsKeyed* heap, int64_t n, int64_t at, GsKeyed item) {
   heap[at] = item;
 }
 
-// From `a` on the first place of a row of floats that may come before the one at the heap's top, or n. NaN may: it
-// is neither larger nor smaller.
-GS_INLINE int64_t gs_select_next(const float* x, int64_t a, int64_t n, float top, const int largest) {
+// From `a` on the first place of a row that may come before the one at the heap's top, or n. NaN may: it is neither
+// larger nor smaller. A block of 64 bytes times 4 at a time, as vectors by the compiler.
+#define GS_SELECT_NEXT(T, name)                                                                         \
+  GS_INLINE int64_t name(const T* x, int64_t a, int64_t n, T top, const int largest) {                  \
+    enum { BLOCK = 256 / sizeof(T) };                                                                   \
+    for (; a + BLOCK <= n; a += BLOCK) {                                                                \
+      int any = 0;                                                                                      \
+      for (int l = 0; l < BLOCK; l++) any |= largest ? !(x[a + l] <= top) : !(x[a + l] >= top);         \
+      if (any) break;                                                                                   \
+    }                                                                                                   \
+    while (a < n && (largest ? x[a] <= top : x[a] >= top)) a++;                                         \
+    return a;                                                                                           \
+  }
+GS_SELECT_NEXT(double, gs_select_next_f64)
+GS_SELECT_NEXT(int64_t, gs_select_next_i64)
+GS_SELECT_NEXT(int32_t, gs_select_next_i32)
+GS_INLINE int64_t gs_select_next_f32(const float* x, int64_t a, int64_t n, float top, const int largest) {
   const gs_vf t = gs_splat(top);
   for (; a + 4 * GS_W <= n; a += 4 * GS_W) {
     gs_vi out = {0};
@@ -121,13 +135,32 @@ GS_INLINE int64_t gs_select_next(const float* x, int64_t a, int64_t n, float top
   return a;
 }
 
-// Many of a row of floats: a count of the leading bits tells which can be among the first k; these are sorted, 11 bits
+// The types whose rows are looked through by vectors.
+GS_INLINE int gs_select_is_quick(int type) {
+  return type == GS_KEY_F32 || type == GS_KEY_F64 || type == GS_KEY_I64 || type == GS_KEY_I32;
+}
+GS_INLINE int64_t gs_select_next(const GsSelect* s, const void* row, int64_t a, int64_t top) {
+#define GS_SELECT_IN(T, name)                                                       \
+  return s->largest ? name((const T*)row, a, s->n, ((const T*)row)[top], 1)         \
+                    : name((const T*)row, a, s->n, ((const T*)row)[top], 0)
+  switch (s->type) {
+    case GS_KEY_F64: GS_SELECT_IN(double, gs_select_next_f64);
+    case GS_KEY_I64: GS_SELECT_IN(int64_t, gs_select_next_i64);
+    case GS_KEY_I32: GS_SELECT_IN(int32_t, gs_select_next_i32);
+    default: GS_SELECT_IN(float, gs_select_next_f32);
+  }
+#undef GS_SELECT_IN
+}
+
+// Many of a row of numbers of 32 bits at the most: a count of the leading bits tells which can be among the first k; these are sorted, 11 bits
 // at a time, the last ones first, so that equal elements keep their order. `a` and `b` have room for n each.
 GS_LOCAL void gs_select_many(const GsSelect* s, int64_t row, int64_t base, uint64_t* a, uint64_t* b) {
   enum { DIGITS = 2048 };
   int64_t place[DIGITS] = {0}, m = 0;
+  // Of signed numbers the lower half of a key does not tell the sign.
+  const uint32_t turned = s->type == GS_KEY_I8 || s->type == GS_KEY_I16 || s->type == GS_KEY_I32 ? 0x80000000u : 0;
   for (int64_t i = 0; i < s->n; i++) {
-    uint32_t key = (uint32_t)gs_select_key(s, base + i * s->inner);
+    uint32_t key = (uint32_t)gs_select_key(s, base + i * s->inner) ^ turned;
     a[i] = (uint64_t)key << 32 | (uint64_t)i;
     place[key >> 21]++;
   }
@@ -154,7 +187,7 @@ GS_LOCAL void gs_select_many(const GsSelect* s, int64_t row, int64_t base, uint6
 
 // Whether a heap of the first k may turn out the slower way, so that a count of bits must be able to take over.
 GS_INLINE int gs_select_may_count(const GsSelect* s) {
-  return s->type == GS_KEY_F32 && s->n >= 256 && s->n < (int64_t)1 << 32;
+  return gs_key_bytes(s->type) <= 4 && s->n >= 256 && s->n < (int64_t)1 << 32;
 }
 // Whether so many are wanted that they are counted from the start.
 GS_INLINE int gs_select_is_many(const GsSelect* s) { return gs_select_may_count(s) && s->k > 64 && s->k > s->n / 64; }
@@ -181,15 +214,14 @@ GS_INLINE void gs_select_end(const GsSelect* s, int64_t row, GsKeyed* heap) {
   }
 }
 
-// One row of floats that lie side by side: 0 where too many would go through the heap.
-GS_LOCAL int gs_select_floats(const GsSelect* s, int64_t row, int64_t base, const float* x, GsKeyed* heap) {
+// One row whose elements lie side by side at `x`: 0 where too many would go through the heap.
+GS_LOCAL int gs_select_quick(const GsSelect* s, int64_t row, int64_t base, const void* x, GsKeyed* heap) {
   int64_t k = s->k;
   gs_select_begin(s, base, heap);
   // Of n in no order k * log(n / k) go through. In rising order all do.
   int64_t left = gs_select_may_count(s) ? 8 * k + s->n / 16 : s->n;
   for (int64_t a = k; a < s->n; a++) {
-    float top = x[heap[0].place];
-    a = s->largest ? gs_select_next(x, a, s->n, top, 1) : gs_select_next(x, a, s->n, top, 0);
+    a = gs_select_next(s, x, a, heap[0].place);
     if (a == s->n) break;
     if (left-- == 0) return 0;
     uint64_t key = gs_select_key(s, base + a * s->inner);
@@ -199,12 +231,13 @@ GS_LOCAL int gs_select_floats(const GsSelect* s, int64_t row, int64_t base, cons
   return 1;
 }
 
-GS_LOCAL void gs_select_row(const GsSelect* s, int64_t row, const float* floats, uint64_t* room) {
+// `side`: the row's elements where they lie side by side, of a type that vectors look through; NULL otherwise.
+GS_LOCAL void gs_select_row(const GsSelect* s, int64_t row, const void* side, uint64_t* room) {
   int64_t k = s->k, base = row / s->inner * s->n * s->inner + row % s->inner;
   GsKeyed* heap = (GsKeyed*)room;
   if (!gs_select_is_many(s)) {
-    if (floats) {
-      if (gs_select_floats(s, row, base, floats, heap)) return;
+    if (side) {
+      if (gs_select_quick(s, row, base, side, heap)) return;
     } else {
       gs_select_begin(s, base, heap);
       // The heap holds the k first so far; a later place never goes before an equal one.
@@ -219,13 +252,72 @@ GS_LOCAL void gs_select_row(const GsSelect* s, int64_t row, const float* floats,
   gs_select_many(s, row, base, room, room + s->n);
 }
 
+// Few of columns of floats side by side: each lane of a vector is a column, and the best so far are a list of vectors,
+// into which a row goes from the top. Keys are numbers that are larger the earlier they come.
+#define GS_SELECT_FEW 16
+GS_INLINE int gs_select_is_columns(const GsSelect* s) {
+  return s->type == GS_KEY_F32 && s->inner >= GS_W / 2 && s->k <= GS_SELECT_FEW && s->n < (int64_t)1 << 31;
+}
+
+GS_INLINE gs_vi gs_select_keys(gs_vf x, const int largest) {
+  gs_vi bits = (gs_vi)(x + 0.0f);  // -0 is 0
+  gs_vi key = bits ^ ((bits >> 31) & 0x7FFFFFFF);
+  key = gs_select_i(x != x, gs_splat_i(0x7FFFFFFF), key);
+  return largest ? key : ~key;
+}
+
+GS_INLINE void gs_select_columns(const GsSelect* s, const float* x, int64_t* places, int64_t lanes, const int largest) {
+  gs_vi best[GS_SELECT_FEW], where[GS_SELECT_FEW];
+  const int k = (int)s->k;
+  for (int j = 0; j < k; j++) best[j] = where[j] = gs_splat_i(0);
+  for (int64_t a = 0; a < s->n; a++) {
+    const float* row = x + a * s->inner;
+    gs_vi key = gs_select_keys(lanes == GS_W ? gs_load(row) : gs_load_n(row, lanes), largest);
+    if (a >= k) {
+      gs_vi out = key > best[k - 1];
+      int any = 0;
+      for (int l = 0; l < GS_W; l++) any |= out[l];
+      if (!any) continue;
+    }
+    gs_vi place = gs_splat_i((int32_t)a), goes = {0};
+    for (int j = 0; j < k; j++) {
+      // From where it goes in, all behind it move on; places that are not filled yet take anything.
+      goes |= j >= a ? ~(gs_vi){0} : key > best[j];
+      gs_vi out = best[j], out_place = where[j];
+      best[j] = gs_select_i(goes, key, out);
+      where[j] = gs_select_i(goes, place, out_place);
+      key = gs_select_i(goes, out, key);
+      place = gs_select_i(goes, out_place, place);
+    }
+  }
+  for (int j = 0; j < k; j++)
+    for (int64_t l = 0; l < lanes; l++) places[j * s->inner + l] = where[j][l];
+}
+
+GS_LOCAL void gs_select_columns_task(void* arg, int64_t begin, int64_t end, int thread) {
+  const GsSelect* s = arg;
+  (void)thread;
+  int64_t across = gs_ceil_div(s->inner, GS_W);
+  for (int64_t task = begin; task < end; task++) {
+    int64_t o = task / across, i = task % across * GS_W, lanes = gs_min_i64(GS_W, s->inner - i);
+    const float* x = (const float*)s->x + o * s->n * s->inner + i;
+    int64_t* places = s->places + o * s->k * s->inner + i;
+    if (s->largest) gs_select_columns(s, x, places, lanes, 1);
+    else gs_select_columns(s, x, places, lanes, 0);
+    for (int64_t j = 0; j < s->k && s->values; j++)
+      for (int64_t l = 0; l < lanes; l++)
+        ((float*)s->values)[(o * s->k + j) * s->inner + i + l] = x[places[j * s->inner + l] * s->inner + l];
+  }
+}
+
 GS_LOCAL void gs_select_task(void* arg, int64_t begin, int64_t end, int thread) {
   const GsSelect* s = arg;
   uint64_t* room = s->scratch + thread * gs_select_words(s);
   const float* x = s->x;
   if (!gs_select_copies(s)) {
+    int side = s->inner == 1 && gs_select_is_quick(s->type);
     for (int64_t row = begin; row < end; row++)
-      gs_select_row(s, row, s->type == GS_KEY_F32 ? x + row * s->n : 0, room);
+      gs_select_row(s, row, side ? (const char*)s->x + row * s->n * gs_key_bytes(s->type) : 0, room);
     return;
   }
   float* columns = (float*)(void*)(room + gs_select_words(s) - s->n * GS_SELECT_COLUMNS / 2);
@@ -245,5 +337,10 @@ GS_LOCAL int64_t gs_select_scratch(const GsSelect* s, int threads) { return thre
 
 GS_LOCAL void gs_select_run(const GsSelect* s, GsPool* pool) {
   if (s->k <= 0) return;
-  gs_parallel_for(s->outer * s->n * s->inner < 10000 ? 0 : pool, s->outer * s->inner, gs_select_task, (void*)s);
+  if (s->outer * s->n * s->inner < 10000) pool = 0;
+  if (s->places && gs_select_is_columns(s)) {
+    gs_parallel_for(pool, s->outer * gs_ceil_div(s->inner, GS_W), gs_select_columns_task, (void*)s);
+    return;
+  }
+  gs_parallel_for(pool, s->outer * s->inner, gs_select_task, (void*)s);
 }
