@@ -1,4 +1,4 @@
-"""Matrix products: every way of lying in memory, odd sizes, biases, what follows, threads."""
+"""Matrix products of floats and doubles: every way of lying in memory, odd sizes, biases, what follows, threads."""
 
 import numpy as np
 import pytest
@@ -17,64 +17,75 @@ SOURCE = '#include "gs_gemm_f32.h"' + FOLLOW + """
 GS_EXPORT int64_t need(GsPool* pool, ARGS) { GsGemm g = FILL; return gs_gemm_f32_scratch(&g, gs_pool_size(pool)); }
 GS_EXPORT void fast(GsPool* pool, ARGS) { GsGemm g = FILL; gs_gemm_f32(&g, pool); }
 GS_EXPORT void plain(GsPool* pool, ARGS) { GsGemm g = FILL; gs_gemm_f32_plain(&g, pool); }
-GS_EXPORT int64_t packed_floats(int64_t K, int64_t N) { return gs_gemm_f32_packed(K, N); }
+GS_EXPORT int64_t packed_numbers(int64_t K, int64_t N) { return gs_gemm_f32_packed(K, N); }
 GS_EXPORT void pack(int64_t K, int64_t N, const float* b, float* out) {
   gs_gemm_f32_pack(K, N, b, N, 1, out, 0, gs_ceil_div(N, GS_GEMM_NR));
 }
 """
-isas = pytest.mark.parametrize("isa", ISAS, ids=lambda i: i.name)
+# The same text for doubles, whose panels have half as many columns.
+DOUBLES = SOURCE
+for word, other in (("float", "double"), ("gs_gemm_f32", "gs_gemm_f64"), ("GsGemm ", "GsGemmF64 "),
+                    ("GS_GEMM_NR", "(GS_GEMM_NR / 2)")):
+    DOUBLES = DOUBLES.replace(word, other)
+SOURCES = {np.float32: SOURCE, np.float64: DOUBLES}
+# What is built: for which processor, of which numbers.
+isas = pytest.mark.parametrize("isa", [(i, t) for t in SOURCES for i in ISAS],
+                               ids=lambda i: f"{i[0].name} {i[1].__name__}")
 
 
 def multiply(isa, name, a, b, *, layout="nn", share_b=False, packed=False, bias_m=None, bias_n=None, after=False,
              accumulate=False, threads=1, c_gap=0):
     """a (batch,M,K), b (batch,K,N): stored transposed where `layout` says t, called, and given back as (batch,M,N)."""
-    (batch, M, K), N = a.shape, b.shape[2]
+    (isa, dtype), (batch, M, K), N = isa, a.shape, b.shape[2]
+    source = SOURCES[dtype]
     stored_a = guarded(a if layout[0] == "n" else a.transpose(0, 2, 1))
     stored_b = guarded(b[:1] if share_b else b)
     a_row, a_col = (K, 1) if layout[0] == "n" else (1, M)
     b_row, b_col = N, 1
     if packed:
-        floats = call(SOURCE, isa, "packed_floats", K, N)
-        stored_b = guarded(np.full((1 if share_b else batch, floats), np.nan, np.float32))
+        floats = call(source, isa, "packed_numbers", K, N)
+        stored_b = guarded(np.full((1 if share_b else batch, floats), np.nan, dtype))
         for i in range(stored_b.shape[0]):
-            call(SOURCE, isa, "pack", K, N, np.ascontiguousarray(b[i]), stored_b[i])
+            call(source, isa, "pack", K, N, np.ascontiguousarray(b[i]), stored_b[i])
     elif layout[1] == "t":
         stored_b = guarded(stored_b.transpose(0, 2, 1))
         b_row, b_col = 1, K
-    c = guarded(np.full((batch, M, N + c_gap), 7.0, np.float32))
+    c = guarded(np.full((batch, M, N + c_gap), 7.0, dtype))
     if M and c_gap:
-        c = guarded(np.full(batch * M * (N + c_gap), 7.0, np.float32)).reshape(batch, M, N + c_gap)
+        c = guarded(np.full(batch * M * (N + c_gap), 7.0, dtype)).reshape(batch, M, N + c_gap)
     b_batch = 0 if share_b else (stored_b[0].size if batch else 0)
     arguments = [M, N, K, batch, stored_a, M * K, a_row, a_col, stored_b, b_batch, b_row, b_col, int(packed), c,
                  N + c_gap, guarded(bias_m), guarded(bias_n), int(after), int(accumulate)]
-    floats = call(SOURCE, isa, "need", *arguments, None, threads=threads)
-    call(SOURCE, isa, name, *arguments, scratch(floats), threads=threads)
+    floats = call(source, isa, "need", *arguments, None, threads=threads)
+    call(source, isa, name, *arguments, scratch(floats * dtype().itemsize // 4), threads=threads)
     assert np.all(c[:, :, N:] == 7.0), "written beyond a row"
     return c[:, :, :N]
 
 
 def check(isa, seed, M, N, K, batch=1, name="fast", **options):
     rng = np.random.default_rng(seed)
-    a, b = (rng.standard_normal(s).astype(np.float32) for s in ((batch, M, K), (batch, K, N)))
+    a, b = (rng.standard_normal(s).astype(isa[1]) for s in ((batch, M, K), (batch, K, N)))
     if options.get("share_b"):
         b[1:] = b[:1]
     for bias, size in (("bias_m", M), ("bias_n", N)):
         if options.get(bias):
-            options[bias] = rng.standard_normal(size).astype(np.float32)
+            options[bias] = rng.standard_normal(size).astype(isa[1])
         else:
             options[bias] = None
     expected = meanings.gemm(a, b, options["bias_m"], options["bias_n"]) + 7 * options.get("accumulate", False)
     if options.get("after"):
         i, m, n = np.ogrid[:batch, :M, :N]
         expected = expected * 2 + (i * 100 + m * 10 + n)
-    close(multiply(isa, name, a, b, **options), expected, K)
+    got = multiply(isa, name, a, b, **options)
+    # Doubles: as close again as they have bits more.
+    close(got if isa[1] is np.float32 else expected + (got - expected) * 2.0**28, expected, K)
 
 
 @isas
 @pytest.mark.parametrize("name", ["plain", "fast"])
 def test_a_product_a_person_can_check(isa, name):
-    a, b = np.float32([[[1, 2], [3, 4], [5, 6]]]), np.float32([[[1, 0, 2], [0, 1, 1]]])
-    c = multiply(isa, name, a, b, bias_n=np.float32([10, 20, 30]))
+    a, b = isa[1]([[[1, 2], [3, 4], [5, 6]]]), isa[1]([[[1, 0, 2], [0, 1, 1]]])
+    c = multiply(isa, name, a, b, bias_n=isa[1]([10, 20, 30]))
     assert c.tolist() == [[[11, 22, 34], [13, 24, 40], [15, 26, 46]]]
 
 
@@ -152,7 +163,7 @@ def test_products_are_added_to_what_is_there(isa):
 
 @isas
 def test_nan_and_infinity_stay_in_their_places(isa):
-    a, b = np.ones((1, 9, 20), np.float32), np.ones((1, 20, 50), np.float32)
+    a, b = np.ones((1, 9, 20), isa[1]), np.ones((1, 20, 50), isa[1])
     a[0, 3, 4], b[0, 7, 11] = np.nan, np.inf
     c = multiply(isa, "fast", a, b)
     assert np.all(np.isnan(c[0, 3])) and np.all(np.isinf(np.delete(c[0, :, 11], 3)))

@@ -1,4 +1,4 @@
-"""Transposition of every permutation and element size; slices gathered; products of the rare types."""
+"""Transposition of every permutation and element size; slices gathered; products of whole numbers."""
 
 from itertools import permutations
 
@@ -30,7 +30,6 @@ GATHER(gather, gs_gather)
     gs_##name##_t g = {s[0], s[1], s[2], s[3], a, b, s[4], s[5], s[6], s[7], s[8], s[9], bias_m, bias_n, c, \\
                        s[0] * s[1], s[1]}; \\
     if (s[10]) gs_##name##_plain(&g, pool); else gs_##name##_run(&g, pool); }
-GEMM(gemm_f64, double)
 GEMM(gemm_u32, uint32_t)
 GEMM(gemm_u64, uint64_t)
 """
@@ -101,19 +100,17 @@ def test_an_index_out_of_range_is_told_and_nothing_written(isa, bad):
 
 
 @isas
-@pytest.mark.parametrize("name", ["gemm_f64", "gemm_u32", "gemm_u64"])
+@pytest.mark.parametrize("name", ["gemm_u32", "gemm_u64"])
 @pytest.mark.parametrize("plain", [0, 1])
-def test_products_of_rare_types(isa, name, plain):
+def test_products_of_whole_numbers(isa, name, plain):
     rng = np.random.default_rng(4)
-    dtype = {"f64": np.float64, "u32": np.int32, "u64": np.int64}[name[-3:]]
+    dtype = {"u32": np.int32, "u64": np.int64}[name[-3:]]
     for seed in range(25):
         M, N, K = (int(2 ** rng.uniform(0, 5 if plain else 7.2)) for _ in range(3))
         K = 0 if seed == 7 else K
         batch, threads, layout = int(rng.integers(1, 4)), int(rng.integers(1, 4)), str(rng.choice(["nn", "nt", "tn"]))
 
         def draw(*shape):
-            if dtype == np.float64:
-                return rng.standard_normal(shape)
             info = np.iinfo(dtype)
             return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
 
@@ -125,7 +122,4 @@ def test_products_of_rare_types(isa, name, plain):
         call(SOURCE, isa, name, s, *stored, guarded(bias_m), guarded(bias_n), c, threads=threads)
         with np.errstate(over="ignore"):
             expected = a @ b + bias_m[:, None] + bias_n
-        if dtype == np.float64:
-            assert np.allclose(c, expected, rtol=1e-12, atol=1e-12)
-        else:
-            assert np.array_equal(c, expected), "whole numbers wrap around alike"
+        assert np.array_equal(c, expected), "whole numbers wrap around alike"

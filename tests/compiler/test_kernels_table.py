@@ -21,7 +21,7 @@ def test_all_headers_stand_together_in_one_file():
     files = sorted({row.file for row in KERNELS})
     text = runtime.unit([*files, *reversed(files)], "GS_EXPORT int gs_run(const GsCall* call) { return 0; }\n")
     assert not re.search(r'#include "', text)
-    assert text.count("typedef struct GsGemm {") == 1
+    assert text.count("typedef struct GsGemmBits {") == 1
     build(text)
 
 

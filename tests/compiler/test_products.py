@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.compiler.kernel_calls import ISAS
 
-from gesher.base.dtypes import FLOAT
+from gesher.base.dtypes import DOUBLE, FLOAT
 from gesher.compiler import toolchain
 from gesher.compiler.packed import Packed
 from gesher.compiler.plan import prepared
@@ -105,3 +105,20 @@ def test_one_row_reads_a_weight_of_columns_where_it_lies():
     assert any(np.shares_memory(v, w) for v in segment.weights)
     fed = numbers(1, 300)
     np.testing.assert_allclose(segment.run([fed], {})[0], fed @ w.T, rtol=1e-4, atol=1e-4)
+
+
+@isas
+def test_doubles_are_packed_and_followed_alike(isa):
+    p = Builder()
+    x = p.input("x", DOUBLE, (n, 70))
+    draw = np.random.default_rng(5).standard_normal
+    for N in (1, 3, 24, 50):
+        root = p.max(p.contract(x, p.constant(draw((N, 70))), [1], [1]) + p.constant(draw(N)), 0.0)
+        segment = compile_exprs([x], [root], isa=isa)
+        steps = [s for s in segment.steps if isinstance(s, KernelStep)]
+        assert [s.kernel.function for s in steps] == ["gs_gemm_f64"] and steps[0].tile is not None
+        assert ("in panels" in steps[0].kernel.describe()) is (N > 4)
+        for m in (1, 5, 33):
+            fed = draw((m, 70))
+            np.testing.assert_allclose(segment.run([fed], {n: m})[0], evaluate([root], {"x": fed}, {n: m})[0],
+                                       rtol=1e-12, atol=1e-12)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from gesher.base.dtypes import FLOAT
 from gesher.primitives import MAPS, Expr
 from gesher.symbolic import decide_eq, decide_lt, product
 
@@ -266,7 +265,7 @@ def _find_epilogues(fusion: Fusion, kept: set[Expr], users: dict[Expr, list[Expr
             end = _narrowed(e, users, fusion.kernels)
             if end is not None:
                 kept.add(end)
-        if end is None or end in taken or (end.dtype is not FLOAT and not kernel.apart):
+        if end is None or end in taken or (end.dtype is not e.dtype and not kernel.apart):
             continue
         fusion.epilogues[e] = end
         taken.add(end)

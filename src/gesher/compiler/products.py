@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gesher.base.dtypes import FLOAT, UINT16, DType
+from gesher.base.dtypes import DOUBLE, FLOAT, UINT16, DType
 from gesher.primitives import Expr
 from gesher.symbolic import Dim, DimLike, decide_eq, decide_lt, product
 
@@ -23,7 +23,7 @@ from .packed import packed
 from .views import View, contiguous, merge, view_of
 
 # The types of elements that the tiled product is made for. Signed numbers are multiplied as unsigned ones.
-_TILED = {"double": "f64", "int32": "u32", "uint32": "u32", "int64": "u64", "uint64": "u64"}
+_TILED = {"int32": "u32", "uint32": "u32", "int64": "u64", "uint64": "u64"}
 
 
 # Columns of B up to which, and length of a sum from which on, vectors go along the sum: fewer would leave lanes empty.
@@ -52,6 +52,10 @@ class Gemm(Kernel):
             self.header, self.struct, self.function = "gs_gemm_f32.h", "GsGemm", "gs_gemm_f32"
             self.scratch = "gs_gemm_f32_scratch"
             self.tiles = not outer
+        elif expr.dtype is DOUBLE:
+            self.header, self.struct, self.function = "gs_gemm_f64.h", "GsGemmF64", "gs_gemm_f64"
+            self.scratch, self.scratch_floats = "gs_gemm_f64_scratch", 2
+            self.tiles = not outer
         else:
             suffix = _TILED[expr.dtype.name]
             self.header, self.struct, self.function = "gs_gemm_tiled.h", f"gs_gemm_{suffix}_t", f"gs_gemm_{suffix}_run"
@@ -65,7 +69,7 @@ class Gemm(Kernel):
 
     @classmethod
     def match(cls, e: Expr) -> Gemm | None:
-        if e.prim != "contract" or (e.dtype is not FLOAT and e.dtype.name not in _TILED):
+        if e.prim != "contract" or (e.dtype not in (FLOAT, DOUBLE) and e.dtype.name not in _TILED):
             return None
         p, builder = e.params, e.builder
         views = []
@@ -104,7 +108,7 @@ class Gemm(Kernel):
         if decide_eq(inside, 1):
             strides["a_batch"] = strides["b_batch"] = 0
         made = cls(e, a, b, {"M": m, "N": n, "K": k, "batch": inside}, strides, outer)
-        if e.dtype is FLOAT and not outer:
+        if e.dtype in (FLOAT, DOUBLE) and not outer:
             made._pack()
         return made
 
@@ -123,7 +127,7 @@ class Gemm(Kernel):
             self._lay("a", m, k, (m, k), lambda x: x, {"a_batch": m * k, "a_row": k, "a_col": 1})
         if self.b.base.prim != "constant" or not isinstance(n, int) or not isinstance(k, int):
             return
-        columns = panel_columns(target.current())
+        columns = panel_columns(target.current()) * FLOAT.bits // self.expr.dtype.bits
         panels = -(-n // columns)
         if self.bf16:
             pairs = -(-k // 2)
@@ -139,7 +143,8 @@ class Gemm(Kernel):
                                 {"b_batch": panels * k * columns})
 
     def _lay(self, which: str, rows: DimLike, columns: DimLike, shape: tuple[DimLike, ...],
-             how: Callable[[np.ndarray], np.ndarray], strides: dict[str, DimLike], dtype: DType = FLOAT) -> bool:
+             how: Callable[[np.ndarray], np.ndarray], strides: dict[str, DimLike], dtype: DType | None = None
+             ) -> bool:
         """Read an operand, a constant, from a copy that `how` makes of its matrices (rows, columns), each of `shape`
         then; whether it can be done: its sizes must be known."""
         view: View = getattr(self, which)
@@ -155,7 +160,7 @@ class Gemm(Kernel):
             flat = np.ascontiguousarray(x).reshape(-1)[start[0]:]
             return how(np.lib.stride_tricks.as_strided(flat, sizes, [s * x.itemsize for s in walks], writeable=False))
 
-        laid = packed(("gemm", result, sizes, walks, start), [view.base], dtype, result, make)
+        laid = packed(("gemm", result, sizes, walks, start), [view.base], dtype or self.expr.dtype, result, make)
         if not batch:
             strides[which + "_batch"] = 0
         self.strides |= strides
@@ -171,8 +176,7 @@ class Gemm(Kernel):
 
     def element(self) -> str:
         """The C type of the kernel's elements."""
-        return {"f32": "float", "f64": "double", "u32": "uint32_t", "u64": "uint64_t"}[
-            _TILED.get(self.expr.dtype.name, "f32")]
+        return {"u32": "uint32_t", "u64": "uint64_t"}.get(_TILED.get(self.expr.dtype.name, ""), self.expr.dtype.c)
 
     def flops(self) -> DimLike | None:
         s = self.sizes

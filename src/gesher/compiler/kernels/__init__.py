@@ -56,6 +56,9 @@ def prototype(file: str, name: str) -> str:
     text = re.sub(r'#include "(gs_\w+\.inc)"', lambda m: runtime.text_of(m[1]), runtime.text_of(file))
     macros = re.findall(r"#define (GS_\w+)\(name\) (\w+)##name", text)
     text += "".join(re.sub(rf"{macro}\((\w+)\)", rf"{prefix}\1", text) for macro, prefix in macros)
+    # So do their types.
+    words = dict(re.findall(r"^#define (GS_[A-Z_]+) (\w+)$", runtime.text_of(file), re.MULTILINE))
+    text = re.sub(r"\bGS_[A-Z_]+\b", lambda m: words.get(m[0], m[0]), text)
     found = re.search(rf"^(?:GS_\w+|static)\s+((?:const )?\w+\**\s+{name}\([^)]*\))\s*{{", text, re.MULTILINE)
     if not found:
         raise KeyError(f"{file} has no function {name}")
@@ -77,9 +80,10 @@ KERNELS: tuple[Kernel, ...] = (
            meanings.extent),
     Kernel("gs_window_i8", "gs_conv_i8.h", "maxima of bytes over windows of rank 2, channels last",
            "gs_window_i8_plain", meanings.pooling),
+    Kernel("gs_gemm_f64", "gs_gemm_f64.h", "the same of doubles", "gs_gemm_f64_plain", meanings.gemm),
     *(Kernel(f"gs_gemm_{t}_run", "gs_gemm_tiled.h", f"batched matrix product of {what}",
              f"gs_gemm_{t}_plain", meanings.gemm)
-      for t, what in (("f64", "doubles"), ("u32", "32-bit whole numbers"), ("u64", "64-bit whole numbers"))),
+      for t, what in (("u32", "32-bit whole numbers"), ("u64", "64-bit whole numbers"))),
     Kernel("gs_conv2d_f32", "gs_conv_f32.h", "convolution of rank 2 with groups as a product with patches",
            "gs_conv_f32_plain", _CONV),
     Kernel("gs_depthwise2d_f32", "gs_conv_f32.h", "convolution of rank 2 of each channel by itself",

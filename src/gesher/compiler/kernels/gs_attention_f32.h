@@ -116,7 +116,7 @@ GS_LOCAL void gs_attention_product(int64_t rows, int64_t columns, int64_t K, con
       int64_t count = gs_min_i64(GS_GEMM_MR, rows - m);
       GsGemmTile t = {.K = K, .a = a + m * a_row, .a_row = a_row, .b = b + n / GS_GEMM_NR * b_panel, .b_row = b_row,
                       .c = c + m * c_row + n, .c_row = c_row, .first = first};
-      gs_gemm_micros[nv - 1][count - 1](&t);
+      gs_gemm_f32_micros[nv - 1][count - 1](&t);
     }
   }
 }
@@ -130,12 +130,12 @@ GS_LOCAL void gs_attention_few(const GsAttention* a, int64_t rows, const float* 
     float sums[4 * GS_GEMM_NARROW];
     const float* from = k + t * a->k_row;
     if (rows == 1) {
-      for (int64_t i = 0; i < some; i++) x[t + i] = gs_dot_f32(a->D, from + i * a->k_row, q);
+      for (int64_t i = 0; i < some; i++) x[t + i] = gs_gemm_f32_dot(a->D, from + i * a->k_row, q);
       continue;
     }
-    if (rows == 2) gs_gemm_narrow_2(&g, some, from, q, sums);
-    else if (rows == 3) gs_gemm_narrow_3(&g, some, from, q, sums);
-    else gs_gemm_narrow_4(&g, some, from, q, sums);
+    if (rows == 2) gs_gemm_f32_narrow_2(&g, some, from, q, sums);
+    else if (rows == 3) gs_gemm_f32_narrow_3(&g, some, from, q, sums);
+    else gs_gemm_f32_narrow_4(&g, some, from, q, sums);
     for (int64_t r = 0; r < rows; r++)
       for (int64_t i = 0; i < some; i++) x[r * wide + t + i] = sums[i * GS_GEMM_NARROW + r];
   }

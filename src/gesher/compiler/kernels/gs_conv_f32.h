@@ -219,7 +219,7 @@ GS_LOCAL void gs_conv_task(void* arg, int64_t begin, int64_t end, int thread) {
           t.c = y + m * out + p;
           t.c_row = out;
           if (cols == nv * GS_W) {
-            gs_gemm_micros[nv - 1][rows - 1](&t);
+            gs_gemm_f32_micros[nv - 1][rows - 1](&t);
             continue;
           }
           t.c = edge;
@@ -227,7 +227,7 @@ GS_LOCAL void gs_conv_task(void* arg, int64_t begin, int64_t end, int thread) {
           if (!t.first)
             for (int64_t i = 0; i < rows; i++)
               memcpy(edge + i * GS_GEMM_NR, y + (m + i) * out + p, (size_t)cols * sizeof(float));
-          gs_gemm_micros[nv - 1][rows - 1](&t);
+          gs_gemm_f32_micros[nv - 1][rows - 1](&t);
           for (int64_t i = 0; i < rows; i++)
             memcpy(y + (m + i) * out + p, edge + i * GS_GEMM_NR, (size_t)cols * sizeof(float));
         }
@@ -275,7 +275,7 @@ GS_LOCAL void gs_conv_small_task(void* arg, int64_t begin, int64_t end, int thre
             for (int64_t i = 0; i < rows; i++)
               memcpy(tile + i * GS_GEMM_NR + j, y + (image * v->O + m + i) * out + at, (size_t)taken * sizeof(float));
           }
-          gs_gemm_micros[gs_ceil_div(cols, GS_W) - 1][rows - 1](&t);
+          gs_gemm_f32_micros[gs_ceil_div(cols, GS_W) - 1][rows - 1](&t);
           for (int64_t j = 0; j < cols; j += taken) {
             int64_t image = (p + j) / out, at = (p + j) % out;
             taken = gs_min_i64(out - at, cols - j);

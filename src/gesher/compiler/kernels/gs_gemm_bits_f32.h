@@ -174,7 +174,7 @@ GS_LOCAL void gs_gemm_bits_many_task(void* arg, int64_t begin, int64_t end, int 
   for (int64_t panel = begin; panel < end; panel++) {
     int64_t n = panel * GS_GEMM_NR;
     gs_gemm_bits_unpack(g, panel, panels);
-    gs_gemm_block(&f, 0, 0, g->M, n, gs_min_i64(n + GS_GEMM_NR, g->N), panels - n * g->K, 0);
+    gs_gemm_f32_block(&f, 0, 0, g->M, n, gs_min_i64(n + GS_GEMM_NR, g->N), panels - n * g->K, 0);
   }
 }
 
