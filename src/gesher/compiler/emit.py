@@ -542,7 +542,8 @@ class Writer:
         turn = f"f->{self.counters[step.symbol]}"
         for now, first, _, _ in step.carried:
             out.append(f"{indent}f->{now.name} = ({c_type(now.dtype)}*)f->{first.name};")
-        out.append(f"{indent}for ({turn} = 0; {turn} < {bare(spell(step.count))}; {turn}++) {{")
+        goes_on = "" if step.going is None else f" && *f->{step.going.name}"
+        out.append(f"{indent}for ({turn} = 0; {turn} < {bare(spell(step.count))}{goes_on}; {turn}++) {{")
         inner = indent + "  "
         for _, _, then, (even, odd) in step.carried:
             out.append(f"{inner}f->{then.name} = {turn} % 2 ? f->{odd.name} : f->{even.name};")

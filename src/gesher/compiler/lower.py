@@ -31,6 +31,7 @@ from gesher.ops.schema import Operator, Schema
 from gesher.primitives import Builder, CannotLower, Expr
 from gesher.symbolic import Dim, DimLike, fresh
 
+from . import control
 from .conditions import FEW, hangs_on_sizes, settle, sizes_of
 from .lowered import Fallback, Lowered, NeedsOracle, Stage, captured_by
 from .plan import check_types
@@ -195,11 +196,11 @@ class Lowering:
         if node.op_type == "If" and node.domain in ("", "ai.onnx") and self._settled_if(step):
             return
         try:
-            results = self._lowered(step)
+            results = self.lowered(step)
         except CannotLower as e:
             self._fall_back(step, e.reason, isinstance(e, LoweringFault))
             return
-        stage = max((self._behind(v) for v in step.inputs if v is not None), default=0)
+        stage = max((self._behind(v) for v in control.reads(step)), default=0)
         self._stage(stage).nodes.append(node)
         for v, made in zip(node.outputs, results):
             if v is not None:
@@ -216,30 +217,35 @@ class Lowering:
             return self.stage_of[v] + 1
         return self.stage_of.get(v, 0)
 
-    def _settled_if(self, step: NodeStep) -> bool:
-        """Put the branch of an If in place whose condition can be told; whether it was done."""
+    def outcome(self, step: NodeStep) -> bool | None:
+        """How the condition of an If comes out, where that can be told; it is then one of the guards."""
         condition = step.inputs[0] if step.inputs else None
         if condition is None:
-            return False
+            return None
         try:
             e = self.expr(condition)
         except CannotLower:
-            return False
+            return None
         known = self.builder.known(e)
         if known is not None and known.dtype != object and known.size == 1:
-            outcome = bool(known.reshape(-1)[0])
-        else:
-            if not hangs_on_sizes(e, {x: v for v, x in self.leaves.items()}, self.steps):
-                return False
-            if self.oracle is None:
-                if self.asks:
-                    raise NeedsOracle(step.node.place)
-                return False
-            value = settle(e, {x: v for v, x in self.leaves.items()}, self.oracle, self._sizes_of_oracle())
-            if value is None:
-                return False
-            outcome = bool(value)
-            self.guards.append((e, outcome))
+            return bool(known.reshape(-1)[0])
+        if e.scopes or not hangs_on_sizes(e, {x: v for v, x in self.leaves.items()}, self.steps):
+            return None
+        if self.oracle is None:
+            if self.asks:
+                raise NeedsOracle(step.node.place)
+            return None
+        value = settle(e, {x: v for v, x in self.leaves.items()}, self.oracle, self._sizes_of_oracle())
+        if value is None:
+            return None
+        self.guards.append((e, bool(value)))
+        return bool(value)
+
+    def _settled_if(self, step: NodeStep) -> bool:
+        """Put the branch of an If in place whose condition can be told; whether it was done."""
+        outcome = self.outcome(step)
+        if outcome is None:
+            return False
         attributes = step.attributes if step.attributes is not None else {}
         branch = attributes.get("then_branch" if outcome else "else_branch")
         if branch is None or branch not in self.bodies or len(branch.outputs) < len(step.node.outputs):
@@ -272,7 +278,7 @@ class Lowering:
                 self.stage_of[v] = stage
                 self.made_by_fallback.add(v)
 
-    def _lowered(self, step: NodeStep) -> list[Expr]:
+    def lowered(self, step: NodeStep) -> list[Expr]:
         """The expressions of a node's outputs.
 
         Raises:
@@ -280,17 +286,24 @@ class Lowering:
         """
         assert step.operator is not None and step.schema is not None
         rule = step.operator.rule("lower", step.schema.version)
-        if rule is None:
+        if rule is None and not control.is_control_flow(step.node):
             raise CannotLower("the operator has no lowering for this version")
         args = [None if v is None else self.expr(v) for v in step.inputs]
-        for _ in range(2):
+        for again in (True, True, False):
             try:
-                return self._applied(step, rule.function, args)
+                return self._controlled(step) if rule is None else self._applied(step, rule.function, args)
             except CannotLower:
                 # Perhaps it lacks only numbers that will be known when the segment starts.
-                if not self._learn_numbers(args):
+                if not again or not self._learn_numbers(args):
                     raise
-        return self._applied(step, rule.function, args)
+        raise AssertionError
+
+    def _controlled(self, step: NodeStep) -> list[Expr]:
+        try:
+            results = control.lower(self, step)
+        except GesherError as e:
+            raise CannotLower(e.what) from e
+        return self._checked(step, results)
 
     def _applied(self, step: NodeStep, function: Any, args: Sequence[Expr | None]) -> list[Expr]:
         assert step.schema is not None
@@ -308,7 +321,9 @@ class Lowering:
             if knobs.VERIFY.number:
                 raise
             raise LoweringFault(f"its lowering failed: {type(e).__name__}: {e}") from e
-        results = list(result) if isinstance(result, (tuple, list)) else [result]
+        return self._checked(step, list(result) if isinstance(result, (tuple, list)) else [result])
+
+    def _checked(self, step: NodeStep, results: list[Expr]) -> list[Expr]:
         wanted = step.node.outputs
         if len(results) < len(wanted) or any(v is not None and not isinstance(e, Expr)
                                              for v, e in zip(wanted, results)):
@@ -385,7 +400,7 @@ class Lowering:
                 for g in f.node.subgraphs():
                     wanted.update(dict.fromkeys(map(self.source, captured_by(g))))
             for node in stage.nodes:
-                for named in node.inputs:
+                for named in (*node.inputs, *(v for g in node.subgraphs() for v in captured_by(g))):
                     v = None if named is None else self.source(named)
                     if v is not None and v in self.exprs and v not in self.made_by_fallback \
                             and self.stage_of.get(v, here) < here:

@@ -7,12 +7,13 @@ best, judged with every symbol at `TYPICAL`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gesher.symbolic import DimLike, evaluate
 
 from .loops import Buffer
-from .steps import KernelStep, Program, Step
+from .steps import BranchStep, KernelStep, LoopStep, Program, Step
 
 TYPICAL = 16
 ALIGNMENT = 64
@@ -40,18 +41,7 @@ class Arena:
 
 def plan(program: Program) -> Arena:
     """Give every buffer of the arena a place."""
-    first: dict[Buffer, int] = {}
-    last: dict[Buffer, int] = {}
-
-    def use(buffer: Buffer, at: int) -> None:
-        for b in (buffer, *_below(buffer)):
-            if b.place == "arena":
-                first.setdefault(b, at)
-                last[b] = at
-
-    for at, step in enumerate(program.steps):
-        for buffer in _touched(step):
-            use(buffer, at)
+    first, last = _lives(program)
     places: list[Place] = []
     for buffer in sorted(first, key=lambda b: (first[b], b.slot, b.name)):
         size = _typical(buffer)
@@ -65,6 +55,50 @@ def plan(program: Program) -> Arena:
         chosen.typical = max(chosen.typical, size)
         chosen.free_after = last[buffer]
     return Arena(places)
+
+
+def _lives(program: Program) -> tuple[dict[Buffer, int], dict[Buffer, int]]:
+    """When each buffer of the arena is first and last touched, counting steps, those inside of others among them.
+
+    What a turn of a loop makes for itself alone lives within a turn; everything else that a loop touches, in all.
+    """
+    first: dict[Buffer, int] = {}
+    last: dict[Buffer, int] = {}
+    clock = 0
+
+    def use(buffers: Iterable[Buffer], at: int) -> None:
+        for buffer in buffers:
+            for b in (buffer, *_below(buffer)):
+                if b.place == "arena":
+                    first[b], last[b] = min(first.get(b, at), at), max(last.get(b, at), at)
+
+    def pass_through(steps: Sequence[Step]) -> None:
+        nonlocal clock
+        for step in steps:
+            clock += 1
+            begin, touched = clock, _touched(step)
+            if isinstance(step, LoopStep):
+                pass_through(step.body)
+                touched -= _written(step.body) - step.writes
+            elif isinstance(step, BranchStep):
+                pass_through(step.then)
+                pass_through(step.other)
+            clock += 1
+            use(touched, begin)
+            use(touched, clock)
+
+    pass_through(program.steps)
+    return first, last
+
+
+def _written(steps: Iterable[Step]) -> set[Buffer]:
+    """What these steps and those inside them write in the arena."""
+    found: set[Buffer] = set()
+    for step in steps:
+        found |= {b for b in step.writes if b.place == "arena"}
+        for name in ("body", "then", "other"):
+            found |= _written(getattr(step, name, ()))
+    return found
 
 
 def _below(buffer: Buffer) -> list[Buffer]:

@@ -271,11 +271,12 @@ class _Planner:
         return steps
 
     def captured(self, bundle: Expr, given: set[Expr]) -> list[Expr]:
-        """What the body of a loop reads that does not depend on its turns and costs something."""
+        """What the body of a loop reads that does not depend on its turns and costs something. What may fail stays
+        inside: perhaps there is no turn, or an arm of a branch is never taken."""
         if bundle.prim != "loop":
             return []
-        scope = bundle.params["scope"]
         found: dict[Expr, None] = {}
+        risky: dict[Expr, bool] = {}
         seen: set[Expr] = set()
         stack = [*bundle.params["carried_out"], *bundle.params["stacked_out"]]
         while stack:
@@ -283,7 +284,8 @@ class _Planner:
             if e in seen:
                 continue
             seen.add(e)
-            if scope in e.scopes:
+            # Of this loop, or of one inside it.
+            if not e.scopes <= bundle.scopes or self._may_fail(e, risky):
                 if e.prim == "item" and e.args[0].prim in ("loop", "branch"):
                     inner = e.args[0].params
                     stack += [x for k in ("carried_out", "stacked_out", "then", "other") for x in inner.get(k, ())]
@@ -292,6 +294,15 @@ class _Planner:
                     x.prim in ("constant", "size", "iota", "broadcast", "reshape") for x in order_of([e], (), given)):
                 found[e] = None
         return list(found)
+
+    def _may_fail(self, e: Expr, known: dict[Expr, bool]) -> bool:
+        """Whether computing `e` asks for an element that may not be there; what lies in memory already was computed."""
+        if e not in known:
+            known[e] = False
+            known[e] = e not in self.leaves and (
+                (e.prim in _INDEXED and e.args[1].prim != "constant")
+                or any(self._may_fail(a, known) for a in (*e.args, *inner(e))))
+        return known[e]
 
     def weight(self, e: Expr) -> Buffer:
         held = self.leaves.get(e)
@@ -465,7 +476,8 @@ class _Planner:
         body = self.block(targets, inside, {**ready, index: lambda at: IndexValue(counter, INT64)})
         return LoopStep(self.name("loop"), p["length"], counter, body, turns, slices, stacked,
                         {b for _, b, _, _ in turns} | {b for _, b in slices} | _all_reads(body),
-                        {x for t in turns for x in (t[0], t[2], *t[3])} | {b for _, b in stacked})
+                        {x for t in turns for x in (t[0], t[2], *t[3])} | {b for _, b in stacked},
+                        None if p["going"] is None else turns[p["going"]][0])
 
     def branch(self, bundle: Expr, parts: list[Expr], buffers: dict[Expr, Buffer],
                ready: dict[Expr, Any]) -> BranchStep:
@@ -479,6 +491,10 @@ class _Planner:
         condition = buffers[bundle.args[0]]
         return BranchStep(self.name("branch"), condition, then, other,
                           {condition} | _all_reads(then) | _all_reads(other), set(results))
+
+
+# Primitives that read or write where data say.
+_INDEXED = frozenset(("gather", "gather_along", "gather_nd", "scatter_along", "scatter_nd"))
 
 
 def _all_reads(steps: Sequence[Step]) -> set[Buffer]:

@@ -39,7 +39,8 @@ class KernelStep:
 
 @dataclass(eq=False, slots=True)
 class LoopStep:
-    """A counted loop. Each carried value is read through a pointer and written into one of two buffers in turns."""
+    """A counted loop. Each carried value is read through a pointer and written into one of two buffers in turns. The
+    bool at `going`, where there is one, is asked before each turn whether it goes on."""
 
     name: str
     count: DimLike
@@ -50,6 +51,7 @@ class LoopStep:
     stacked: list[tuple[Buffer, Buffer]]                                  # a row of what is gathered
     reads: set[Buffer]
     writes: set[Buffer]
+    going: Buffer | None = None
 
 
 @dataclass(eq=False, slots=True)

@@ -650,11 +650,12 @@ class Builder:
 
     def loop(self, count: Expr | DimLike, carried: Sequence[Expr],
              body: Callable[[Builder, Expr, tuple[Expr, ...], tuple[Expr, ...]], tuple[Sequence[Expr], Sequence[Expr]]],
-             scanned: Sequence[Expr] = ()) -> tuple[list[Expr], list[Expr]]:
+             scanned: Sequence[Expr] = (), going: int | None = None) -> tuple[list[Expr], list[Expr]]:
         """Run `body(p, i, carried, slices) -> (carried, stacked items)` for i = 0 ... count - 1.
 
         `slices` are scanned[j][i]; what the body stacks is gathered along a new first axis of `count`. The carried
-        values keep their types.
+        values keep their types. With `going`, the carried value of that number, a bool scalar, says before each turn
+        whether there is one; nothing can be stacked then, for nobody knows how often.
         """
         if not isinstance(count, Expr):
             count = self.size(count)
@@ -678,6 +679,8 @@ class Builder:
         inside = tuple(parameter(1 + j, c.dtype, c.shape) for j, c in enumerate(carried))
         slices = tuple(parameter(1 + len(inside) + j, s.dtype, s.shape[1:]) for j, s in enumerate(scanned))
         carried_out, stacked = (tuple(part) for part in body(self, i, inside, slices))
+        if going is not None and (stacked or carried[going].dtype is not BOOL or carried[going].shape != ()):
+            fail("loop", "a loop that ends by a condition needs a bool scalar for it, and stacks nothing")
         if len(carried_out) != len(carried) or any(
                 a.dtype is not b.dtype or a.rank != b.rank
                 or any(decide_eq(x, y) is False for x, y in zip(a.shape, b.shape))
@@ -689,7 +692,8 @@ class Builder:
         types = (*((c.dtype, c.shape) for c in carried), *((s.dtype, (length, *s.shape)) for s in stacked))
         bundle = self.make("loop", (count, *carried, *scanned),
                            {"scope": scope, "parameters": (i, *inside, *slices), "carried": len(carried),
-                            "length": length, "carried_out": carried_out, "stacked_out": stacked, "types": types},
+                            "length": length, "going": going, "carried_out": carried_out, "stacked_out": stacked,
+                            "types": types},
                            UNDEFINED, (), scopes - mine)
         parts = self.parts(bundle)
         return parts[:len(carried)], parts[len(carried):]

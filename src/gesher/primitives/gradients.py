@@ -151,6 +151,8 @@ class _Flow:
 
     def _loop(self, e: Expr, arrived: dict[int, Expr]) -> None:
         p, params = self.p, e.params
+        if params["going"] is not None:
+            raise CannotLower("a loop that ends by a condition is not differentiated")
         n = params["carried"]
         count, initial, scanned = e.args[0], e.args[1:1 + n], e.args[1 + n:]
         turn, inside, slices = params["parameters"][0], params["parameters"][1:1 + n], params["parameters"][1 + n:]
@@ -234,6 +236,6 @@ def _copy(p: Builder, e: Expr, done: dict[Expr, Expr], loop: Expr) -> Expr:
             made = _copied(p, (*params["carried_out"], *params["stacked_out"]), mine, e)
             return made[:n], made[n:]
 
-        carried, stacked = p.loop(args[0], args[1:1 + n], body, args[1 + n:])
+        carried, stacked = p.loop(args[0], args[1:1 + n], body, args[1 + n:], params["going"])
         return (*carried, *stacked)[0].args[0]
     return p.make(e.prim, args, params, e.dtype, e.shape)

@@ -397,7 +397,10 @@ def _loop(run: _Run, e: Expr, count: Array, *args: Array) -> list[Array]:
     carried, scanned = list(args[:p["carried"]]), args[p["carried"]:]
     stacked: list[list[Array]] = [[] for _ in p["stacked_out"]]
     roots = (*p["carried_out"], *p["stacked_out"])
+    going = p["going"]
     for i in range(int(count)):
+        if going is not None and not carried[going]:
+            break
         turn = _Run(run.feeds, run.symbols)
         # The outer values are shared, those of this turn are not kept.
         turn.values = _Layer(run.values)

@@ -133,6 +133,8 @@ class _Run:
         piles: list[list[Any]] = [[] for _ in p["stacked_out"]]
         roots = (*p["carried_out"], *p["stacked_out"])
         for i in range(int(count)):
+            if p["going"] is not None and not bool(carried[p["going"]]):
+                break
             turn = _Run(self.program, _Layer(self.values), self.device)
             turn.wholes = _Layer(self.wholes)
             turn.values.update(zip(p["parameters"], [torch.tensor(i, device=self.device), *carried,
