@@ -26,6 +26,9 @@ from .views import same_memory
 MOST_ERROR = 1e-4
 # Outputs up to which vectors of channels may beat vectors of outputs (GS_FEW_MOST).
 MOST_OUTPUTS = 4
+# From so many channels, outputs and places on, seven products of halves take less time than eight: 0.92 of it for 256
+# channels of 14 x 14; with 64, or 7 x 7, nothing is won.
+SEVEN_CHANNELS, SEVEN_PLACES = 128, 150
 
 
 def _axes(**columns: Sequence[Any]) -> list[tuple[str, Any]]:
@@ -59,6 +62,9 @@ class BlockedConv(Kernel):
         elif side := self._winograd_tile():
             self.variant, self.tile_side, weights = f"winograd F({side}x{side})", side, self._winograd(side)
             self.header, self.function = "gs_winograd_f32.h", "gs_blocked_winograd_f32"
+        elif self._strassen():
+            self.variant, weights = "strassen", self._seven()
+            self.header, self.function = "gs_blocked_strassen_f32.h", "gs_blocked_strassen_f32"
         elif target.bf16():
             self.variant, weights, self.precision = "direct", self._pairs(), target.told_bf16()
             self.header, self.function = "gs_blocked_bf16.h", "gs_blocked_conv_bf16"
@@ -99,6 +105,21 @@ class BlockedConv(Kernel):
         return packed(("winograd", side, stride, self.lanes), [self.w], FLOAT,
                       packing.winograd_shape(out, channels, self.lanes, side, stride),
                       partial(packing.pack_winograd, b=self.lanes, tile=side, stride=stride))
+
+    def _strassen(self) -> bool:
+        """Whether seven products shall be made in place of eight: of single taps, large enough to be cut in halves."""
+        of, (out, channels, *kernel) = self.of, _picture(self.w)
+        if target.bf16() or of["groups"] != 1 or of["plain_x"] or kernel != [1, 1] or _gated(self.x) is not None \
+                or any(pad != 0 for pads in of["pads"] for pad in pads):
+            return False
+        places = product([d if isinstance(d, int) else USUAL for d in self.places])
+        return channels % (2 * self.lanes) == 0 and -(-out // self.lanes) % 4 == 0 \
+            and min(out, channels) >= SEVEN_CHANNELS and isinstance(places, int) and places >= SEVEN_PLACES
+
+    def _seven(self) -> Expr:
+        shape = _picture(self.w)
+        return packed(("strassen", self.lanes), [self.w], FLOAT,
+                      packing.strassen_shape(shape[0], shape[1], self.lanes), partial(_strassen, shape, self.lanes))
 
     def _depthwise(self) -> Expr:
         shape = _picture(self.w)
@@ -216,6 +237,10 @@ def _picture(w: Expr) -> tuple[int, ...]:
 
 def _per_channel(shape: tuple[int, ...], lanes: int, w: Any) -> Any:
     return packing.pack_depthwise(w.reshape(shape), lanes)
+
+
+def _strassen(shape: tuple[int, ...], lanes: int, w: Any) -> Any:
+    return packing.pack_strassen(w.reshape(shape), lanes)
 
 
 def _few_outputs(shape: tuple[int, ...], lanes: int, w: Any) -> Any:

@@ -16,9 +16,10 @@ from . import target
 
 # Outputs that few vectors of channels make (GS_FEW_MOST).
 _FEW = 4
-# Of single taps: multiplications for each element that changes its layout, and the most places of a picture. Larger
-# ones are products in either layout.
+# Of single taps: multiplications for each element that changes its layout, and the most places of a picture, and where
+# so many channels and outputs make seven products of eight. Larger pictures are as quick in the plain layout.
 _PER_ELEMENT, _SMALL_PICTURE = 100, 256
+_WIDE, _WIDE_PICTURE = 256, 1024
 # Of few input channels, which are read where they lie: products of an output, without and with strides.
 _DEEP, _DEEP_APART = 48, 18
 # The weights that such an output needs come anew for every strip: these many stay near.
@@ -42,8 +43,8 @@ def gains(e: Expr, depthwise: bool) -> bool:
             and 4 * out * channels * taps <= _NEAR_BYTES
     if taps == 1:
         places = product(e.shape[2:])
-        return isinstance(places, int) and places <= _SMALL_PICTURE \
-            and out * channels >= _PER_ELEMENT * (out + channels)
+        most = _WIDE_PICTURE if min(out, channels) >= _WIDE else _SMALL_PICTURE
+        return isinstance(places, int) and places <= most and out * channels >= _PER_ELEMENT * (out + channels)
     winograd = kernel == [3, 3] and set(p["dilations"]) == {1}
     return apart or winograd or out <= _FEW or 10 * out >= 9 * _filled(out, lanes)
 

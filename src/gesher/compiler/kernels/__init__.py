@@ -92,6 +92,8 @@ KERNELS: tuple[Kernel, ...] = (
            "gs_conv_transpose_f32_plain", _CONVT),
     Kernel("gs_blocked_conv_f32", "gs_blocked_f32.h", "convolution of rank 2 with groups over blocked channels",
            "gs_blocked_conv_f32_plain", _CONV),
+    Kernel("gs_blocked_strassen_f32", "gs_blocked_strassen_f32.h", "convolution of single taps by seven products",
+           "gs_blocked_strassen_f32_plain", _CONV),
     Kernel("gs_blocked_winograd_f32", "gs_winograd_f32.h", "convolution of 3 x 3 over blocked channels by Winograd",
            "gs_blocked_winograd_f32_plain", _CONV),
     Kernel("gs_blocked_depthwise_f32", "gs_blocked_depthwise_f32.h", "depthwise convolution over blocked channels",

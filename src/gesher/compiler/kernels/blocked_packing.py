@@ -67,6 +67,52 @@ def few_shape(O: int, C: int, KH: int, KW: int, b: int) -> tuple[int, ...]:
     return (blocks_of(C, b), KH * KW, O, b)
 
 
+# What Strassen's products mix may differ so much in size: that many times a rounding is what it adds to an output.
+_LIKE = 64.0
+
+
+def pack_strassen(w: np.ndarray, b: int) -> np.ndarray:
+    """w (O,C,1,1) as `GsBlocked.w` for gs_blocked_strassen_f32, flat; C fills an even number of blocks, O a multiple of
+    four.
+
+    Where the weights that would be mixed are not of like sizes, they stay as `pack_blocked` has them, and b numbers in
+    front say so.
+    """
+    O, C = w.shape[:2]
+    out = np.zeros(strassen_shape(O, C, b), np.float32)
+    if not _of_like_sizes(w.reshape(O, C), blocks_of(O, b) * b // 2):
+        direct = pack_blocked(w, 1, b)
+        out[b:b + direct.size] = direct
+        return out
+    out[0] = 1
+    full = np.zeros((blocks_of(O, b) * b, C))
+    full[:O] = w.reshape(O, C)
+    (b11, b21), (b12, b22) = (np.split(half.T, 2) for half in np.split(full, 2))
+    t1, t3 = b12 - b11, b22 - b12
+    t2 = b22 - t1
+    pieces = np.stack([b11, b21, t2, t3, t1, b22, b21 - t2])
+    # (7, C / 2, quads * 2b) to (quads, 7, C / 2, 2b).
+    quads = pieces.reshape(7, C // 2, -1, 2 * b).transpose(2, 0, 1, 3)
+    out[b:] = quads.astype(np.float32).ravel()
+    return out
+
+
+def strassen_shape(O: int, C: int, b: int) -> tuple[int, ...]:
+    """The shape of `pack_strassen` of a w of (O,C,1,1)."""
+    return (b + blocks_of(O, b) * b * C * 7 // 4,)
+
+
+def _of_like_sizes(w: np.ndarray, half: int) -> bool:
+    """Whether the channels and the outputs of w (O,C) that are added to each other have weights of like sizes.
+
+    What is rounded of the larger of two is an error of the smaller: an output's grows by at most their ratio.
+    """
+    squares = np.square(w, dtype=np.float64)
+    outputs, channels = squares.sum(1), squares.sum(0)
+    both = (outputs[:len(w) - half], outputs[half:]), tuple(np.split(channels, 2))
+    return all(bool(np.all((x <= _LIKE ** 2 * y) & (y <= _LIKE ** 2 * x) & (x > 0) & (y > 0))) for x, y in both)
+
+
 def _panels(w: np.ndarray, b: int) -> np.ndarray:
     """w (O,K) as panels [K][2b] and, where the number of blocks is odd, at last [K][b]; flat."""
     O, K = w.shape

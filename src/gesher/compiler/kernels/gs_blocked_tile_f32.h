@@ -19,6 +19,8 @@ GS_INLINE gs_vf gs_blocked_clamped(gs_vf x, gs_vf low, gs_vf high) { return gs_v
 typedef struct GsBlockedTile {
   const float *x, *w;
   gs_vf bias[2];              // what the sums of both blocks begin with
+  const float* begun;         // sums of whole blocks that are added to that, or NULL; from a block to the next
+  int64_t begun_block;        //   begun_block floats
   const int64_t* at;          // where each place's input begins, from x
   const int64_t* segments;    // runs of x that w's rows go with, from there: first count[0] of length[0], then [1]
   int64_t count[2], length[2];
@@ -65,6 +67,12 @@ GS_INLINE void gs_blocked_micro(const int places, const int blocks, const int ha
     part[i] = gs_blocked_lower_of(t->bias[blocks - 1]);
 #pragma GCC unroll 2
     for (int j = 0; j < full; j++) sum[i][j] = t->bias[j];
+  }
+  if (!half && t->begun) {
+#pragma GCC unroll 16
+    for (int i = 0; i < places; i++)
+#pragma GCC unroll 2
+      for (int j = 0; j < full; j++) sum[i][j] += gs_load(t->begun + j * t->begun_block + i * GS_W);
   }
   const float* w = t->w;
   float* const y = t->y;
