@@ -96,9 +96,29 @@ def test_a_transposition_that_moves_far_is_made_in_blocks():
     def explained(channels):
         b = Graph({"": 22})
         x = b.input("x", gesher.base.dtypes.FLOAT, (1, channels, 64, 64))
-        b.output(b.op("Tanh", b.op("Transpose", b.op("Tanh", x), perm=(0, 2, 3, 1))), "y")
+        b.output(b.op("Neg", b.op("Transpose", b.op("Neg", x), perm=(0, 2, 3, 1))), "y")
         with gesher.session(b.model(), "compiled", threads=1) as session:
             return session.explain()
 
     assert "gs_transpose" in explained(64)
     assert "gs_transpose" not in explained(3)
+
+
+@pytest.mark.parametrize("width", [3, 14, 17, 28, 56, 100, 300])
+def test_dear_functions_over_short_and_long_rows(width):
+    b = Graph({"": 22})
+    x = b.input("x", gesher.base.dtypes.FLOAT, (5, 4, width))
+    m = b.input("m", gesher.base.dtypes.FLOAT, (5, 4, 1))
+    centred = b.op("Tanh", b.op("Sub", x, m))
+    b.output(b.op("Sigmoid", b.op("Transpose", centred, perm=(0, 2, 1))), "moved")
+    b.output(b.op("Erf", b.op("Pad", centred, np.int64([0, 0, 2, 0, 1, 1]))), "padded")
+    b.output(b.op("Concat", centred, b.op("Exp", x), axis=2), "joined")
+    b.output(b.op("Sigmoid", b.op("Slice", x, np.int64([0]), np.int64([999]), np.int64([2]), np.int64([2]))), "taken")
+    model = b.model()
+    rng = np.random.default_rng(width)
+    feeds = {"x": rng.standard_normal((5, 4, width)).astype(np.float32),
+             "m": rng.standard_normal((5, 4, 1)).astype(np.float32)}
+    expected = Evaluator(model).run(feeds)
+    with gesher.session(model, "compiled", threads=1) as session:
+        for name, value in session.run(feeds).items():
+            np.testing.assert_allclose(value, expected[name], 1e-6, 1e-7, err_msg=name)

@@ -74,6 +74,8 @@ def test_mathematics_is_as_exact_as_it_says(isa, name, form):
     infinite = np.isinf(rounded)
     assert np.array_equal(y[infinite], rounded[infinite])
     plain = ~nan & ~infinite
+    if name == "sigmoid":    # what is below 2^-127 may become 0
+        plain &= (y != 0) | (expected >= 2.0 ** -127)
     # At the very end of exp's range the nearest float may be infinity: one unit away all the same.
     error = np.abs(y[plain].astype(np.float64) - expected[plain]) / unit[plain]
     worst = np.argmax(error)

@@ -54,6 +54,8 @@ from .steps import BranchStep, KernelStep, LoopStep, NestStep, Program, Step
 
 # Elements times cost below which a nest stays on one thread: waking the others takes microseconds.
 ALONE = 40_000
+# Additions' worth of a loop's turn from which on several are interleaved.
+_LONG = 16
 
 
 class Writer:
@@ -170,7 +172,7 @@ class Writer:
                 out.append(f"  memcpy({to}, {of}, (size_t)(end - begin) * sizeof *{copied[0][0].name});")
             else:
                 if loop.vector:
-                    out.append("#pragma omp simd")
+                    out += ["#pragma omp simd", *_side_by_side(loop)]
                 out.append("  for (int64_t i0 = begin; i0 < end; i0++) {")
                 self._body(loop.body, "    ", spell)
                 out.append("  }")
@@ -264,7 +266,7 @@ class Writer:
             t = SUFFIX[var.dtype.name]
             out.append(f"{indent}int{var.dtype.bits}_t {var.name}_key = gs_{op}_key_of_{t}({var.name});")
         if pragma is not None:
-            out.append(pragma)
+            out += [pragma, *_side_by_side(s)]
         out.append(f"{indent}for (int64_t {name} = 0; {name} < {bare(spell(s.extent))}; {name}++) {{")
         self._body(s.body, indent + "  ", spell)
         out.append(f"{indent}}}")
@@ -589,6 +591,26 @@ def copied_row(s: For) -> tuple[tuple[Buffer, DimLike], tuple[Buffer, DimLike]] 
     if any(d is None or start + s.symbol != d for d, start in zip((kept.index, read.value.index), starts)):
         return None
     return (kept.buffer, starts[0]), (read.value.buffer, starts[1])
+def _side_by_side(s: For) -> list[str]:
+    """What tells the C compiler how to turn a loop of long chains of arithmetic.
+
+    Several vectors at once, where it would turn one and wait for each step of it; and in short loops a part of a vector
+    for what is left over, which it would turn by one element after the other.
+    """
+    if any(isinstance(inner, (For, If)) for inner in s.body):
+        return []
+    cost = sum(MAPS[v.op].cost for inner in s.body for v in scalars(inner) if isinstance(v, Apply) and v.op in MAPS)
+    # What is left over goes by few elements at a time: short loops would be left over whole.
+    extent = s.extent if isinstance(s.extent, int) else 128
+    if cost < _LONG:
+        return []
+    if extent < 64 and extent % 16 > 1 and extent % 16 != 8 and not s.folds:
+        return ["#if defined(__clang__) && defined(__AVX512F__)", "#pragma clang loop vectorize_predicate(enable)",
+                "#endif"]
+    if extent < 96:
+        return []
+    count = 4 if cost < 4 * _LONG and extent >= 256 else 2
+    return ["#ifdef __clang__", f"#pragma clang loop interleave_count({count})", "#endif"]
 
 
 def _renumbered(text: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gesher.primitives import MAPS, Expr
-from gesher.symbolic import decide_eq, decide_lt, product
+from gesher.symbolic import DimLike, decide_eq, decide_lt, product
 
 from .kernel import Kernel
 from .matching import match
@@ -25,6 +25,9 @@ CHEAP = 3
 # cost: few lines of the cache are in turn.
 _FEW_LINES = 16
 _FEW_BYTES = 32768
+# What an element costs at least, in additions, and is computed where it lies side by side with this many others.
+_DEAR = 16
+_RUN = 256
 LARGEST = 40  # primitives in one nest: more are cut, for the compiler's sake and the reader's
 
 _ELEMENTWISE = frozenset(("select", "cast", "bitcast", "is_inf", *MAPS))
@@ -129,7 +132,7 @@ def fuse(roots: Sequence[Expr], leaves: set[Expr], given: set[Expr], extra: Sequ
         nests = {r if r in kept else nest_of.get(r) for r in readers}
         if e in forced or e in kernels or e.prim in _ALONE or len(nests) != 1 or None in nests \
                 or (e in given and decide_eq(product(e.shape), 1) is not True) \
-                or _repeated(e, readers, users, kept, costs):
+                or _repeated(e, readers, users, kept, costs) or _in_pieces(e, users, costs):
             kept.add(e)
             sizes[e] = 1
             continue
@@ -145,7 +148,7 @@ def fuse(roots: Sequence[Expr], leaves: set[Expr], given: set[Expr], extra: Sequ
     for e in reversed(order):
         if e in kept and e not in forced and e not in kernels and e.prim not in _ALONE and e not in given \
                 and e.prim in (_ELEMENTWISE | _MOVES) and costs[e] <= CHEAP and users.get(e) \
-                and not _repeated(e, users[e], users, kept, costs):
+                and not _repeated(e, users[e], users, kept, costs) and not _in_pieces(e, users, costs):
             kept.discard(e)
     _find_epilogues(fusion, kept, users, forced)
     fusion.kept = [e for e in order if e in kept and e not in fusion.epilogues]
@@ -204,6 +207,49 @@ def _repeated(e: Expr, readers: Sequence[Expr], users: dict[Expr, list[Expr]], k
     # A reduction under a step that moves indices would loop inside loops that walk another way.
     return e.prim == "reduce" and any(r.prim not in _ELEMENTWISE and r.prim not in ("reshape", "broadcast", "reduce")
                                       for r in readers)
+
+
+def _in_pieces(e: Expr, users: dict[Expr, list[Expr]], costs: dict[Expr, int]) -> bool:
+    """Whether elements that cost much would be computed in runs too short for whole vectors: before a step that moves
+    them, or behind it."""
+    if e.prim not in _ELEMENTWISE:
+        return _short_run(e, e.args[0]) and _is_dear(e, users) if e.prim in ("transpose", "slice", "pad") else \
+            e.prim in ("gather", "gather_along") and bool(decide_lt(e.shape[-1], _RUN)) and _is_dear(e, users)
+    if costs[e] < _DEAR:
+        return False
+    pending = [(e, r) for r in users.get(e, ())]
+    while pending:
+        x, r = pending.pop()
+        if r.prim == "reshape":
+            pending += [(r, then) for then in users.get(r, ())]
+        elif r.prim in ("transpose", "concat", "pad") and _short_run(r, x):
+            return True
+    return False
+
+
+def _short_run(r: Expr, x: Expr) -> bool:
+    """Whether `r` takes elements of `x` from side by side only a few at a time."""
+    run: DimLike
+    if r.prim == "transpose":
+        run = 1 if r.params["perm"][-1] != r.rank - 1 else x.shape[-1]
+    elif r.prim == "concat":
+        run = product(x.shape[r.params["axis"]:])
+    else:
+        cut = max((i for i, (d, t) in enumerate(zip(x.shape, r.shape)) if decide_eq(d, t) is not True), default=0)
+        run = product(r.shape[cut:] if r.prim == "slice" else x.shape[cut:])
+    return bool(decide_lt(run, _RUN))
+
+
+def _is_dear(e: Expr, users: dict[Expr, list[Expr]]) -> bool:
+    """Whether elements of `e` are soon put through a function that costs much."""
+    for _ in range(8):
+        readers = users.get(e, [])
+        if len(readers) != 1 or readers[0].prim not in _ELEMENTWISE | {"reshape"}:
+            return False
+        e = readers[0]
+        if e.prim in MAPS and MAPS[e.prim].cost >= _DEAR:
+            return True
+    return False
 
 
 def _far(e: Expr, readers: Sequence[Expr]) -> Transpose | None:
