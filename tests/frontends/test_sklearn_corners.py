@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.cluster import AffinityPropagation
+from sklearn.compose import make_column_transformer
 from sklearn.feature_selection import GenericUnivariateSelect, SelectFpr
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ExpSineSquared, PairwiseKernel, WhiteKernel
+from sklearn.impute import MissingIndicator
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
-from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KernelDensity, KNeighborsRegressor, LocalOutlierFactor, NearestNeighbors
 from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import SplineTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, OneHotEncoder, SplineTransformer, StandardScaler
 from sklearn.semi_supervised import LabelPropagation
 
 import gesher
@@ -114,6 +119,52 @@ def test_centres_that_are_sparse() -> None:
     model = AffinityPropagation(damping=0.9, random_state=0).fit(sparse.csr_matrix(some))
     assert sparse.issparse(model.cluster_centers_)
     holds(model, some, some[:7] + 0.01, label="predict")
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine"])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_kernel_densities(kernel: str, metric: str, weighted: bool) -> None:
+    # Of one leaf, since several are bounded by what loses digits.
+    model = KernelDensity(kernel=kernel, metric=metric, bandwidth=1.7, leaf_size=100)
+    model.fit(X, sample_weight=RNG.integers(0, 4, len(X)) + 0.5 if weighted else None)
+    holds(model, X, FRESH[:20], log_density="score_samples")
+
+
+def test_an_isotonic_regression_that_raises() -> None:
+    model = IsotonicRegression(out_of_bounds="raise").fit(X[:, 0], X[:, 1])
+    with gesher.session(gesher.export(model, X[:, :1]), "reference") as session:
+        np.testing.assert_allclose(session.run({"X": X[:, :1]})["prediction"], model.predict(X[:, 0]), 1e-12)
+        with pytest.raises(gesher.GesherError):
+            session.run({"X": X[:, :1] + 99})
+
+
+def test_nothing_missing_is_told_of() -> None:
+    model = gesher.export(MissingIndicator().fit(X), X)
+    with gesher.session(model, "compiled") as session:
+        got = session.run({"X": X})["transformed"]
+    assert got.shape == (40, 0) and got.dtype == bool
+
+
+def test_columns_of_several_types_in_one_array() -> None:
+    pytest.importorskip("pandas")
+    rows = np.empty((30, 3), object)
+    rows[:, 0], rows[:, 1], rows[:, 2] = np.resize(["a", "b", "c"], 30), X[:30, 0], np.arange(30) % 4
+    columns = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), [0]), (StandardScaler(), [1, 2]))
+    model = make_pipeline(columns, LogisticRegression()).fit(rows, np.arange(30) % 2)
+    exported = gesher.export(model, rows)
+    assert [v.name for v in exported.graph.inputs] == ["x0", "x1", "x2"]
+    with gesher.session(exported, "compiled") as session:
+        fed = {"x0": rows[:, :1], "x1": rows[:, 1:2].astype(float), "x2": rows[:, 2:].astype(np.int64)}
+        np.testing.assert_allclose(session.run(fed)["probabilities"], model.predict_proba(rows), 1e-9)
+    rows[3, 0] = 1 + 2j
+    with pytest.raises(UnsupportedError, match="column 0 holds complex, str"):
+        gesher.export(model, rows)
+
+
+def test_rows_equally_far_from_all_points_are_a_toss_up_in_a_search_too() -> None:
+    search = GridSearchCV(make_pipeline(Normalizer(), KNeighborsRegressor(3)), {}, cv=2).fit(X, X[:, 0])
+    gesher.export(search, np.zeros((3, 3)))
 
 
 def test_no_feature_may_be_left() -> None:

@@ -112,6 +112,19 @@ def test_a_column_of_texts_among_numbers() -> None:
     np.testing.assert_allclose(got["probabilities"], pipeline.predict_proba(frame), atol=1e-9)
 
 
+def test_two_columns_of_texts() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"one": NASTY[:9], "two": NASTY[9:18]})
+    columns = ColumnTransformer([("a", TfidfVectorizer(), "one"), ("b", CountVectorizer(analyzer="char"), "two")])
+    model = gesher.export(columns.fit(frame), frame)
+    for engine in ("reference", "compiled", "onnxruntime"):
+        with gesher.session(model, engine) as session:
+            for rows in (frame, frame[:1], frame[2:5]):
+                wanted = columns.transform(rows)
+                wanted = wanted.toarray() if hasattr(wanted, "toarray") else wanted
+                np.testing.assert_allclose(session.run(rows)["transformed"], wanted, atol=1e-14)
+
+
 @pytest.mark.parametrize("vectorizer, why", [
     (CountVectorizer(token_pattern=r"[a-z]+\d"), "one class of characters"),
     (CountVectorizer(token_pattern=r"\w{2,5}"), "upper limit"),

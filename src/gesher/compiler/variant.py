@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gesher.base import knobs
+from gesher.base import dtypes, knobs
 from gesher.base.errors import GesherError, RunError
 from gesher.evaluator.plan import read_only
-from gesher.ir import Graph, Value
+from gesher.ir import Graph, TensorType, Value
 from gesher.primitives import Expr
 from gesher.symbolic import Dim, Equalities, evaluate
 
@@ -167,6 +167,13 @@ class Variant:
                 x = env[v] = read_only(v.constant.numpy())
             if x is not None:
                 self._bind(v, e, x, sizes, waiting)
+        # Strings are no leaves, and a stage may ask for their sizes before a leaf has them.
+        for v in self.graph.inputs:
+            x = env.get(v)
+            if isinstance(v.type, TensorType) and v.type.dtype is dtypes.STRING and isinstance(x, np.ndarray):
+                for d, n in zip(v.type.shape or (), x.shape):
+                    if isinstance(d, Dim) and d in self.lowered.symbols and sizes.setdefault(d, n) != n:
+                        raise NotAsTaken(f"'{v.name}' has a size {n}, where '{d}' is {sizes[d]}")
         self._bind_rest(waiting, sizes)
         return sizes
 

@@ -173,7 +173,7 @@ def metric_of(model: Any) -> Metric:
 
 def points_of(model: Any) -> Array:
     """(points, features) what the model was fitted on."""
-    points = model._fit_X
+    points = model._fit_X if hasattr(model, "_fit_X") else model.tree_.data
     return np.asarray(points.toarray() if hasattr(points, "toarray") else points, float)
 
 

@@ -321,9 +321,10 @@ def isotonic(t: Translation, model: Any, x: Value) -> Value:
     y = t.upright(t.interpolate(t.flat(x), xs, ys))
     if model.out_of_bounds == "clip":
         return y
-    if model.out_of_bounds != "nan":
-        raise refuse(model, f"(out_of_bounds={model.out_of_bounds!r})", "'clip' and 'nan' have")
     outside = t.b.Or(t.b.Less(x, t.constant(xs[0])), t.b.Greater(x, t.constant(xs[-1])))
+    if model.out_of_bounds == "raise":
+        return t.demand(t.b.Not(outside), y, "IsotonicRegression meets a value beyond those that it was fitted on "
+                                             "(out_of_bounds='raise')")
     return t.b.Where(outside, t.constant(np.nan), y)
 
 

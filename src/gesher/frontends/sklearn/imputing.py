@@ -48,7 +48,9 @@ def indicator(t: Translation, model: Any, x: Value | Table) -> Value:
 @translates("impute.MissingIndicator")
 def _(t: Translation, model: Any, x: Any) -> Outputs:
     if not len(model.features_):
-        raise refuse(model, " that tells of no feature")
+        first = t.table(x).value(0)
+        none = t.b.Slice(first, t.axes(0), t.axes(0), t.axes(1))
+        return Outputs(transformed=t.b.Not(t.b.Equal(none, none)))
     return Outputs(transformed=indicator(t, model, x))
 
 

@@ -164,7 +164,23 @@ def _of_array(estimator: Any, example: Any, name: str) -> Source:
                                    who="sklearn")
     else:
         array = array[:, None]
+    if array.ndim == 2 and array.dtype == object and column_array(array)[0] is None:
+        return _of_objects(array)
     return of_matrix(array, name)
+
+
+def _of_objects(array: Array) -> Source:
+    """Columns of several types in one array: an input (rows, 1) each, x0, x1 and so on."""
+    columns = as_frame({f"x{i}": array[:, i] for i in range(array.shape[1])})
+    source = of_frame(columns)
+    lacking = [f"column {i} {column_array(array[:, i])[1]}" for i, c in enumerate(columns.columns)
+               if c not in source.types]
+    if lacking:
+        raise UnsupportedError(f"of the example {'; '.join(lacking)}", who="sklearn",
+                               advice="give a DataFrame, whose columns may be of several types")
+    assert isinstance(source.rows, Frame)
+    source.rows.plain = True
+    return source
 
 
 def of_matrix(array: Array, name: str) -> Source:

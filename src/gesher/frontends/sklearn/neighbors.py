@@ -209,16 +209,33 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 @translates("neighbors.KernelDensity")
 @in_double
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    if model.kernel != "gaussian" or model.metric != "euclidean" or model.tree_.sample_weight is not None:
-        raise refuse(model, f"(kernel={model.kernel!r}, metric={model.metric!r}) or with sample weights",
-                     "the gaussian kernel with the euclidean metric has")
-    points = np.asarray(model.tree_.data, float)
-    h, width = float(model.bandwidth_), points.shape[1]
-    scaled = t.b.Mul(t.squared_distances(x, points), t.constant(-0.5 / h**2))
-    constant = -np.log(len(points)) - width * (np.log(h) + 0.5 * np.log(2 * np.pi))
-    log = t.b.ReduceLogSumExp(scaled, t.axes(1), keepdims=0) if t.b.opsets[""] >= 18 else \
-        t.b.ReduceLogSumExp(scaled, axes=[1], keepdims=0)
-    return Outputs(log_density=t.b.Add(log, t.constant(constant)))
+    """The logarithm of the points' kernels, added up as their weights are, over the whole weight and a kernel's own
+    integral, which scikit-learn tells at a lone point."""
+    points, weights = np.asarray(model.tree_.data, float), model.tree_.sample_weight
+    weights = np.ones(len(points)) if weights is None else np.asarray(weights, float)
+    h, alone = float(model.bandwidth_), np.zeros((1, points.shape[1]))
+    height = type(model)(bandwidth=h, kernel=model.kernel).fit(alone).score_samples(alone)[0] - np.log(weights.sum())
+    if model.kernel in ("gaussian", "exponential"):
+        if model.kernel == "gaussian" and model.metric == "euclidean":
+            logs = t.b.Mul(t.squared_distances(x, points), t.constant(-0.5 / h**2))
+        else:
+            far = all_distances(t, model, x)
+            logs = t.b.Mul(far, t.constant(-1 / h)) if model.kernel == "exponential" else \
+                t.b.Mul(t.b.Mul(far, far), t.constant(-0.5 / h**2))
+        with np.errstate(divide="ignore"):
+            logs = t.b.Add(logs, t.constant(np.log(weights)))
+        whole = t.b.ReduceLogSumExp(logs, t.axes(1), keepdims=0) if t.b.opsets[""] >= 18 else \
+            t.b.ReduceLogSumExp(logs, axes=[1], keepdims=0)
+        return Outputs(log_density=t.b.Add(whole, t.constant(height)))
+    # The others end at the bandwidth.
+    far = t.b.Div(all_distances(t, model, x), t.constant(h))
+    one = t.constant(1)
+    shape = {"tophat": lambda: t.constant(np.ones((1, len(points)))),
+             "epanechnikov": lambda: t.b.Sub(one, t.b.Mul(far, far)), "linear": lambda: t.b.Sub(one, far),
+             "cosine": lambda: t.b.Cos(t.b.Mul(far, t.constant(np.pi / 2)))}[model.kernel]()
+    kernels = t.b.Where(t.b.Less(far, one), shape, t.constant(0))
+    whole = t.b.Log(t.flat(t.b.MatMul(kernels, t.constant(weights[:, None]))))
+    return Outputs(log_density=t.b.Add(whole, t.constant(height)))
 
 
 @translates("neighbors.LocalOutlierFactor")

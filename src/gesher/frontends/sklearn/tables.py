@@ -162,17 +162,22 @@ class Matrix(Rows):
 
 @dataclass(slots=True)
 class Frame(Rows):
-    """A DataFrame; `names` tells each used column's input, `kinds` the type that it is fed as."""
+    """A DataFrame; `names` tells each used column's input, `kinds` the type that it is fed as.
+
+    Attributes:
+        plain: the estimator takes its values as an array of objects.
+    """
 
     frame: Any
     names: Mapping[Any, str]
     kinds: Mapping[Any, DType]
+    plain: bool = False
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def _made(self, columns: dict[Any, Any]) -> Frame:
-        return Frame(type(self.frame)(columns), self.names, self.kinds)
+        return Frame(type(self.frame)(columns), self.names, self.kinds, self.plain)
 
     def _picked(self, column: Any, index: Array) -> Any:
         if type(self.frame).__module__.split(".")[0] == "polars":
@@ -186,6 +191,8 @@ class Frame(Rows):
         return self._made({c: self._picked(c, rng.integers(0, len(self.frame), count)) for c in self.frame.columns})
 
     def given(self, in_float64: bool = False) -> Any:
+        if self.plain:
+            return self.frame.to_numpy(dtype=object)
         if in_float64 and type(self.frame).__module__.split(".")[0] == "pandas":
             return self.frame.astype({c: np.float64 for c, k in self.kinds.items() if k is dtypes.FLOAT})
         return self.frame

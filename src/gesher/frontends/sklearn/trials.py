@@ -147,7 +147,7 @@ def _strange(rows: Frame) -> Frame | None:
         values = frame[c].astype(object)
         values.iloc[i % len(values)] = "?unseen?"
         frame[c] = values
-    return Frame(frame, rows.names, rows.kinds)
+    return Frame(frame, rows.names, rows.kinds, rows.plain)
 
 
 def trials_of(b: Builder, estimator: Any, source: Source, outputs: list[Output], names: list[str],
@@ -278,8 +278,14 @@ def _clearly_near(estimator: Any, x: Any) -> np.ndarray[Any, Any]:
 
     Of points equally far scikit-learn takes whichever its search meets first, which no other search can know.
     """
-    if type(estimator).__name__ == "Pipeline" and len(estimator.steps) > 1 and hasattr(estimator[-1], "kneighbors"):
-        estimator, x = estimator[-1], estimator[:-1].transform(x)
+    while hasattr(estimator, "best_estimator_"):
+        estimator = estimator.best_estimator_
+    if type(estimator).__name__ == "Pipeline" and len(estimator.steps) > 1 and not isinstance(estimator[-1], str):
+        last = estimator[-1]
+        while hasattr(last, "best_estimator_"):
+            last = last.best_estimator_
+        if hasattr(last, "kneighbors") or type(last).__name__ == "Pipeline":
+            return _clearly_near(last, estimator[:-1].transform(x))
     if type(estimator).__name__ == "KNNImputer":
         return _clearly_imputed(estimator, np.asarray(x, float))
     if type(estimator).__name__ in ("LocallyLinearEmbedding", "Isomap"):
