@@ -183,6 +183,15 @@ def test_threads_share_the_rows():
     check(forest, 9, FLOAT, 6, rows=(1, 1000, 1300), threads=3)
 
 
+@dtypes
+@pytest.mark.parametrize("aggregate", ["SUM", "AVERAGE"])
+def test_threads_share_the_trees_of_few_rows(dtype, aggregate):
+    rng = np.random.default_rng(7)
+    forest = grown(rng, trees=300, leaves=21, features=9, targets=3, splits=40, dtype=dtype.numpy)
+    # Called again and again: the second call finds that calls follow each other.
+    check(forest, 9, dtype, 8, rows=(*[1] * 20, *range(1, 18)), aggregate=aggregate, threads=3)
+
+
 @pytest.mark.parametrize("splits", [1, 7, 8, 15, 16, 17, 254, 255, 256, 257, 5000])
 def test_any_number_of_splits(splits):
     rng = np.random.default_rng(splits)

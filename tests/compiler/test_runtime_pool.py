@@ -32,6 +32,10 @@ GS_EXPORT void run(GsPool* pool, int64_t n, int64_t* count, int64_t* who, int64_
   Job job = {count, who, 0};
   for (int64_t i = 0; i < times; i++) gs_parallel_for(pool, n, one, &job);
 }
+GS_EXPORT void run_soon(GsPool* pool, int64_t n, int64_t* count, int64_t* who, int64_t times) {
+  Job job = {count, who, 0};
+  for (int64_t i = 0; i < times; i++) gs_parallel_soon(pool, n, one, &job);
+}
 GS_EXPORT void run_nested(GsPool* pool, int64_t n, int64_t* count, int64_t* who) {
   Job job = {count, who, pool};
   gs_parallel_for(pool, n, nested, &job);
@@ -44,11 +48,21 @@ def library():
     return Library(build(SOURCE).library)
 
 
-def run(library, pool, n, times=1):
+def run(library, pool, n, times=1, name="run"):
     count, who = np.zeros(max(n, 1), np.int64), np.zeros(pool.threads, np.int64)
-    library.function("run", None, *[ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64])(
+    library.function(name, None, *[ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64])(
         pool.address, n, count.ctypes.data, who.ctypes.data, times)
     return count[:n], who
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_short_loops_run_every_task_once_alone_and_together(library, threads):
+    pool = Pool(library, threads)
+    for n in (0, 1, 100):
+        for _ in range(3):
+            count, _ = run(library, pool, n, 500, "run_soon")
+            assert np.all(count == 500)
+    pool.close()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

@@ -1,6 +1,8 @@
 // A pool of threads for the loops of one session: exactly as many as it was given, the caller's among them.
 //
 //   gs_parallel_for(pool, n_tasks, fn, arg)   calls fn(arg, begin, end, thread) so that [0, n_tasks) is covered once.
+//   gs_parallel_soon(...)                     the same for some microseconds of work, which are no reason to wake
+//                                             anybody unless such loops come one after the other.
 //
 // The partition is static: thread t gets the t-th of `size` nearly equal parts, so equal shapes give equal sums on
 // every run. Workers spin briefly after their work, because the next loop of a model comes within microseconds, then
@@ -28,6 +30,9 @@ GS_LOCAL void gs_parallel_for(GsPool* pool, int64_t n_tasks, GsRangeFn fn, void*
   (void)pool;
   if (n_tasks > 0) fn(arg, 0, n_tasks, 0);
 }
+GS_LOCAL void gs_parallel_soon(GsPool* pool, int64_t n_tasks, GsRangeFn fn, void* arg) {
+  gs_parallel_for(pool, n_tasks, fn, arg);
+}
 
 #else
 
@@ -45,6 +50,7 @@ struct GsPool {
   int size;               // threads, the caller's among them
   int started;            // workers that run: size - 1, fewer where the system refused, 0 before the first loop
   int64_t spin_ns;
+  _Atomic int64_t soon_ns;  // when the last loop of `gs_parallel_soon` ended
   atomic_int busy;        // a loop is running
   GsRangeFn fn;           // the loop: written before `turn` is raised, read after it was seen raised
   void* arg;
@@ -165,6 +171,14 @@ GS_LOCAL void gs_parallel_for(GsPool* pool, int64_t n_tasks, GsRangeFn fn, void*
     pthread_mutex_unlock(&pool->mutex);
   }
   atomic_store_explicit(&pool->busy, 0, memory_order_release);
+}
+
+GS_LOCAL void gs_parallel_soon(GsPool* pool, int64_t n_tasks, GsRangeFn fn, void* arg) {
+  int awake = pool && pool->started && !atomic_load_explicit(&pool->sleepers, memory_order_relaxed);
+  // Whoever calls again within the time for which threads spin finds them awake the next time.
+  int again = pool && gs_now_ns() - atomic_load_explicit(&pool->soon_ns, memory_order_relaxed) < pool->spin_ns;
+  gs_parallel_for(awake || again ? pool : 0, n_tasks, fn, arg);
+  if (pool) atomic_store_explicit(&pool->soon_ns, gs_now_ns(), memory_order_relaxed);
 }
 
 // NULL where there is no memory. No thread is started yet.
