@@ -333,3 +333,45 @@ def test_the_short_way_keeps_the_order_of_inputs_and_outputs():
                                                for rows in (2, 5, 2, 5)))
     fed = {k: np.arange(6, dtype=np.float32).reshape(3, 2).T * i for i, k in enumerate("xyz", 1)}
     assert np.array_equal(list(session.run(fed).values())[1], fed["z"] - fed["x"])
+
+
+def test_what_is_only_reshaped_at_the_end_is_computed_where_it_goes():
+    """Also where another reads it, where it is given out in two shapes, and where it is given out itself."""
+    for more in ("nothing", "a reader", "another shape", "itself"):
+        net = Net(x=f32(n, 6))
+        w = net.weight("w", np.random.default_rng(0).standard_normal((6, 6)).astype(np.float32))
+        made = net.add("MatMul", net.x, w)
+        outputs = [net.add("Reshape", made, net.weight("shape", np.int64([-1, 3])))]
+        if more == "a reader":
+            outputs.append(net.add("Exp", made))
+        elif more == "another shape":
+            outputs.append(net.add("Reshape", made, net.weight("other", np.int64([2, -1]))))
+        elif more == "itself":
+            outputs.append(made)
+        session = agrees(net.model(*outputs), {"x": np.ones((1, 6), np.float32)},
+                         {"x": np.arange(24, dtype=np.float32).reshape(4, 6) / 9})
+        steps = session._main.variants[0].programs[0].steps
+        assert not fallbacks(session) and len(steps) == 1 + (more != "nothing")
+
+
+def test_results_that_are_known_given_twice_or_only_handed_on_go_the_short_way():
+    net = Net(x=f32(n, 3))
+    y = net.add("Exp", net.x)
+    same = net.add("Identity", y)
+    session = agrees(net.model(net.add("Shape", net.x), y, same, net.add("Identity", net.x)),
+                     {"x": np.ones((2, 3), np.float32)}, {"x": np.zeros((5, 3), np.float32)})
+    for k in (4, 4, 4):
+        feeds = {"x": np.full((k, 3), 2, np.float32)}
+        got = list(session.run(feeds).values())
+        assert got[0].tolist() == [k, 3] and np.array_equal(got[1], got[2]) and np.array_equal(got[3], feeds["x"])
+        assert not any(np.shares_memory(a, b) for i, a in enumerate(got) for b in (feeds["x"], *got[:i]))
+    assert session._quick.direct.function(feeds) is not None
+
+
+def test_numbers_taken_for_sizes_are_remembered_with_their_values():
+    net = Net(x=f32(), count=TensorType(INT64, ()))
+    y = net.add("Add", net.add("Range", net.weight("zero", np.int64(0)), net.count, net.weight("one", np.int64(1))),
+                net.count)
+    x = np.zeros((), np.float32)
+    session = agrees(net.model(y), *({"x": x, "count": np.array(k)} for k in (3, 5, 3, 3, 0, 5, -2, 3)))
+    assert session._quick.direct.function({"x": x, "count": np.array(3)}) is not None

@@ -248,7 +248,15 @@ class _Planner:
         buffers = dict(local)
         # A result is computed where it belongs; what is a leaf, or wanted twice, is copied.
         copies: list[tuple[Expr, Buffer]] = []
+        elsewhere: set[Expr] = set()
         for e, target in targets:
+            x = e.args[0] if e.prim == "reshape" and e in fusion.kept and e not in given else e
+            if x is not e and e not in buffers and x in fusion.kept and x not in buffers and x not in roots \
+                    and x not in given and (x.prim != "item" or x in fusion.kernels):
+                # The same numbers in the same order: computed there at once.
+                buffers[x] = buffers[e] = target
+                elsewhere.add(e)
+                continue
             if e in buffers or e in ready or e not in fusion.kept or (e.prim == "item" and e not in fusion.kernels):
                 copies.append((e, target))
             else:
@@ -256,7 +264,7 @@ class _Planner:
         steps: list[Step] = []
         started = {end: e for e, end in fusion.epilogues.items()}
         for e in fusion.kept:
-            if e in local:
+            if e in local or e in elsewhere:
                 continue
             if e.prim == "item" and e not in fusion.kernels:
                 if e not in buffers:
