@@ -92,7 +92,7 @@ def test_convolutions_in_a_row_change_the_layout_once():
     (True, (64, 64, 3, 1, 1, 16)), (True, (64, 16, 3, 1, 1, 56)), (True, (64, 64, 3, 2, 1, 56)),
     (True, (24, 24, 5, 2, 1, 56)), (True, (64, 64, 5, 1, 1, 28)), (True, (3, 32, 3, 2, 1, 112)),
     (True, (512, 512, 1, 1, 1, 7)), (True, (256, 256, 1, 1, 1, 28)), (False, (256, 256, 1, 1, 1, 56)),
-    (True, (64, 64, 3, 1, 64, 16)), (True, (64, 64, 3, 1, 4, 56)),
+    (True, (64, 64, 3, 1, 64, 16)), (True, (64, 64, 3, 1, 4, 56)), (True, (128, 128, 3, 1, 32, 28)),
     (False, (64, 64, 1, 1, 1, 56)), (False, (64, 64, 1, 1, 1, 16)), (False, (40, 40, 5, 1, 1, 28)),
     (False, (3, 32, 3, 1, 1, 112)), (False, (3, 768, 32, 32, 1, 224)), (False, (4, 4, 3, 1, 4, 28))])
 def test_a_convolution_by_itself_changes_the_layout_where_that_pays(gains, of):
@@ -180,6 +180,21 @@ def test_wide_convolutions_of_single_taps_are_made_by_seven_products(isa):
     ran = [s.kernel.function for s in segment.steps if isinstance(s, KernelStep)]
     # Gates go into the weights of a direct one instead.
     assert ran.count("gs_blocked_strassen_f32") == 3 and ran.count("gs_blocked_conv_f32") == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("isa", [i.name for i in cpu.here().isas()])
+def test_narrow_groups_share_blocks(isa):
+    net = Net(14)
+    p, x = net.p, net.p.input("x", FLOAT, (n, 40, h, 19))
+    y = net.conv(x, 40, groups=10) + x
+    roots = [p.max(net.conv(y, 40, stride=2, groups=5), 0.0), net.conv(y * p.sigmoid(y), 40, 5, groups=10, dilation=2)]
+    segment = compile_exprs([x], roots, isa=cpu.isa(isa))
+    fed = np.random.default_rng(15).standard_normal((2, 40, 12, 19)).astype(np.float32)
+    for a, b in zip(segment.run([fed], {n: 2, h: 12}), evaluate(roots, {"x": fed})):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    ran = [s.kernel.function for s in segment.steps if isinstance(s, KernelStep)]
+    assert ran.count("gs_blocked_grouped_f32") == {"avx512": 3, "avx2": 2}.get(isa, 0)
 
 
 def test_threads_that_share_the_memory_read_fewer_weights():

@@ -17,7 +17,7 @@ from .kernel import Kernel, Point, Spell, composite_of
 from .kernels import blocked_packing as packing
 from .kernels.blocked_choice import variant
 from .kernels.packing_bf16 import blocked_pairs_shape, pack_blocked_pairs
-from .layout import USUAL, is_depthwise, together
+from .layout import USUAL, is_depthwise, is_narrow, together
 from .packed import packed
 from .spelling import number
 from .views import same_memory
@@ -56,6 +56,9 @@ class BlockedConv(Kernel):
         if is_depthwise(of["channels"], of["groups"], w):
             self.variant, weights = "depthwise", self._depthwise()
             self.header, self.function = "gs_blocked_depthwise_f32.h", "gs_blocked_depthwise_f32"
+        elif is_narrow(of["channels"], of["groups"], w, self.lanes):
+            self.variant, weights = "grouped", self._grouped()
+            self.header, self.function = "gs_blocked_grouped_f32.h", "gs_blocked_grouped_f32"
         elif self._few(2) or (self._few(MOST_OUTPUTS) and not self._winograd_tile()):
             self.variant, weights = "few", self._by_output()
             self.header, self.function = "gs_blocked_few_f32.h", "gs_blocked_few_f32"
@@ -71,7 +74,7 @@ class BlockedConv(Kernel):
         else:
             self.variant, weights = "direct", self._direct()
             self.header, self.function = "gs_blocked_f32.h", "gs_blocked_conv_f32"
-        self.scratch = "" if self.variant == "depthwise" else self.function + "_scratch"
+        self.scratch = "" if self.variant in ("depthwise", "grouped") else self.function + "_scratch"
         self.can_give_half = target.bf16() and self.variant in ("direct", "depthwise")
         self.can_take_half = self.can_give_half and not of["plain_x"]
         super().__init__(e, [same_memory(x), weights])
@@ -126,6 +129,12 @@ class BlockedConv(Kernel):
         return packed(("depthwise", self.lanes), [self.w], FLOAT,
                       packing.depthwise_shape(shape[0], shape[2], shape[3], self.lanes),
                       partial(_per_channel, shape, self.lanes))
+
+    def _grouped(self) -> Expr:
+        shape = _picture(self.w)
+        return packed(("narrow groups", self.lanes), [self.w], FLOAT,
+                      packing.grouped_shape(shape[0], shape[1], shape[2], shape[3], self.lanes),
+                      partial(_narrow_groups, shape, self.lanes))
 
     def _direct(self) -> Expr:
         of, shape = self.of, _picture(self.w)
@@ -237,6 +246,10 @@ def _picture(w: Expr) -> tuple[int, ...]:
 
 def _per_channel(shape: tuple[int, ...], lanes: int, w: Any) -> Any:
     return packing.pack_depthwise(w.reshape(shape), lanes)
+
+
+def _narrow_groups(shape: tuple[int, ...], lanes: int, w: Any) -> Any:
+    return packing.pack_grouped(w.reshape(shape), lanes)
 
 
 def _strassen(shape: tuple[int, ...], lanes: int, w: Any) -> Any:

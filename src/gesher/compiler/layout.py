@@ -25,6 +25,7 @@ from gesher.symbolic import DimLike, decide_eq, decide_le, product
 from . import lone, target, transposed
 from .kernel import composite_of
 from .kernels.blocked_choice import LARGEST, Picture, largest_tiles
+from .kernels.blocked_packing import NARROW
 
 _ELEMENTWISE = frozenset(("select", "cast", "bitcast", "is_inf", *MAPS))
 # Multiplications for each element that changes its layout, from which on rounding them pays for that.
@@ -78,12 +79,20 @@ def eligible(e: Expr) -> bool:
         return False
     if e.prim == "convolve_transposed":
         return transposed.possible(e)
-    return groups == 1 or is_depthwise(channels, groups, w) or (channels // groups % b == 0 and out // groups % b == 0)
+    return groups == 1 or is_depthwise(channels, groups, w) or is_narrow(channels, groups, w, b) \
+        or (channels // groups % b == 0 and out // groups % b == 0)
 
 
 def is_depthwise(channels: DimLike, groups: int, w: Expr) -> bool:
     """Whether weights (O,C/groups,*) take each channel by itself to one output."""
     return groups > 1 and channels == groups and w.shape[:2] == (groups, 1)
+
+
+def is_narrow(channels: DimLike, groups: int, w: Expr, lanes: int) -> bool:
+    """Whether weights (O,C/groups,*) take groups of few channels, several of them in a block, to as many outputs."""
+    width = w.shape[1]
+    return groups > 1 and width in NARROW and isinstance(width, int) and width < lanes and w.shape[0] == channels \
+        and channels == width * groups
 
 
 def _worthy(order: Sequence[Expr], eligible_ones: set[Expr]) -> set[Expr]:

@@ -98,6 +98,8 @@ KERNELS: tuple[Kernel, ...] = (
            "gs_blocked_winograd_f32_plain", _CONV),
     Kernel("gs_blocked_depthwise_f32", "gs_blocked_depthwise_f32.h", "depthwise convolution over blocked channels",
            "gs_blocked_depthwise_f32_plain", _CONV),
+    Kernel("gs_blocked_grouped_f32", "gs_blocked_grouped_f32.h", "convolution of narrow groups over blocked channels",
+           "gs_blocked_grouped_f32_plain", _CONV),
     Kernel("gs_blocked_depthwise_bf16", "gs_blocked_depthwise_bf16.h", "the same, of pictures kept as bfloat16",
            "gs_blocked_depthwise_bf16_plain", _CONV),
     Kernel("gs_blocked_window_f32", "gs_blocked_window_f32.h", "max and mean pooling over blocked channels",

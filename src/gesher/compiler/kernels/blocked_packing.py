@@ -54,6 +54,25 @@ def depthwise_shape(C: int, KH: int, KW: int, b: int) -> tuple[int, ...]:
     return (blocks_of(C, b), KH * KW, b)
 
 
+# Channels, and outputs, of a group that gs_blocked_grouped_f32 knows.
+NARROW = (4, 8)
+
+
+def pack_grouped(w: np.ndarray, b: int) -> np.ndarray:
+    """w (O,C/groups,KH,KW), O = C, as `GsBlocked.w` for gs_blocked_grouped_f32: (C / b rounded up, KH * KW, C/groups,
+    b)."""
+    O, width, taps = len(w), w.shape[1], w.shape[2] * w.shape[3]
+    blocks = blocks_of(O, b)
+    out = np.zeros((blocks * b, width, taps), w.dtype)
+    out[:O] = w.reshape(O, width, taps)
+    return np.ascontiguousarray(out.reshape(blocks, b, width, taps).transpose(0, 3, 2, 1))
+
+
+def grouped_shape(O: int, width: int, KH: int, KW: int, b: int) -> tuple[int, ...]:
+    """The shape of `pack_grouped` of a w of (O,width,KH,KW)."""
+    return (blocks_of(O, b), KH * KW, width, b)
+
+
 def pack_few(w: np.ndarray, b: int) -> np.ndarray:
     """w (O,C,KH,KW) as `GsBlocked.w` for gs_blocked_few_f32: (C / b rounded up, KH * KW, O, b), 0 beyond C."""
     O, C, taps = len(w), w.shape[1], w.shape[2] * w.shape[3]

@@ -119,10 +119,10 @@ GS_INLINE void gs_taps_inside(int64_t first, int64_t size, int64_t kernel, int64
   *end = first >= size ? *begin : gs_max_i64(*begin, gs_min_i64(kernel, gs_ceil_div(size - first, dilation)));
 }
 
-// A task is a row of outputs of a block.
-GS_LOCAL void gs_blocked_depthwise_task(void* arg, int64_t begin, int64_t end, int thread) {
-  const GsBlocked* v = arg;
-  (void)thread;
+typedef void (*const GsPlacesTiles[7][GS_PLACES])(const GsPlaces*, const float*, gs_vf, float*);
+
+// Rows of outputs of blocks [begin, end), by `makers` of tiles. `inputs`: the channels that an output is made of.
+GS_INLINE void gs_blocked_rows(const GsBlocked* v, GsPlacesTiles makers, int64_t inputs, int64_t begin, int64_t end) {
   static const float zeros[GS_W];
   int64_t blocks = gs_blocked_count(v->C), H = v->in[0], W = v->in[1], OH = v->out[0], OW = v->out[1], s = v->stride[1];
   int64_t KH = v->kernel[0], KW = v->kernel[1];
@@ -140,8 +140,7 @@ GS_LOCAL void gs_blocked_depthwise_task(void* arg, int64_t begin, int64_t end, i
       gs_blocked_soon(y + ox * GS_W, count * GS_W);
       t.residual = v->residual && !v->silu ? v->residual + (y - v->y) + ox * GS_W : 0;
       t.left = ox * s - v->pad[1];
-      gs_blocked_depthwises[quick][count - 1](&t, v->w + block * KH * KW * GS_W, gs_blocked_bias(v, block),
-                                              y + ox * GS_W);
+      makers[quick][count - 1](&t, v->w + block * KH * KW * inputs * GS_W, gs_blocked_bias(v, block), y + ox * GS_W);
       ox += count;
     }
     told += OW;
@@ -152,6 +151,12 @@ GS_LOCAL void gs_blocked_depthwise_task(void* arg, int64_t begin, int64_t end, i
       told = 0;
     }
   }
+}
+
+// A task is a row of outputs of a block.
+GS_LOCAL void gs_blocked_depthwise_task(void* arg, int64_t begin, int64_t end, int thread) {
+  (void)thread;
+  gs_blocked_rows(arg, gs_blocked_depthwises, 1, begin, end);
 }
 
 GS_LOCAL void gs_blocked_depthwise_f32(const GsBlocked* v, GsPool* pool) {
