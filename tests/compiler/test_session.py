@@ -375,3 +375,11 @@ def test_numbers_taken_for_sizes_are_remembered_with_their_values():
     x = np.zeros((), np.float32)
     session = agrees(net.model(y), *({"x": x, "count": np.array(k)} for k in (3, 5, 3, 3, 0, 5, -2, 3)))
     assert session._quick.direct.function({"x": x, "count": np.array(3)}) is not None
+
+
+def test_a_single_element_is_taken_between_dear_steps():
+    net = Net(x=f32(n), at=TensorType(INT64, ()))
+    y = net.add("Exp", net.add("Gather", net.add("Tanh", net.x), net.at))
+    session = agrees(net.model(y), {"x": np.float32([1, 2, 3]), "at": np.array(-1)}, {"x": np.float32([1, 2]),
+                                                                                    "at": np.array(0)})
+    assert not fallbacks(session)

@@ -212,6 +212,8 @@ def _repeated(e: Expr, readers: Sequence[Expr], users: dict[Expr, list[Expr]], k
 def _in_pieces(e: Expr, users: dict[Expr, list[Expr]], costs: dict[Expr, int]) -> bool:
     """Whether elements that cost much would be computed in runs too short for whole vectors: before a step that moves
     them, or behind it."""
+    if not e.rank:
+        return False
     if e.prim not in _ELEMENTWISE:
         return _short_run(e, e.args[0]) and _is_dear(e, users) if e.prim in ("transpose", "slice", "pad") else \
             e.prim in ("gather", "gather_along") and bool(decide_lt(e.shape[-1], _RUN)) and _is_dear(e, users)
