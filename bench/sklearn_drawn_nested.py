@@ -81,14 +81,15 @@ def transformer(rng: Rng, depth: int) -> Any:
         lambda: p.PolynomialFeatures(2, interaction_only=flag, include_bias=not flag),
         lambda: p.KBinsDiscretizer(3, encode=["ordinal", "onehot", "onehot-dense"][third],
                                    strategy=["uniform", "quantile", "kmeans"][int(rng.integers(3))]),
-        lambda: p.QuantileTransformer(n_quantiles=10, output_distribution=["normal", "uniform"][int(flag)]),
+        lambda: p.QuantileTransformer(n_quantiles=10, random_state=0,
+                                      output_distribution=["normal", "uniform"][int(flag)]),
         lambda: p.PowerTransformer(standardize=flag),
         lambda: p.SplineTransformer(n_knots=4, degree=2, extrapolation=["constant", "linear", "continue"][third]),
         lambda: p.Binarizer(threshold=0.2),
         lambda: p.FunctionTransformer(np.tanh),
         lambda: p.FunctionTransformer(_squares),
         lambda: decomposition.PCA(1, whiten=flag),
-        lambda: decomposition.TruncatedSVD(1),
+        lambda: decomposition.TruncatedSVD(1, random_state=0),
         lambda: decomposition.KernelPCA(2, kernel=["rbf", "poly", "linear"][third]),
         lambda: decomposition.FastICA(1, random_state=0),
         lambda: feature_selection.SelectKBest(k=1),
@@ -152,7 +153,7 @@ def _classifying(inner: Callable[[], Any], flag: bool) -> Makers:
         lambda: multiclass.OneVsRestClassifier(inner()),
         lambda: multiclass.OneVsOneClassifier(inner()),
         lambda: model_selection.GridSearchCV(inner(), {}, cv=2),
-        lambda: e.AdaBoostClassifier(tree.DecisionTreeClassifier(max_depth=2), n_estimators=4)]
+        lambda: e.AdaBoostClassifier(tree.DecisionTreeClassifier(max_depth=2), n_estimators=4, random_state=0)]
 
 
 def _regressing(inner: Callable[[], Any], flag: bool) -> Makers:
@@ -163,23 +164,23 @@ def _regressing(inner: Callable[[], Any], flag: bool) -> Makers:
         lambda: e.BaggingRegressor(inner(), 3, random_state=0, bootstrap_features=flag),
         lambda: compose.TransformedTargetRegressor(inner(), func=np.arcsinh, inverse_func=np.sinh),
         lambda: model_selection.GridSearchCV(inner(), {}, cv=2),
-        lambda: e.AdaBoostRegressor(tree.DecisionTreeRegressor(max_depth=2), n_estimators=4)]
+        lambda: e.AdaBoostRegressor(tree.DecisionTreeRegressor(max_depth=2), n_estimators=4, random_state=0)]
 
 
 def _classifiers(flag: bool) -> Makers:
     return [
         lambda: linear_model.LogisticRegression(C=0.5),
-        lambda: linear_model.SGDClassifier(loss="log_loss"),
+        lambda: linear_model.SGDClassifier(loss="log_loss", random_state=0),
         linear_model.RidgeClassifier,
         lambda: svm.SVC(probability=flag, random_state=0),
-        svm.LinearSVC,
+        lambda: svm.LinearSVC(random_state=0),
         lambda: svm.NuSVC(nu=0.2),
-        lambda: tree.DecisionTreeClassifier(max_depth=3),
+        lambda: tree.DecisionTreeClassifier(max_depth=3, random_state=0),
         lambda: ensemble.RandomForestClassifier(6, random_state=0),
         lambda: ensemble.ExtraTreesClassifier(5, random_state=0, class_weight="balanced"),
-        lambda: ensemble.GradientBoostingClassifier(n_estimators=5),
+        lambda: ensemble.GradientBoostingClassifier(n_estimators=5, random_state=0),
         lambda: ensemble.HistGradientBoostingClassifier(max_iter=5),
-        lambda: neural_network.MLPClassifier((5,), max_iter=30),
+        lambda: neural_network.MLPClassifier((5,), max_iter=30, random_state=0),
         lambda: neighbors.KNeighborsClassifier(3, weights=["uniform", "distance"][int(flag)]),
         naive_bayes.GaussianNB,
         gaussian_process.GaussianProcessClassifier,
@@ -193,11 +194,11 @@ def _regressors(flag: bool) -> Makers:
         linear_model.HuberRegressor,
         linear_model.BayesianRidge,
         svm.SVR,
-        lambda: tree.DecisionTreeRegressor(max_depth=4),
+        lambda: tree.DecisionTreeRegressor(max_depth=4, random_state=0),
         lambda: ensemble.RandomForestRegressor(6, random_state=0),
-        lambda: ensemble.GradientBoostingRegressor(n_estimators=5),
+        lambda: ensemble.GradientBoostingRegressor(n_estimators=5, random_state=0),
         lambda: ensemble.HistGradientBoostingRegressor(max_iter=5),
-        lambda: neural_network.MLPRegressor((5,), max_iter=30),
+        lambda: neural_network.MLPRegressor((5,), max_iter=30, random_state=0),
         lambda: neighbors.KNeighborsRegressor(3, weights=["uniform", "distance"][int(flag)]),
         lambda: gaussian_process.GaussianProcessRegressor(alpha=0.1)]
 

@@ -14,7 +14,7 @@ from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessR
 from sklearn.gaussian_process.kernels import RBF, ExpSineSquared, PairwiseKernel, WhiteKernel
 from sklearn.impute import MissingIndicator
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KernelDensity, KNeighborsRegressor, LocalOutlierFactor, NearestNeighbors
@@ -95,6 +95,14 @@ def test_shares_too_small_for_an_engine_have_logarithms(model: Any) -> None:
     model.fit(narrow, np.digitize(X[:, 0], [-1, 1]))
     far = (FRESH * np.geomspace(0.1, 30, len(FRESH))[:, None]).astype(np.float32)
     holds(model, narrow, far, 1e-3, 1e-6, log_probabilities="predict_log_proba")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=str)
+def test_shares_are_even_where_all_are_too_small_for_numbers(dtype: Any) -> None:
+    model = SGDClassifier(loss="log_loss", random_state=0).fit(X, np.digitize(X[:, 0], [-1, 1]))
+    model.coef_, model.intercept_ = np.eye(3)[[0, 0, 0]], np.array([0.0, -1.0, -2.0])
+    far = (np.array([[-1.0, 0, 0]]) * [[20], [90], [110], [700], [720], [800]]).astype(dtype)
+    holds(model, X.astype(dtype), far, 1e-5, probabilities="predict_proba", log_probabilities="predict_log_proba")
 
 
 @pytest.mark.parametrize("kernel", [

@@ -216,7 +216,8 @@ def _in_pieces(e: Expr, users: dict[Expr, list[Expr]], costs: dict[Expr, int]) -
         return False
     if e.prim not in _ELEMENTWISE:
         return _short_run(e, e.args[0]) and _is_dear(e, users) if e.prim in ("transpose", "slice", "pad") else \
-            e.prim in ("gather", "gather_along") and bool(decide_lt(e.shape[-1], _RUN)) and _is_dear(e, users)
+            e.prim in ("gather", "gather_along") and bool(e.shape and decide_lt(e.shape[-1], _RUN)) \
+            and _is_dear(e, users)
     if costs[e] < _DEAR:
         return False
     pending = [(e, r) for r in users.get(e, ())]

@@ -32,7 +32,8 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
                        log_probabilities=t.log_two(scores, np.asarray(model.coef_).dtype == np.float64))
     label = t.choose(classes, scores)
     if one_against_rest:
-        return Outputs(label=label, probabilities=t.one_against_rest(scores), scores=scores)
+        shares, logs = t.one_against_rest(scores)
+        return Outputs(label=label, probabilities=shares, scores=scores, log_probabilities=logs)
     return Outputs(label=label, probabilities=t.b.Softmax(scores, axis=1), scores=scores,
                    log_probabilities=t.log_softmax(scores, np.asarray(model.coef_).dtype == np.float64))
 
@@ -67,7 +68,8 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
     if two:
         return Outputs(label=label, probabilities=t.two(t.b.Sigmoid(scores)), scores=scores,
                        log_probabilities=t.log_two(scores, np.asarray(model.coef_).dtype == np.float64))
-    return Outputs(label=label, probabilities=t.one_against_rest(scores), scores=scores)
+    shares, logs = t.one_against_rest(scores)
+    return Outputs(label=label, probabilities=shares, scores=scores, log_probabilities=logs)
 
 
 @translates(*(f"linear_model.{n}" for n in (

@@ -201,10 +201,18 @@ class Translation:
         index = self.b.Squeeze(self.b.Cast(above, to=7), self.b.constant(np.array([1], np.int64)))
         return self.labels(classes, index)
 
-    def one_against_rest(self, scores: Value) -> Value:
-        """The sigmoid of each column, divided by their sum; nan where all of them are too small to be numbers."""
-        shares = self.expit(scores)
-        return self.b.Div(shares, self.total(shares))
+    def one_against_rest(self, scores: Value) -> tuple[Value, Value]:
+        """The sigmoid of each column divided by their sum, and its logarithm; even shares where all are too small to be
+        numbers. Both are taken in float64, as scikit-learn does whose coefficients are."""
+        wide = self.wide()
+        shares = wide.expit(wide.matrix(scores))
+        size = wide.total(shares)
+        none = self.b.Equal(size, wide.constant(0))
+        width = (self.b.shape(scores) or (0, 0))[1]
+        assert isinstance(width, int)
+        even = self.b.Where(none, wide.constant(1 / width), self.b.Div(shares, self.b.Where(none, wide.constant(1),
+                                                                                            size)))
+        return self.matrix(even), self.matrix(self.b.Log(even))
 
     def expit(self, x: Value) -> Value:
         """The sigmoid to its last digit, however small: engines' own ends at 1e-8 or 1e-16, which a logarithm shows."""
