@@ -29,6 +29,11 @@ def _flat(x: np.ndarray) -> np.ndarray:
     return x if flags.c_contiguous and flags.aligned else np.require(x, requirements=["C", "A"])
 
 
+def _number(x: np.ndarray) -> Any:
+    """The first element, as Python has it."""
+    return x.item() if x.size == 1 else x.reshape(-1)[0].item()
+
+
 class _Nms(ctypes.Structure):
     """The C struct `GsNms`."""
 
@@ -57,14 +62,14 @@ def _non_max_suppression(boxes: Any, scores: Any, most: Any = None, overlap: Any
     if boxes.dtype != np.float32 or scores.dtype != np.float32 or boxes.ndim != 3 or scores.ndim != 3 \
             or boxes.shape != (scores.shape[0], scores.shape[2], 4) or boxes.shape[1] >= 1 << 31:
         return None
-    each = 0 if most is None else max(int(most.reshape(-1)[0]), 0)
+    each = 0 if most is None else max(int(_number(most)), 0)
     images, classes, count = scores.shape
     found = np.empty((images * classes * min(each, count), 3), np.int64)
     if not len(found):
         return found
     box, score = _flat(boxes), _flat(scores)
     call = _Nms(images, classes, count, each, address(box), address(score), center_point_box, least is not None,
-                0 if overlap is None else overlap.reshape(-1)[0], 0 if least is None else least.reshape(-1)[0],
+                0 if overlap is None else _number(overlap), 0 if least is None else _number(least),
                 address(found), 0)
     kernel, scratch = _functions(isa)
     room = np.empty(scratch(call) + 64, np.uint8)
