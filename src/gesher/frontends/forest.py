@@ -122,9 +122,12 @@ class Trees:
         if not self._trees:
             return
         asked = [(t.feature[n], r.cuts) for t in self._trees for n, r in t.ranges.items()]
-        inner = np.concatenate([~t.leaf & ~np.isin(np.arange(len(t.yes)), list(t.ranges)) for t in self._trees])
-        features = np.concatenate([t.feature for t in self._trees])[inner]
-        splits = np.concatenate([t.split for t in self._trees])[inner]
+        inner = [~t.leaf for t in self._trees]
+        for compares, t in zip(inner, self._trees):
+            compares[list(t.ranges)] = False
+        compared = np.concatenate(inner)
+        features = np.concatenate([t.feature for t in self._trees])[compared]
+        splits = np.concatenate([t.split for t in self._trees])[compared]
         if asked:
             features = np.concatenate([features, np.repeat([f for f, _ in asked], [len(c) for _, c in asked])])
             splits = np.concatenate([splits, *(c for _, c in asked)])

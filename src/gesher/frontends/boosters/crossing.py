@@ -13,6 +13,7 @@ from gesher.base import dtypes
 from gesher.base.dtypes import DType
 from gesher.base.errors import UnsupportedError
 from gesher.evaluator.tables import COLUMNS
+from gesher.frontends.boundaries import on_thresholds
 from gesher.frontends.forest import ML, Trees, ml_version
 from gesher.frontends.protocol import Exported, ExportOptions, Trial
 from gesher.frontends.sklearn.translation import Translation
@@ -23,8 +24,12 @@ from gesher.symbolic import sym
 Array = np.ndarray[Any, Any]
 
 DEFAULT_OPSET = 21
-# Rows of a trial times the comparisons that one costs, at the most: tens of milliseconds on the reference engine.
-_BUDGET = 1_000_000
+# Rows of all trials times the comparisons that one costs: some tens of milliseconds on the reference engine. However
+# much a row costs, there are some.
+_BUDGET = 600_000
+_ROWS = range(240, 1500)
+# What share of the rows a trial has.
+_SHARES = {"example": 0.4, "columns shuffled": 0.2, "rows on thresholds": 0.3, "missing values": 0.1}
 
 
 @dataclass(slots=True)
@@ -155,11 +160,12 @@ def trial_rows(c: Crossing, forests: Sequence[Trees], steps: int, *, missing: bo
     thresholds = _thresholds_of(forests)
     rng = np.random.default_rng(0)
     kind = c.dtype.numpy
-    most = int(np.clip(_BUDGET // max(steps, 1), 20, 1000))
+    rows = int(np.clip(_BUDGET // max(steps, 1), _ROWS.start, _ROWS.stop))
+    most = {title: int(rows * share) for title, share in _SHARES.items()}
     if c.rows is not None and len(c.rows):
-        real = c.rows[:most].astype(kind)
+        real = c.rows[:most["example"]].astype(kind)
         some = c.rows[rng.integers(0, len(c.rows), 5000)] if len(c.rows) > 5000 else c.rows
-        mixed = np.stack([rng.choice(some[:, j], min(most, 200)) for j in range(c.features)], 1).astype(kind)
+        mixed = np.stack([rng.choice(some[:, j], most["columns shuffled"]) for j in range(c.features)], 1).astype(kind)
         sets = {"example": real, "columns shuffled": mixed, "one row": real[:1]}
     else:
         columns = []
@@ -167,20 +173,15 @@ def trial_rows(c: Crossing, forests: Sequence[Trees], steps: int, *, missing: bo
             at = np.asarray(thresholds.get(j, np.zeros(1)), np.float64)
             at = at[np.isfinite(at)]
             at = at if len(at) else np.zeros(1)
-            noise = rng.standard_normal(min(most, 300)) * (at.std() * 0.3 + 0.1)
+            noise = rng.standard_normal(most["example"]) * (at.std() * 0.3 + 0.1)
             columns.append(rng.choice(at, len(noise)) + noise)
         sets = {"random rows": np.stack(columns, 1).astype(kind)}
         sets["one row"] = sets["random rows"][:1]
-    pairs = [(f, t) for f, values in thresholds.items() for t in values if np.isfinite(t) and abs(t) < 3e38]
-    if pairs and not linear:
-        chosen = [pairs[i] for i in rng.permutation(len(pairs))[:min(most, 200)]]
-        base = np.resize(next(iter(sets.values())), (3 * len(chosen), c.features)).copy()
-        for i, (f, t) in enumerate(chosen):
-            on = np.asarray(t, kind)
-            base[3 * i:3 * i + 3, f] = on, np.nextafter(on, kind.type(-np.inf)), np.nextafter(on, kind.type(np.inf))
-        sets["rows on thresholds"] = base
+    if thresholds and not linear:
+        some = next(iter(sets.values()))
+        sets["rows on thresholds"] = on_thresholds(some, thresholds, most["rows on thresholds"], rng)
     if missing:
-        holes = np.resize(next(iter(sets.values())), (min(most, 100), c.features)).copy()
+        holes = np.resize(next(iter(sets.values())), (most["missing values"], c.features)).copy()
         holes[rng.random(holes.shape) < 0.3] = np.nan
         holes[-1] = np.nan
         sets["missing values"] = holes

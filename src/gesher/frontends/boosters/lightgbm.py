@@ -103,7 +103,8 @@ def _of_estimator(obj: Any, settings: Mapping[str, Any], raw: bool) -> Source:
             if source.classes is None:
                 return {"prediction": np.asarray(obj.predict(x, raw_score=raw, **how), np.float64)}
             shares = np.asarray(obj.predict_proba(x, **how), np.float64)
-            return {"label": np.asarray(obj.predict(x, **how)), "probabilities": shares}
+            # Its own `predict` asks for the probabilities a second time, and looks which is the largest.
+            return {"label": source.classes[shares.argmax(1)], "probabilities": shares}
 
     source.answer = answer
     return source

@@ -11,6 +11,7 @@ import numpy as np
 from gesher.base import dtypes
 from gesher.base.dtypes import DType
 from gesher.base.errors import UnsupportedError
+from gesher.frontends.boundaries import on_thresholds
 from gesher.frontends.protocol import Trial
 from gesher.ir import SequenceType, TensorType, Value
 from gesher.ops.build import Builder
@@ -23,7 +24,10 @@ from .tables import Frame, Matrix, Rows
 
 # Comparisons that a trial's rows may cost in a forest, as reckoned by `_steps`; trees that are tried at thresholds, and
 # how many of each.
-_BUDGET, _TREES, _OF_TREE = 1_500_000, 20, 50
+_BUDGET, _TREES, _OF_TREE = 600_000, 20, 50
+# Classifiers whose label is the first of the likeliest classes.
+_LIKELIEST = ("DecisionTreeClassifier", "ExtraTreeClassifier", "RandomForestClassifier", "ExtraTreesClassifier",
+              "GradientBoostingClassifier", "HistGradientBoostingClassifier")
 # Numbers that a matrix of a trial may have.
 _CELLS = 2**22
 
@@ -43,30 +47,43 @@ def _trees(estimator: Any) -> list[Any]:
 
 def _steps(estimator: Any) -> float:
     """About how many comparisons a row costs, where that is of trees."""
-    return float(sum(1.5 * np.log2(tree.node_count + 1) for tree in _trees(estimator)))
+    sizes = [tree.node_count for tree in _trees(estimator)] + [len(p.nodes) for p in _predictors(estimator)]
+    return float(1.5 * np.log2(np.array(sizes) + 1.0).sum()) if sizes else 0.0
 
 
-def _some(values: list[Any], count: int) -> list[Any]:
-    """So many of them, from the first to the last."""
-    return values if len(values) <= count else [values[i] for i in np.linspace(0, len(values) - 1, count).astype(int)]
+def _predictors(estimator: Any) -> list[Any]:
+    """The trees of histogram gradient boosting, where the estimator is that."""
+    stages = getattr(_alone(estimator), "_predictors", None)
+    return [p for stage in stages for p in stage] if isinstance(stages, list) else []
+
+
+def _says_the_likeliest(estimator: Any) -> bool:
+    return type(estimator).__name__ in _LIKELIEST and type(estimator).__module__.startswith("sklearn.") \
+        and np.ndim(getattr(estimator, "n_classes_", 0)) == 0
+
+
+def _some(values: Any, count: int) -> Any:
+    """So many of a list or an array, from the first to the last."""
+    if len(values) <= count:
+        return values
+    at = np.linspace(0, len(values) - 1, count).astype(int)
+    return values[at] if isinstance(values, np.ndarray) else [values[i] for i in at]
 
 
 def _thresholds(estimator: Any) -> Iterator[tuple[int, float]]:
     """(feature, threshold) of some nodes of some trees, where the estimator is one or has some."""
     for tree in _some(_trees(estimator), _TREES):
-        inner = np.flatnonzero(tree.children_left >= 0)
-        yield from _some(list(zip(tree.feature[inner].tolist(), tree.threshold[inner].tolist())), _OF_TREE)
+        inner = _some(np.flatnonzero(tree.children_left >= 0), _OF_TREE)
+        yield from zip(tree.feature[inner].tolist(), tree.threshold[inner].tolist())
     last = _alone(estimator)
-    predictors = getattr(last, "_predictors", None)
-    if not isinstance(predictors, list):
-        return
+    predictors = _predictors(estimator)
     # Histogram gradient boosting reads the categorical columns first.
     given = np.asarray(getattr(last, "is_categorical_", None) is not None and last.is_categorical_, bool)
     order = np.concatenate([np.flatnonzero(given), np.flatnonzero(~given)]) if given.ndim and given.any() else None
-    for predictor in _some([p for stage in predictors for p in stage], _TREES):
+    for predictor in _some(predictors, _TREES):
         nodes = predictor.nodes
         asked = nodes[~nodes["is_leaf"].astype(bool) & ~nodes["is_categorical"].astype(bool)]
-        for node in _some(list(asked), _OF_TREE):
+        for node in _some(asked, _OF_TREE):
             feature, threshold = int(node["feature_idx"]), float(node["num_threshold"])
             if np.isfinite(threshold):
                 yield (feature if order is None else int(order[feature])), threshold
@@ -105,15 +122,14 @@ def _boundaries(source: Source, estimator: Any, rng: np.random.Generator) -> Ite
     """Rows at the edges: on thresholds, of values that training has not seen."""
     rows = source.rows
     if isinstance(rows, Matrix) and rows.array.dtype.kind == "f":
-        on = _some(list(_thresholds(estimator)), _rows(estimator, 510) // 3)
-        if on and len(rows):
-            # On it, and one number of the type beside it, on both sides.
-            base = np.resize(rows.array, (3 * len(on), rows.array.shape[1])).copy()
-            for i, (feature, threshold) in enumerate(on):
-                at = base.dtype.type(threshold)
-                base[3 * i:3 * i + 3, feature] = at, np.nextafter(at, -np.inf), np.nextafter(at, np.inf)
-            yield "rows on thresholds", Matrix(rows.name, base)
-            holes = np.resize(rows.array, (min(3 * len(on), 100), rows.array.shape[1])).copy()
+        by_feature: dict[int, list[float]] = {}
+        for feature, threshold in _thresholds(estimator):
+            by_feature.setdefault(feature, []).append(threshold)
+        if by_feature and len(rows):
+            most = _rows(estimator, min(240, 8 * sum(map(len, by_feature.values()))))
+            thresholds = {f: np.array(found) for f, found in by_feature.items()}
+            yield "rows on thresholds", Matrix(rows.name, on_thresholds(rows.array, thresholds, most, rng))
+            holes = np.resize(rows.array, (min(most, 100), rows.array.shape[1])).copy()
             holes[rng.random(holes.shape) < 0.3] = np.nan
             yield "missing values", Matrix(rows.name, holes)
     elif isinstance(rows, Matrix) and rows.array.dtype == object and len(rows):
@@ -209,9 +225,10 @@ def answered(b: Builder, estimator: Any, sets: dict[str, Rows], must: Collection
     """
     if in_float64:
         estimator = _widened(estimator)
+    together = _heard_together(estimator, sets, dict.fromkeys(o.method for o in outputs), in_float64)
     for title, rows in sets.items():
         answers = {}
-        once = _Heard(estimator)
+        once = _Heard(estimator, together.get(title))
         try:
             for output, name in zip(outputs, names):
                 kind, rank = held_by(b, output.value)
@@ -259,18 +276,56 @@ def _widened(estimator: Any) -> Any:
 
 
 class _Heard:
-    """An estimator that is asked for one set of rows, each method once."""
+    """An estimator that is asked for one set of rows, each method once.
 
-    def __init__(self, estimator: Any):
-        self.estimator, self.said = estimator, dict[str, Any]()
+    Args:
+        said: what is known already, by method.
+    """
+
+    def __init__(self, estimator: Any, said: dict[str, Any] | None = None):
+        self.estimator, self.said = estimator, said if said is not None else dict[str, Any]()
 
     def __getattr__(self, method: str) -> Callable[[Any], Any]:
         def asked(x: Any) -> Any:
             if method not in self.said:
-                self.said[method] = getattr(self.estimator, method)(x)
+                if method == "predict" and _says_the_likeliest(self.estimator):
+                    # What the method does, without walking the trees again.
+                    shares = self.predict_proba(x)
+                    self.said[method] = self.estimator.classes_.take(shares.argmax(1))
+                else:
+                    self.said[method] = getattr(self.estimator, method)(x)
             return self.said[method]
 
         return asked
+
+
+def _heard_together(estimator: Any, sets: Mapping[str, Rows], methods: Collection[str], in_float64: bool
+                    ) -> dict[str, dict[str, Any]]:
+    """What trees say to the sets of numbers without gaps, by title and method; asked at once, since a forest takes its
+    time before the first row. Nothing of other estimators, and where it raises an error."""
+    if not (_trees(estimator) or _predictors(estimator)):
+        return {}
+    whole = {title: rows for title, rows in sets.items()
+             if isinstance(rows, Matrix) and rows.array.dtype.kind == "f" and not np.isnan(rows.array).any()}
+    if len(whole) < 2 or len({(r.array.shape[1:], r.array.dtype) for r in whole.values()}) > 1:
+        return {}
+    first = next(iter(whole.values()))
+    rows = Matrix(first.name, np.concatenate([r.array for r in whole.values()])).given(in_float64)
+    once = _Heard(estimator)
+    try:
+        said = {m: getattr(once, m)(rows) for m in methods}
+    except (ValueError, TypeError, IndexError):
+        # Set by set it becomes clear which rows it refuses.
+        return {}
+    said |= once.said
+    out: dict[str, dict[str, Any]] = {}
+    end = 0
+    for title, some in whole.items():
+        part = slice(end, end + len(some))
+        end = part.stop
+        out[title] = {m: [v[part] for v in said_] if isinstance(said_, list) else said_[part]
+                      for m, said_ in said.items()}
+    return out
 
 
 def _clearly_near(estimator: Any, x: Any) -> np.ndarray[Any, Any]:
@@ -346,7 +401,8 @@ def _without_ties(title: str, rows: Rows, answers: dict[str, Any], estimator: An
     if getattr(estimator, "multi_class", None) == "one_vs_one" and getattr(estimator, "n_classes_", 2) > 2:
         # A Gaussian process of pairs has no probabilities; those who vote inside it tell how near it was.
         estimator = getattr(estimator, "base_estimator_", estimator)
-    method = "decision_function" if hasattr(estimator, "decision_function") else "predict_proba"
+    likeliest = "predict_proba" in heard and _says_the_likeliest(estimator)
+    method = "decision_function" if hasattr(estimator, "decision_function") and not likeliest else "predict_proba"
     if not any(o.kind == "label" for o in outputs) or not hasattr(estimator, method):
         return Trial(title, rows.feeds(), answers)
     try:
