@@ -121,6 +121,8 @@ def held(session: Any, ask: Any, rows: Array) -> Held:
                 scale = np.abs(np.where(bad, 0, answer)).max(initial=0) or 1.0
                 worst = max(worst, float(gap.max(initial=0) / scale))
             else:
+                # Truths are whole numbers in a model.
+                answer = answer.astype(mine.dtype) if answer.dtype == bool else answer
                 differs = mine.astype(str) != answer.astype(str)
                 labels += int((differs if differs.ndim == 1 else differs.any(1)).sum())
     return Held(len(rows), labels, worst)

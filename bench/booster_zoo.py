@@ -254,7 +254,6 @@ def _lightgbm() -> list[Configuration]:
     add("classifier, two words", classifier, np.where(d.two, "yes", "no"))
     add("classifier, two truths", classifier, d.two.astype(bool))
     add("classifier, negative labels", classifier, d.classes * 3 - 4)
-    add("classifier, real labels", classifier, d.two * 1.5 - 0.5)
     add("classifier, extra trees", classifier, d.classes, extra_trees=True)
     add("classifier, multiclassova with sigmoid=0.7", classifier, d.classes, objective="multiclassova", sigmoid=0.7)
     add("classifier, unbalanced", classifier, d.two, is_unbalance=True, max_bin=15)
@@ -281,7 +280,6 @@ def _lightgbm() -> list[Configuration]:
     add("regressor, stopped early", regressor, d.real, n_estimators=60, learning_rate=0.9,
         fit={"eval_set": [(d.x[:60], d.real[:60][::-1])], "callbacks": [lgb.early_stopping(2, verbose=False)]})
     add("regressor, linear trees, dart", regressor, d.real, linear_tree=True, boosting_type="dart")
-    add("regressor, linear trees, zero is missing", regressor, d.real, sparse, linear_tree=True, zero_as_missing=True)
     add("regressor, linear trees of Poisson", regressor, d.positive, linear_tree=True, objective="poisson")
     add("regressor, random forest of L1", regressor, d.real, boosting_type="rf", objective="regression_l1", **bagged)
     add("regressor, of square roots in float64", regressor, d.positive, wide=True, reg_sqrt=True)

@@ -126,3 +126,15 @@ def test_what_cannot_cross_is_refused_by_name(tmp_path: Path) -> None:
         path.write_text(broken)
         with pytest.raises(FormatError):
             gesher.export(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_calibration_asks_for_the_margins(dtype: Any) -> None:
+    from sklearn.calibration import CalibratedClassifierCV
+
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(dtype)
+    for y in (x[:, 0] + x[:, 1] ** 2 > 1, np.digitize(x[:, 0], [-0.5, 0.5])):
+        inner = lgb.LGBMClassifier(n_estimators=5, verbose=-1)
+        model = CalibratedClassifierCV(inner, cv=2).fit(x, y)
+        with gesher.session(gesher.export(model, x), "reference") as session:
+            assert np.abs(session.run({"X": x})["probabilities"] - model.predict_proba(x)).max() < 1e-6

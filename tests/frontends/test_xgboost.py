@@ -155,3 +155,13 @@ def test_ranges_send_every_number_where_its_interval_says(mode: int, missing_yes
     for engine in ("reference", "onnxruntime"):
         with gesher.session(b.model(), engine) as session:
             assert session.run({"X": x[:, None]})["y"][:, 0].tolist() == want, engine
+
+
+def test_a_pipeline_in_float64_allows_what_its_booster_rounds() -> None:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x = np.random.default_rng(0).normal(size=(300, 4))
+    model = make_pipeline(StandardScaler(), xgb.XGBClassifier(n_estimators=40)).fit(x, x[:, 0] > x[:, 1] ** 2)
+    with gesher.session(gesher.export(model, x), "reference") as session:
+        assert np.abs(session.run({"X": x})["probabilities"] - model.predict_proba(x)).max() < 1e-6

@@ -202,6 +202,9 @@ def trials(c: Crossing, sets: Mapping[str, Array], answer: Callable[[Array], Map
         return out
     # Asked at once, since a library takes its time before the first row.
     whole, end = dict(answer(np.concatenate(list(sets.values())))), 0
+    if "label" in whole and whole["label"].dtype.kind == "f":
+        # Labels that are no whole numbers come in the type that the model computes in.
+        whole["label"] = whole["label"].astype(c.dtype.numpy)
     for title, x in sets.items():
         said, end = {k: v[end:end + len(x)] for k, v in whole.items()}, end + len(x)
         if near is not None:

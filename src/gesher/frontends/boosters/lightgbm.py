@@ -134,10 +134,9 @@ def _derived(source: Source, said: Array) -> dict[str, Array]:
     return out
 
 
-def build(t: Translation, source: Source, x: Value, forest: Trees | None = None) -> dict[str, Value]:
-    """The outputs of rows `x`, in the type of `t`; `forest` where it is at hand."""
+def build(t: Translation, source: Source, margins: Value) -> dict[str, Value]:
+    """The outputs, in the type of `t`, from the margins (rows, groups)."""
     model = source.model
-    margins = _margins(t, source, x, forest or model.forest(source.first, source.last, source.averaged))
     said = margins if source.raw else _linked(t, model, margins)
     plain = said if model.groups > 1 else t.flat(said)
     if source.classes is None and not source.labelled:
@@ -195,7 +194,7 @@ def export(obj: Any, example: Any, options: ExportOptions) -> Exported:
     forest = model.forest(source.first, source.last, source.averaged)
     wide = c.dtype is dtypes.DOUBLE
     t = c.begin(shared=forest.shared)
-    outputs = build(t, source, c.x, forest)
+    outputs = build(t, source, _margins(t, source, c.x, forest))
     sets = trial_rows(c, [forest], forest.steps, linear=model.linear)
     if source.answer is None:
         most = max(2, _PLAIN_STEPS // (max(len(sets), 1) * max(forest.steps, 1)))
@@ -236,5 +235,9 @@ def _read_plainly(source: Source, x: Array) -> dict[str, Array]:
 
 @translates(*(f"lightgbm.sklearn.{name}" for name in ESTIMATORS))
 def _(t: Translation, model: Any, x: Value) -> Outputs:
-    made = build(t, source_of(model, {}), x)
-    return Outputs(label=made.get("label"), probabilities=made.get("probabilities"), prediction=made.get("prediction"))
+    source = source_of(model, {})
+    margins = _margins(t, source, x, source.model.forest(source.first, source.last, source.averaged))
+    made = build(t, source, margins)
+    # Calibration, thresholds and stacking ask for the margins, which classifiers have a method for since 4.7.
+    return Outputs(label=made.get("label"), probabilities=made.get("probabilities"), prediction=made.get("prediction"),
+                   scores=None if source.classes is None else margins)

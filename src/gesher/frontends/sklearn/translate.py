@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from gesher.base import dtypes
 from gesher.base.errors import UnsupportedError
 from gesher.evaluator.tables import COLUMNS
@@ -33,6 +35,8 @@ from .trials import trials_of
 
 DEFAULT_OPSET = 21
 ML, ML_OPSET = "ai.onnx.ml", 3
+# The relative difference that a part which computes in float32 explains.
+_FLOAT32 = 1e-5
 SETTINGS = ("methods", "dtype", "on_error")
 
 
@@ -85,6 +89,8 @@ def translate(estimator: Any, example: Any, options: ExportOptions) -> Exported:
         if made.slack and source.dtype is dtypes.DOUBLE:
             loose = {n: made.slack for o, n in asks if o.kind in made.slack_of}
             forth_trials = [replace(trial, atol=loose) for trial in forth_trials]
+        if source.dtype is dtypes.DOUBLE and any(type(e).__module__.startswith("xgboost.") for e in _parts(estimator)):
+            forth_trials = [_in_float32(trial) for trial in forth_trials]
     if turned is not None:
         asks = [(o, n) for o, n in zip(outputs, names) if o.method == INVERSE]
         back_trials = inverse_trials(b, estimator, turned, [o for o, _ in asks], [n for _, n in asks], t.doubts)
@@ -106,6 +112,16 @@ def beyond(estimator: Any, example: Any, options: ExportOptions, error: Exceptio
     return UnsupportedError(f"{name} as it was fitted is beyond its translator: {type(error).__name__}: {error}",
                             who="sklearn", advice="this is a fault of the export; please report it with the object "
                                                   "that you exported")
+
+
+def _in_float32(trial: Trial) -> Trial:
+    """The trial with what sums of float32 are allowed to differ in: a part of the estimator computes in it whatever it
+    is given."""
+    numbers = {n: np.asarray(a) for n, a in trial.answers.items()}
+    numbers = {n: a for n, a in numbers.items() if a.dtype.kind == "f"}
+    floors = {n: _FLOAT32 * float(np.abs(a[np.isfinite(a)]).max(initial=1e-6)) for n, a in numbers.items()}
+    return replace(trial, rtol=dict(trial.rtol) | dict.fromkeys(numbers, _FLOAT32),
+                   atol={n: max(floor, trial.atol.get(n, 0)) for n, floor in floors.items()})
 
 
 def _refuse_unknown(estimator: Any, forth: bool, back: bool) -> None:

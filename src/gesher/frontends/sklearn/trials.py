@@ -25,6 +25,8 @@ from .tables import Frame, Matrix, Rows
 # Comparisons that a trial's rows may cost in a forest, as reckoned by `_steps`; trees that are tried at thresholds, and
 # how many of each.
 _BUDGET, _TREES, _OF_TREE = 600_000, 20, 50
+# Where scikit-learn has its forests, whose answers are rows or lists of rows.
+_FORESTS = ("sklearn.ensemble._forest", "sklearn.ensemble._gb", "sklearn.ensemble._hist", "sklearn.tree.")
 # Classifiers whose label is the first of the likeliest classes.
 _LIKELIEST = ("DecisionTreeClassifier", "ExtraTreeClassifier", "RandomForestClassifier", "ExtraTreesClassifier",
               "GradientBoostingClassifier", "HistGradientBoostingClassifier")
@@ -301,9 +303,9 @@ class _Heard:
 
 def _heard_together(estimator: Any, sets: Mapping[str, Rows], methods: Collection[str], in_float64: bool
                     ) -> dict[str, dict[str, Any]]:
-    """What trees say to the sets of numbers without gaps, by title and method; asked at once, since a forest takes its
-    time before the first row. Nothing of other estimators, and where it raises an error."""
-    if not (_trees(estimator) or _predictors(estimator)):
+    """What forests say to the sets of numbers without gaps, by title and method; asked at once, since a forest takes
+    its time before the first row. Nothing of other estimators, and where it raises an error."""
+    if not type(estimator).__module__.startswith(_FORESTS):
         return {}
     whole = {title: rows for title, rows in sets.items()
              if isinstance(rows, Matrix) and rows.array.dtype.kind == "f" and not np.isnan(rows.array).any()}
