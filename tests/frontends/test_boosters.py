@@ -18,7 +18,7 @@ WHOLE = os.environ.get("GESHER_TEST_ALL") == "1"
 ZOO = configurations()
 
 
-@pytest.mark.parametrize("configuration", ZOO, ids=str)
+@pytest.mark.parametrize("configuration", [c for i, c in enumerate(ZOO) if WHOLE or i % 2 == 0], ids=str)
 def test_every_configuration_answers_as_its_library(configuration: Configuration) -> None:
     booster, rows = configuration.make()
     made = frontend_for(booster).export(booster, rows, ExportOptions(settings=configuration.settings))
