@@ -139,6 +139,11 @@ def test_kernel_densities(kernel: str, metric: str, weighted: bool) -> None:
     holds(model, X, FRESH[:20], log_density="score_samples")
 
 
+def test_densities_that_may_be_off_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="atol=0.1"):
+        gesher.export(KernelDensity(atol=0.1).fit(X), X)
+
+
 def test_an_isotonic_regression_that_raises() -> None:
     model = IsotonicRegression(out_of_bounds="raise").fit(X[:, 0], X[:, 1])
     with gesher.session(gesher.export(model, X[:, :1]), "reference") as session:

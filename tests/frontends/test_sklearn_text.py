@@ -61,7 +61,7 @@ def test_counts_are_those_of_scikit_learn(way: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("way", [{k: v for k, v in w.items() if k not in ("max_features", "vocabulary")}
-                                 for w in WAYS if "max_features" not in w or "ngram_range" in w], ids=str)
+                                 for w in WAYS[1::2] if "max_features" not in w or "ngram_range" in w], ids=str)
 def test_hashes_are_those_of_scikit_learn(way: dict[str, Any]) -> None:
     hows: list[dict[str, Any]] = [{"norm": None}, {"alternate_sign": False, "norm": "l1"}, {}]
     vectorizer = HashingVectorizer(n_features=61, **way, **hows[len(str(way)) % 3])

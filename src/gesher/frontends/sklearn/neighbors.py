@@ -211,6 +211,9 @@ def _(t: Translation, model: Any, x: Value) -> Outputs:
 def _(t: Translation, model: Any, x: Value) -> Outputs:
     """The logarithm of the points' kernels, added up as their weights are, over the whole weight and a kernel's own
     integral, which scikit-learn tells at a lone point."""
+    if model.atol or model.rtol:
+        raise refuse(model, f"(atol={model.atol}, rtol={model.rtol})", "how far its answers then are off hangs on the "
+                                                                       "cuts of its tree; 0 for both has")
     points, weights = np.asarray(model.tree_.data, float), model.tree_.sample_weight
     weights = np.ones(len(points)) if weights is None else np.asarray(weights, float)
     h, alone = float(model.bandwidth_), np.zeros((1, points.shape[1]))
