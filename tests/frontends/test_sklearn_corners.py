@@ -140,7 +140,7 @@ def test_kernel_densities(kernel: str, metric: str, weighted: bool) -> None:
 
 
 def test_densities_that_may_be_off_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="atol=0.1"):
+    with pytest.raises(UnsupportedError, match=r"atol=0\.1"):
         gesher.export(KernelDensity(atol=0.1).fit(X), X)
 
 
