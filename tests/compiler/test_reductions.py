@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gesher.base.dtypes import DOUBLE, FLOAT, FLOAT16
+from gesher.base.dtypes import BOOL, DOUBLE, FLOAT, FLOAT16
 from gesher.compiler import cpu
 from gesher.compiler.segment import compile_exprs
 from gesher.primitives import Builder
@@ -30,3 +30,12 @@ def test_the_largest_and_smallest_wherever_they_stand(isa, dtype):
                 np.testing.assert_array_equal(whole, truth(values))
             finite = np.where(np.isfinite(values), values, dtype.numpy.type(0))
             np.testing.assert_array_equal(made.run([finite], {})[1], truth(finite))
+
+
+def test_nothing_reshaped_is_folded_to_where_a_fold_begins():
+    p = Builder()
+    x = p.input("x", BOOL, (4, 2, 0))
+    roots = [p.any(p.reshape(x, (0, 1)), (0,)), p.all(p.reshape(x, (0, 3)), (0,))]
+    segment = compile_exprs([x], roots)
+    any_, all_ = segment.run([np.zeros((4, 2, 0), bool)], {})
+    assert any_.tolist() == [False] and all_.tolist() == [True] * 3

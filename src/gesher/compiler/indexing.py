@@ -24,8 +24,10 @@ def linear(shape: Shape, index: Shape) -> DimLike:
 
 
 def unravel(shape: Shape, at: DimLike) -> list[DimLike]:
-    """The index of a row-major position."""
+    """The index of a row-major position; of a shape without elements, which has none, zeros."""
     index: list[DimLike] = [0] * len(shape)
+    if any(decide_eq(d, 0) for d in shape):
+        return index
     axes = [a for a, d in enumerate(shape) if decide_eq(d, 1) is not True]
     for n, axis in enumerate(reversed(axes)):
         if n == len(axes) - 1:

@@ -319,6 +319,8 @@ class Puller:
         """An accumulator that `element(index, scope, accumulator)` adds to in loops over `extents`."""
         acc = self.let(place, "acc", start if start is not None else Number(identity(op, dtype), dtype), changes=True)
         extents = list(extents)
+        if any(decide_eq(d, 0) for d in extents):
+            return acc
         symbols = [0 if decide_eq(d, 1) else loop_symbol(d) for d in extents]
         scopes = [place]
         for s in symbols:

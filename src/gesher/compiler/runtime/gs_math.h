@@ -23,6 +23,8 @@ GS_INLINE float gs_float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 #define GS_BITS(x) gs_bits(x)
 #define GS_FLOAT(i) gs_float(i)
 #define GS_SHL(i, n) ((int32_t)((uint32_t)(i) << (n)))
+// Wraps around: -0 has the bits of the least number.
+#define GS_MINUS(a, b) ((int32_t)((uint32_t)(a) - (uint32_t)(b)))
 #define GS_LARGER(a, b) ((a) > (b) ? (a) : (b))
 #define GS_ABS(x) __builtin_fabsf(x)
 #if defined(__AVX512F__) && defined(__clang__) && __clang_major__ >= 20
@@ -40,6 +42,7 @@ GS_INLINE float gs_float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 #undef GS_BITS
 #undef GS_FLOAT
 #undef GS_SHL
+#undef GS_MINUS
 #undef GS_LARGER
 #undef GS_ABS
 #undef GS_TIMES_2_TO
@@ -52,6 +55,7 @@ GS_INLINE float gs_float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 #define GS_BITS(x) ((gs_vi)(x))
 #define GS_FLOAT(i) ((gs_vf)(i))
 #define GS_SHL(i, n) ((i) << (n))
+#define GS_MINUS(a, b) ((a) - (b))
 #define GS_LARGER(a, b) gs_vmax(a, b)
 #define GS_ABS(x) ((gs_vf)((gs_vi)(x) & 0x7FFFFFFF))
 #if defined(__AVX512F__) && GS_W == 16
@@ -68,6 +72,7 @@ GS_INLINE float gs_float(int32_t i) { float x; memcpy(&x, &i, 4); return x; }
 #undef GS_BITS
 #undef GS_FLOAT
 #undef GS_SHL
+#undef GS_MINUS
 #undef GS_LARGER
 #undef GS_ABS
 #undef GS_TIMES_2_TO
