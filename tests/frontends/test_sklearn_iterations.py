@@ -118,7 +118,7 @@ def test_rows_are_embedded_as_mixtures_of_their_neighbours(dtype: Any, estimator
 
 
 @pytest.mark.parametrize(("estimator", "why"), [
-    (DictVectorizer().fit([{"a": 1}]), "dictionary for each row"), (FeatureHasher(), "no tensor"),
+    (DictVectorizer().fit([{"a": 1}]), "no list of dictionaries"), (FeatureHasher(), "no list of dictionaries"),
     (make_pipeline(PatchExtractor(), None), "pictures"),
 ], ids=name_of)
 def test_what_is_fed_with_no_rows_is_refused_with_the_reason(estimator: Any, why: str) -> None:

@@ -28,6 +28,7 @@ _FEW_BYTES = 32768
 # What an element costs at least, in additions, and is computed where it lies side by side with this many others.
 _DEAR = 16
 _RUN = 256
+_FEW = 256
 LARGEST = 40  # primitives in one nest: more are cut, for the compiler's sake and the reader's
 
 _ELEMENTWISE = frozenset(("select", "cast", "bitcast", "is_inf", *MAPS))
@@ -212,12 +213,11 @@ def _repeated(e: Expr, readers: Sequence[Expr], users: dict[Expr, list[Expr]], k
 def _in_pieces(e: Expr, users: dict[Expr, list[Expr]], costs: dict[Expr, int]) -> bool:
     """Whether elements that cost much would be computed in runs too short for whole vectors: before a step that moves
     them, or behind it."""
-    if not e.rank:
+    if decide_lt(product(e.shape), _FEW):    # a step of their own costs more
         return False
     if e.prim not in _ELEMENTWISE:
         return _short_run(e, e.args[0]) and _is_dear(e, users) if e.prim in ("transpose", "slice", "pad") else \
-            e.prim in ("gather", "gather_along") and bool(e.shape and decide_lt(e.shape[-1], _RUN)) \
-            and _is_dear(e, users)
+            e.prim in ("gather", "gather_along") and bool(decide_lt(e.shape[-1], _RUN)) and _is_dear(e, users)
     if costs[e] < _DEAR:
         return False
     pending = [(e, r) for r in users.get(e, ())]
