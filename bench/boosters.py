@@ -60,9 +60,16 @@ def library_of(booster: Any, settings: dict[str, Any]) -> Callable[[Array], dict
     if module != "sklearn":
         source = import_module(f"gesher.frontends.boosters.{module}").source_of(booster, settings)
         return lambda x: dict(source.answer(x))
-    if hasattr(booster, "predict_proba"):
-        return lambda x: {"label": booster.predict(x), "probabilities": booster.predict_proba(x)}
-    return lambda x: {"prediction": booster.predict(x)}
+    if not hasattr(booster, "predict_proba"):
+        return lambda x: {"prediction": booster.predict(x)}
+
+    def ask(x: Array) -> dict[str, Any]:
+        shares = booster.predict_proba(x)
+        several = {f"probabilities_{i}": s for i, s in enumerate(shares)} if isinstance(shares, list) else \
+            {"probabilities": shares}
+        return {"label": booster.predict(x), **several}
+
+    return ask
 
 
 def counts(c: Configuration) -> Iterator[Row]:
