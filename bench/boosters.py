@@ -306,7 +306,8 @@ def section(found: list[Row]) -> str:
     parts += ["### Rows that differ", "", "100,000 random rows and 10,000 on thresholds or one number of the type "
               "beside them, of each configuration: rows with another label, and the largest difference of a number as "
               f"a part of that output's largest (stated tolerance {narrow} for models of float32 and of XGBoost, "
-              f"{wide} for float64).", ""]
+              f"{wide} for float64). Forests sum shares exactly; where classes have equally many votes, the library's "
+              "label is that which the roundings of its own sum leave ahead, and may be the other one.", ""]
     lines = []
     for lib in LIBRARIES:
         for dtype in ("float32", "float64"):
