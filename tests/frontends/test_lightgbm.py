@@ -138,3 +138,21 @@ def test_calibration_asks_for_the_margins(dtype: Any) -> None:
         model = CalibratedClassifierCV(inner, cv=2).fit(x, y)
         with gesher.session(gesher.export(model, x), "reference") as session:
             assert np.abs(session.run({"X": x})["probabilities"] - model.predict_proba(x)).max() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_linear_trees_pull_infinite_features_as_the_library_does(dtype):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 5)).astype(dtype)
+    model = lgb.LGBMRegressor(linear_tree=True, n_estimators=10, verbose=-1)
+    model.fit(x, x[:, 0] * 2 - x[:, 1] * x[:, 2])
+    exported = gesher.export(model, x)
+    rows = rng.standard_normal((500, 5)).astype(dtype)
+    rows[rng.random(rows.shape) < 0.1] = np.inf
+    rows[rng.random(rows.shape) < 0.1] = -np.inf
+    said = model.predict(rows)
+    assert np.isnan(said).any() and np.isinf(said).any() and np.isfinite(said).any()
+    for engine in ("compiled", "reference"):
+        with gesher.session(exported, engine) as session:
+            (made,) = session.run({exported.graph.inputs[0].name: rows}).values()
+        np.testing.assert_allclose(made.ravel(), said, rtol=1e-4, atol=1e-4)

@@ -177,12 +177,14 @@ def _margins(t: Translation, source: Source, x: Value, forest: Trees) -> Value:
     known = b.Gather(x, t.axes(*weighed), axis=1)
     terms = []
     for g in range(groups):
-        first = groups + g * len(weighed)
-        weights = b.Gather(votes, t.axes(*range(first, first + len(weighed))), axis=1)
-        # Where nothing weighs a feature, it may be anything.
-        idle = b.Equal(weights, t.constant(0))
+        first = groups + 2 * g * len(weighed)
+        weights, sizes = (b.Gather(votes, t.axes(*range(at, at + len(weighed))), axis=1)
+                          for at in (first, first + len(weighed)))
+        # Where nothing weighs a feature, it may be anything; trees that pull an infinite one both ways make NaN.
+        idle, apart = b.Equal(sizes, t.constant(0)), b.Less(b.Abs(weights), sizes)
+        infinite = b.Greater(b.Abs(known), t.constant(float(np.finfo(t.dtype.numpy).max)))
         product = b.Mul(b.Where(idle, t.constant(0), known), weights)
-        terms.append(t.total(product))
+        terms.append(t.total(b.Where(b.And(infinite, apart), t.constant(np.nan), product)))
     return b.Add(margins, t.join(terms))
 
 

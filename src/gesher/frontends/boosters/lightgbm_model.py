@@ -114,14 +114,16 @@ class LightGBMModel:
         """The trees of the iterations first..last - 1.
 
         The first `groups` targets are the margins; of linear trees, for each group a target for each feature that is
-        weighed comes after them: the sum of its weights.
+        weighed comes after them, the sum of its weights, and then one for the sum of their sizes: where that is larger,
+        trees pull an infinite feature both ways.
         """
         weighed = self.weighed(first, last)
-        trees = Trees(LEQ, self.groups * (1 + len(weighed)), float32_features=False)
+        trees = Trees(LEQ, self.groups * (1 + 2 * len(weighed)), float32_features=False)
         scale = 1 / (last - first) if averaged and last > first else 1.0
         for i in range(first * self.groups, last * self.groups):
             group = i % self.groups
-            place = {f: self.groups + group * len(weighed) + j for j, f in enumerate(weighed)}
+            first_of = self.groups + 2 * group * len(weighed)
+            place = {f: (first_of + j, first_of + len(weighed) + j) for j, f in enumerate(weighed)}
             _add(trees, self.trees[i], group, place, scale)
         return trees
 
@@ -143,7 +145,7 @@ class LightGBMModel:
         return out / (last - first) if averaged and last > first else out
 
 
-def _add(trees: Trees, tree: LightGBMTree, group: int, place: Mapping[int, int], scale: float) -> None:
+def _add(trees: Trees, tree: LightGBMTree, group: int, place: Mapping[int, tuple[int, int]], scale: float) -> None:
     """One tree; nodes keep their numbers, leaves come behind them."""
     n, leaves = len(tree.feature), len(tree.leaves)
     size = n + leaves
@@ -160,19 +162,21 @@ def _add(trees: Trees, tree: LightGBMTree, group: int, place: Mapping[int, int],
         trees.add(feature, split, yes, no, missing, weights * scale, group, ranges)
         return
     used = sorted({int(f) for u in tree.used for f in u})
-    table = np.zeros((size, 1 + len(used)))
+    table = np.zeros((size, 1 + 2 * len(used)))
     table[:, 0] = weights
     grown = _Chains([feature.tolist(), split.tolist(), yes.tolist(), no.tolist(), missing.tolist()], [])
     for leaf in range(leaves):
-        row = np.zeros(1 + len(used))
+        row = np.zeros(1 + 2 * len(used))
         row[0] = tree.constant[leaf]
         for f, c in zip(tree.used[leaf].tolist(), tree.coefficients[leaf].tolist()):
             row[1 + used.index(f)] += c
-        fallback = np.append(tree.leaves[leaf], np.zeros(len(used)))
+            row[1 + len(used) + used.index(f)] += abs(c)
+        fallback = np.append(tree.leaves[leaf], np.zeros(2 * len(used)))
         table[n + leaf] = grown.hang(n + leaf, tree.used[leaf].tolist(), row, fallback)
     nodes = [np.array(values) for values in grown.nodes]
     held = np.concatenate([table, *(r[None] for r in grown.rows)])
-    trees.add(nodes[0], nodes[1], nodes[2], nodes[3], nodes[4], held * scale, [group, *(place[f] for f in used)],
+    trees.add(nodes[0], nodes[1], nodes[2], nodes[3], nodes[4], held * scale,
+              [group, *(place[f][0] for f in used), *(place[f][1] for f in used)],
               ranges)
 
 
