@@ -591,6 +591,8 @@ def copied_row(s: For) -> tuple[tuple[Buffer, DimLike], tuple[Buffer, DimLike]] 
     if any(d is None or start + s.symbol != d for d, start in zip((kept.index, read.value.index), starts)):
         return None
     return (kept.buffer, starts[0]), (read.value.buffer, starts[1])
+
+
 def _side_by_side(s: For) -> list[str]:
     """What tells the C compiler how to turn a loop of long chains of arithmetic.
 

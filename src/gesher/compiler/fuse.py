@@ -215,10 +215,9 @@ def _in_pieces(e: Expr, users: dict[Expr, list[Expr]], costs: dict[Expr, int]) -
     them, or behind it."""
     if decide_lt(product(e.shape), _FEW):    # a step of their own costs more
         return False
-    if e.prim not in _ELEMENTWISE:
-        return _short_run(e, e.args[0]) and _is_dear(e, users) if e.prim in ("transpose", "slice", "pad") else \
-            e.prim in ("gather", "gather_along") and bool(decide_lt(e.shape[-1], _RUN)) and _is_dear(e, users)
-    if costs[e] < _DEAR:
+    if e.prim in ("transpose", "slice", "pad", "gather", "gather_along"):
+        return _short_run(e, e.args[0]) and _is_dear(e, users)
+    if e.prim not in _ELEMENTWISE or costs[e] < _DEAR:
         return False
     pending = [(e, r) for r in users.get(e, ())]
     while pending:
@@ -237,6 +236,8 @@ def _short_run(r: Expr, x: Expr) -> bool:
         run = 1 if r.params["perm"][-1] != r.rank - 1 else x.shape[-1]
     elif r.prim == "concat":
         run = product(x.shape[r.params["axis"]:])
+    elif r.prim in ("gather", "gather_along"):
+        run = r.shape[-1]
     else:
         cut = max((i for i, (d, t) in enumerate(zip(x.shape, r.shape)) if decide_eq(d, t) is not True), default=0)
         run = product(r.shape[cut:] if r.prim == "slice" else x.shape[cut:])

@@ -150,7 +150,6 @@ class Quick:
         return _Ready(segment, None if inputs == list(range(len(self.inputs))) else inputs,
                       None if order == list(range(len(stage.outputs))) else order, numbers, shapes)
 
-
     def _alone(self, variant: Variant, env: dict[Value, Any]) -> _Alone | None:
         """The one node that is the graph, where it runs natively. What small integers it reads may decide on shapes."""
         fallbacks = variant.stages[0].stage.fallbacks

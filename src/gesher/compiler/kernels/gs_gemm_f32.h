@@ -78,23 +78,3 @@ GS_INLINE void gs_gemm_pack_four(int64_t K, const float* b, int64_t b_col, float
 #define GS_PACK_FOUR gs_gemm_pack_four
 #endif
 #include "gs_gemm.inc"
-#undef GS_X
-#undef GS_V
-#undef GS_LANES
-#undef GS_V_LOAD
-#undef GS_V_STORE
-#undef GS_V_SPLAT
-#undef GS_V_SUM_LANES
-#undef GS_NR
-#undef GS_KC_MOST
-#undef GS_L2
-#undef GS_L2_A
-#undef GS_GEMM
-#undef GS_GEMM_TILE
-#undef GS_GEMM_RUN
-#undef GS_TILE_FN
-#undef GS_GEMM_ENTRY
-#undef GS_GEMM_T
-#undef GS_GEMM_SIZED
-#undef GS_GEMM_FEW
-#undef GS_PACK_FOUR

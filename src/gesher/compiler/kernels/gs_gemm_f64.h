@@ -30,22 +30,3 @@ GS_INLINE double gs_sum_lanes_d(gs_vd v) {
 #define GS_GEMM_SIZED(rows, nv) gs_gemm_f64_micro_##rows##x##nv
 #define GS_GEMM_FEW(cols) gs_gemm_f64_narrow_##cols
 #include "gs_gemm.inc"
-#undef GS_X
-#undef GS_V
-#undef GS_LANES
-#undef GS_V_LOAD
-#undef GS_V_STORE
-#undef GS_V_SPLAT
-#undef GS_V_SUM_LANES
-#undef GS_NR
-#undef GS_KC_MOST
-#undef GS_L2
-#undef GS_L2_A
-#undef GS_GEMM
-#undef GS_GEMM_TILE
-#undef GS_GEMM_RUN
-#undef GS_TILE_FN
-#undef GS_GEMM_ENTRY
-#undef GS_GEMM_T
-#undef GS_GEMM_SIZED
-#undef GS_GEMM_FEW
